@@ -1,0 +1,96 @@
+"""Images in JSON: nested pixel lists, base64 strings, and TF-Serving's and KServe's `{"instances": [...]}`."""
+
+import base64
+import binascii
+import json
+from typing import Any, Final
+
+import numpy as np
+
+from fashion_mnist import images
+from fashion_mnist.classes import GEOMETRY, IMAGE_BYTES
+from fashion_mnist.errors import BadJSON, BadPixels
+
+FORMS: Final = (
+    "28 rows of 28 whole numbers from 0 to 255, a base64 string of an image file, a list of these, "
+    'or {"instances": [...]}'
+)
+
+
+def decode_json(body: images.Bytes, budget: images.Budget) -> images.Decoded:
+    """Decode a JSON body of any of `FORMS`. A bad image among several fails alone.
+
+    Raises BadJSON where the text is not JSON or of no known form, and the image's own error where there is just one.
+    """
+    try:
+        document = json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise BadJSON(f"the body is not JSON ({reason[:120]}): send {FORMS}") from None
+    if isinstance(document, dict) and "instances" in document:
+        instances = document["instances"]
+        if not isinstance(instances, list):
+            raise BadJSON('"instances" must be a list of images')
+    elif _is_one_image(document):
+        return _decode_instance(document, budget)
+    else:
+        instances = document
+    if not instances:
+        raise BadJSON(f"no images in it: send {FORMS}")
+    budget.check_images(len(instances))
+    return images.join(instances, lambda instance: _decode_instance(instance, budget), budget)
+
+
+def _is_one_image(document: Any) -> bool:
+    """Whether the document is one image rather than a list of them. A flat image and a row are told by length."""
+    if not isinstance(document, list) or not document:
+        return True
+    first = document[0]
+    if isinstance(first, list):
+        return not (first and isinstance(first[0], list)) and len(first) != IMAGE_BYTES
+    return not isinstance(first, str | dict)
+
+
+def _decode_instance(instance: Any, budget: images.Budget) -> images.Decoded:
+    # {"b64": "..."} is TF-Serving's way to mark bytes; {"image": ...} and the like name the only input.
+    while isinstance(instance, dict) and len(instance) == 1:
+        (instance,) = instance.values()
+    if isinstance(instance, str):
+        return _decode_base64(instance, budget)
+    if isinstance(instance, list):
+        return images.Decoded(_pixels(instance))
+    raise BadJSON(f"an image cannot be a JSON {_kind(instance)}: send {FORMS}")
+
+
+def _decode_base64(text: str, budget: images.Budget) -> images.Decoded:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadJSON(f"a string that is not base64 ({str(error)[:80]}): send {FORMS}") from None
+    decoded = images.decode_part(content, "application/octet-stream", budget)
+    if len(decoded) != 1:
+        raise BadJSON("one base64 string must hold one image: send a list of strings")
+    return decoded
+
+
+def _pixels(instance: list[Any]) -> images.Pixels:
+    """One image's pixel lists, [28][28], [1][28][28] or [784], as uint8 [1, 28, 28]."""
+    try:
+        array = np.array(instance)
+    except (ValueError, OverflowError):
+        raise BadPixels("the pixel lists are of unequal length: send 28 rows of 28 values") from None
+    if array.dtype.kind not in "iu":
+        raise BadPixels("pixels must be whole numbers from 0 to 255, without a decimal point, NaN, null or text")
+    if array.shape not in ((GEOMETRY.height, GEOMETRY.width), tuple(GEOMETRY), (IMAGE_BYTES,)):
+        raise BadPixels(f"the pixel lists have the shape {list(array.shape)[:6]}: send 28 rows of 28 values")
+    if array.min() < 0 or array.max() > 255:
+        worst = array.min() if array.min() < 0 else array.max()
+        raise BadPixels(f"a pixel is {worst}: pixels must be from 0 to 255")
+    return array.astype(np.uint8).reshape(1, GEOMETRY.height, GEOMETRY.width)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "object", bool: "true or false", type(None): "null", int: "number", float: "number"}
+    return names.get(type(value), "value")

@@ -1,0 +1,125 @@
+"""The settings: one typed table of name, type, default, environment variable and help.
+
+The dataclass below is the table. docs/settings.md is printed from it (`fashion-mnist settings`), commands take their
+defaults from it, and the archive carries the part of it that the handler needs.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+from fashion_mnist.errors import UsageError
+
+PREFIX = "FASHION_MNIST_"
+
+
+def _setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    minimum: int | None = None,
+    handler: bool = False,
+) -> Any:
+    """A row of the table. `handler` marks what travels in the archive to TorchServe's worker."""
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "handler": handler}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting with its default. Units are in the names."""
+
+    data: str = _setting("", "folder with the four IDX files; empty: Debian's package, else torchvision's download")
+    model_store: str = _setting("", "folder of the released model; empty: the repository's model_store/")
+
+    host: str = _setting("127.0.0.1", "address that clients connect to")
+    port: int = _setting(8080, "port of POST /predictions/fashion_mnist; 0 picks a free one", minimum=0)
+    management_port: int = _setting(0, "TorchServe's management port, loopback only; 0 picks a free one", minimum=0)
+    metrics_port: int = _setting(0, "TorchServe's metrics port, loopback only; 0 picks a free one", minimum=0)
+    workers: int = _setting(1, "worker processes of TorchServe", minimum=1)
+    batch_size: int = _setting(32, "requests that TorchServe hands to a worker at once, at most", minimum=1)
+    max_batch_delay_ms: int = _setting(1, "how long TorchServe waits for a batch to fill; 0 makes it slower", minimum=1)
+    queue_size: int = _setting(1000, "requests that may wait; past it they are refused with 503", minimum=1)
+    jvm_heap_mb: int = _setting(1024, "heap of TorchServe's JVM, in MiB", minimum=128)
+    startup_timeout_s: int = _setting(60, "seconds until the server must answer its canary", minimum=1)
+    response_timeout_s: int = _setting(10, "seconds after which a stuck worker is replaced", minimum=1)
+    drain_timeout_s: int = _setting(5, "seconds that open requests get when the server is told to stop", minimum=0)
+
+    engine: str = _setting("onnx", "what computes", choices=("onnx", "torchscript"), handler=True)
+    device: str = _setting(
+        "auto", "where; auto takes the GPU if there is one", choices=("auto", "cpu", "cuda"), handler=True
+    )
+    threads: int = _setting(1, "threads of one engine on the CPU", minimum=1, handler=True)
+    max_body_bytes: int = _setting(16 * 2**20, "longest body, also after unpacking gzip", minimum=784, handler=True)
+    max_pixels: int = _setting(
+        16 * 2**20, "most pixels of one encoded image (width x height)", minimum=784, handler=True
+    )
+    max_images: int = _setting(16384, "most images in one request", minimum=1, handler=True)
+
+    def __post_init__(self) -> None:
+        for row in dataclasses.fields(self):
+            value = getattr(self, row.name)
+            choices, minimum = row.metadata["choices"], row.metadata["minimum"]
+            if not isinstance(value, row.type) or isinstance(value, bool):  # type: ignore[arg-type]
+                raise UsageError(f"{row.name} is {value!r}: it takes a value of type {_type_name(row)}")
+            if choices and value not in choices:
+                raise UsageError(f"{row.name} is {value!r}: choose one of {', '.join(choices)}")
+            if minimum is not None and value < minimum:
+                raise UsageError(f"{row.name} is {value}: the least is {minimum}")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Self:
+        """Settings from `FASHION_MNIST_*` variables, then from `overrides` that are not None.
+
+        Raises UsageError for an unknown variable of that prefix and for a value that does not fit.
+        """
+        variables = os.environ if environment is None else environment
+        rows = {row.name: row for row in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for variable, text in variables.items():
+            if not variable.startswith(PREFIX):
+                continue
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in rows:
+                raise UsageError(f"{variable} is no setting; `fashion-mnist settings` lists them")
+            if rows[name].type is int:
+                try:
+                    values[name] = int(text)
+                except ValueError:
+                    raise UsageError(f"{variable} is {text!r}: it takes a whole number") from None
+            else:
+                values[name] = text
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(**values)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """Settings from a mapping of names to values, such as the archive's YAML; unknown names are refused."""
+        known = {row.name for row in dataclasses.fields(cls)}
+        if unknown := sorted(set(mapping) - known):
+            raise UsageError(f"unknown settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return cls(**mapping)
+
+    def for_handler(self) -> dict[str, Any]:
+        """The settings that TorchServe's worker needs; `from_mapping` takes them back."""
+        return {row.name: getattr(self, row.name) for row in dataclasses.fields(self) if row.metadata["handler"]}
+
+
+def table() -> list[dict[str, str]]:
+    """The table's rows for people: name, type, default, environment variable, help."""
+    return [
+        {
+            "name": row.name,
+            "type": " | ".join(row.metadata["choices"]) or _type_name(row),
+            "default": str(row.default),
+            "variable": PREFIX + row.name.upper(),
+            "help": row.metadata["help"],
+        }
+        for row in dataclasses.fields(Settings)
+    ]
+
+
+def _type_name(row: "dataclasses.Field[Any]") -> str:
+    return str(getattr(row.type, "__name__", row.type))
