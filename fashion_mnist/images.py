@@ -98,6 +98,10 @@ class Decoded:
         return len(self.pixels) + len(self.errors)
 
 
+NOTHING: Final = Decoded(np.empty((0, GEOMETRY.height, GEOMETRY.width), np.uint8))
+"""No images."""
+
+
 def decode(body: Bytes, content_type: str, limits: Limits) -> Decoded:
     """Decode one body that holds one image or many.
 
@@ -172,7 +176,7 @@ def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget:
             adjusted.update({place + index: notes for index, notes in decoded.adjusted.items()})
             place += len(decoded)
         budget.check_images(place)
-    return Decoded(np.concatenate(pixels) if pixels else _NO_PIXELS, errors, adjusted)
+    return Decoded(np.concatenate(pixels) if pixels else NOTHING.pixels, errors, adjusted)
 
 
 def _check_length(length: int, limits: Limits) -> None:
@@ -205,8 +209,12 @@ def _unpack(body: Bytes, budget: Budget) -> bytes:
     return content
 
 
+def is_image_file(start: bytes) -> bool:
+    """Whether bytes that begin so are one encoded image: PNG, JPEG, WebP or BMP. Twelve bytes suffice."""
+    return _image_decoder(start) is not None
+
+
 _OCTETS: Final = "application/octet-stream"
-_NO_PIXELS: Final = np.empty((0, GEOMETRY.height, GEOMETRY.width), np.uint8)
 _RAW_TYPES: Final = frozenset({"", _OCTETS, "binary/octet-stream", "application/x-idx"})
 
 

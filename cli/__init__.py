@@ -1,0 +1,50 @@
+"""`fashion-mnist`: each command is a few lines over its room."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from cli.archive import archive
+from cli.bench import bench
+from cli.describe import describe
+from cli.evaluate import evaluate
+from cli.export import export
+from cli.loadtest import loadtest
+from cli.predict import predict
+from cli.serve import serve, status
+from cli.settings import settings
+from cli.train import train
+from fashion_mnist.errors import FashionMNISTError, UsageError
+
+COMMANDS = (describe, train, evaluate, export, archive, serve, status, predict, loadtest, bench, settings)
+
+app = typer.Typer(
+    help="Train, export and serve the Fashion-MNIST CNN.",
+    epilog="Start with: fashion-mnist serve",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
+) -> None:
+    """Read by `main`, which must know it even where an option cannot be parsed."""
+
+
+def main() -> None:
+    """The console script. An error that we know is one line on stderr, and the exit status says its kind."""
+    try:
+        app()
+    except FashionMNISTError as error:
+        if "--debug" in sys.argv:
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {error.message}", highlight=False)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)

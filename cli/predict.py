@@ -1,0 +1,118 @@
+"""`fashion-mnist predict`."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from fashion_mnist import client
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.engines import open_engine
+from fashion_mnist.errors import UsageError
+from fashion_mnist.images import Limits
+from fashion_mnist.model_store import model_store_path, model_version
+from fashion_mnist.settings import Settings
+
+_BAR = 20
+
+
+def predict(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Images, or folders of images.")],
+    url: Annotated[str | None, typer.Option(help="The server's endpoint; by default the one of the settings.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Compute here, without a server.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each image.")] = False,
+) -> None:
+    """Say what is on images: PNG, JPEG, WebP, BMP, .npy, IDX, raw bytes or JSON.
+
+    Files that cannot be read are listed at the end, and the exit status is then 1; the others are answered.
+
+    Examples:
+
+    `fashion-mnist predict model_store/samples`
+
+    `fashion-mnist predict --local --csv photo.jpg t10k-images-idx3-ubyte.gz > answers.csv`
+    """
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other")
+    files = client.find_files(paths)
+    if not files:
+        raise UsageError(f"no images in {', '.join(map(str, paths))}: files must end with {', '.join(client.SUFFIXES)}")
+    settings = Settings.from_environment()
+    if local:
+        store = model_store_path(settings)
+        engine = open_engine(store, settings.engine, settings.device, threads=settings.threads)
+        send = client.local_sender(engine, Limits.from_settings(settings), model_version(store))
+    else:
+        send = client.server_sender(url or f"http://{settings.host}:{settings.port}/predictions/fashion_mnist")
+    progress = Console(stderr=True)
+    results = track(
+        client.predict_files(files, send),
+        description="predicting",
+        total=len(files),
+        console=progress,
+        disable=len(files) <= client.PACK_FILES or not progress.is_terminal,
+        transient=True,
+    )
+    show = _print_json if as_json else _print_csv if as_csv else _print_table
+    if failed := show(results):
+        print(f"{len(failed)} of {len(files)} files were not answered:", file=sys.stderr)
+        for result in failed:
+            print(f"  {result.path}: {result.error}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _rows(results: Iterable[client.FileResult], failed: list[client.FileResult]) -> Iterable[tuple[str, dict[str, object]]]:
+    """A row for each image, named by its file, and by its place where the file holds several."""
+    for result in results:
+        if result.error is not None:
+            failed.append(result)
+        for place, prediction in enumerate(result.predictions):
+            name = str(result.path) if len(result.predictions) == 1 else f"{result.path}[{place}]"
+            if "error" in prediction:
+                message = prediction["error"]["message"]
+                failed.append(client.FileResult(Path(name), error=message))
+            else:
+                yield name, prediction
+
+
+def _print_table(results: Iterable[client.FileResult]) -> list[client.FileResult]:
+    failed: list[client.FileResult] = []
+    table = Table("image", "label", "probability", "")
+    for name, prediction in _rows(results, failed):
+        label, probability = str(prediction["label"]), max(_probabilities(prediction).values())
+        table.add_row(name, label, f"{probability:.1%}", "█" * round(probability * _BAR))
+    if table.row_count:
+        Console().print(table)
+    return failed
+
+
+def _print_json(results: Iterable[client.FileResult]) -> list[client.FileResult]:
+    failed: list[client.FileResult] = []
+    predictions = [{"image": name, **prediction} for name, prediction in _rows(results, failed)]
+    errors = [{"image": str(result.path), "message": result.error} for result in failed]
+    print(json.dumps({"predictions": predictions, "errors": errors}, indent=2))
+    return failed
+
+
+def _print_csv(results: Iterable[client.FileResult]) -> list[client.FileResult]:
+    failed: list[client.FileResult] = []
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["image", "label", "index", *CLASSES])
+    for name, prediction in _rows(results, failed):
+        probabilities = _probabilities(prediction)
+        writer.writerow([name, prediction["label"], prediction["index"], *(probabilities[name] for name in CLASSES)])
+    return failed
+
+
+def _probabilities(prediction: dict[str, object]) -> dict[str, float]:
+    probabilities = prediction["probabilities"]
+    assert isinstance(probabilities, dict)
+    return probabilities

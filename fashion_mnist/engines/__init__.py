@@ -1,0 +1,55 @@
+"""What computes: uint8 [n, 28, 28] -> float32 [n, 10], by ONNX Runtime or by TorchScript, on the CPU or a GPU."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_mnist.checksums import verify
+from fashion_mnist.errors import UsageError
+
+MODEL_FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript.pt"}
+"""An engine's file in the model store."""
+
+
+class Engine(Protocol):
+    """A loaded, warmed-up model. One thread at a time may call it."""
+
+    @property
+    def name(self) -> str:
+        """The engine as the settings name it: "onnx" or "torchscript"."""
+
+    @property
+    def provider(self) -> str:
+        """Where it really computes, such as "CPUExecutionProvider" or "cuda:0"."""
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]."""
+
+
+def open_engine(
+    model_store: Path, engine: str = "onnx", device: str = "auto", *, threads: int = 1, gpu_id: int | None = None
+) -> Engine:
+    """Load the model of a model store, after comparing its checksum with SHA256SUMS.
+
+    `device` is "cpu", "cuda" or "auto", which takes the GPU if there is one and else says in the log why not.
+    Raises ModelError for a model that is missing or altered, DeviceUnavailable where "cuda" cannot be had.
+    """
+    if engine not in MODEL_FILES:
+        raise UsageError(f"engine is {engine!r}: choose one of {', '.join(MODEL_FILES)}")
+    path = model_store / MODEL_FILES[engine]
+    verify(path)
+    return load_file(path, device, threads=threads, gpu_id=gpu_id)
+
+
+def load_file(path: Path, device: str = "auto", *, threads: int = 1, gpu_id: int | None = None) -> Engine:
+    """Load one exported file, .onnx or TorchScript .pt, wherever it lies. Raises as `open_engine` does."""
+    # Each runtime takes a second and hundreds of MB to import: only the one that is asked for is.
+    if path.suffix == ".onnx":
+        from fashion_mnist.engines.onnx import OnnxEngine
+
+        return OnnxEngine(path, device, threads=threads, gpu_id=gpu_id)
+    from fashion_mnist.engines.torchscript import TorchScriptEngine
+
+    return TorchScriptEngine(path, device, threads=threads, gpu_id=gpu_id)

@@ -1,0 +1,33 @@
+"""Where the released model lies, and what its card says."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from fashion_mnist.errors import ModelError
+from fashion_mnist.settings import Settings
+
+_RELEASED: Final = Path(__file__).resolve().parent.parent / "model_store"
+
+CANARY: Final = ("samples/ankle_boot.png", "Ankle boot")
+"""A real test image in the model store and its label: a server that gives the one for the other is ready."""
+
+
+def model_store_path(settings: Settings) -> Path:
+    """The model store that the settings name, or the repository's own."""
+    return Path(settings.model_store) if settings.model_store else _RELEASED
+
+
+def model_card(model_store: Path) -> dict[str, Any]:
+    """The model card, as model_card.json has it. Raises ModelError."""
+    path = model_store / "model_card.json"
+    try:
+        card: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): restore it, or run `fashion-mnist export`") from None
+    return card
+
+
+def model_version(model_store: Path) -> str:
+    """The version that every answer carries. Raises ModelError."""
+    return str(model_card(model_store)["model_version"])

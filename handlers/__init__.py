@@ -1,0 +1,1 @@
+"""What TorchServe loads: adapters from its contract to the core."""

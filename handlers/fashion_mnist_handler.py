@@ -1,0 +1,79 @@
+"""TorchServe's custom handler: a thin adapter from its contract to the core.
+
+TorchServe imports this file from the archive, makes one object of its only class, calls `initialize` once and then
+`handle` with each batch. https://docs.pytorch.org/serve/custom_service.html
+"""
+
+import logging
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from handlers import worker
+from handlers.torchserve_request import Request
+
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.engines import open_engine
+from fashion_mnist.errors import Unavailable
+from fashion_mnist.images import Limits
+from fashion_mnist.model_store import model_version
+from fashion_mnist.predictions import Probabilities
+from fashion_mnist.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class FashionMNISTHandler:
+    """Decodes each request of a batch by itself, runs all their images at once, answers each by itself."""
+
+    def initialize(self, context: Any) -> None:
+        """Load and warm up the engine that the archive's YAML config names.
+
+        `context` is TorchServe's `ts.context.Context`. Whatever is raised here keeps the worker from starting.
+        """
+        worker.prepare()
+        settings = Settings.from_mapping(context.model_yaml_config.get("handler", {}))
+        model_dir = Path(context.system_properties["model_dir"])
+        self._limits = Limits.from_settings(settings)
+        self._model_version = model_version(model_dir)
+        self._counters = worker.Counters(context.metrics)
+        self._engine = open_engine(
+            model_dir,
+            settings.engine,
+            settings.device,
+            threads=settings.threads,
+            gpu_id=context.system_properties.get("gpu_id"),
+        )
+        log.warning("engine %s computes on %s", self._engine.name, self._engine.provider)
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch: a body for each request, in order; its status and content type are set through `context`."""
+        requests = [Request(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
+        for request in requests:
+            request.decode(self._limits)
+        probabilities = self._predict(requests)
+        bodies, start = [], 0
+        for index, request in enumerate(requests):
+            end = start + len(request.decoded.pixels)
+            body, status = request.answer(probabilities[start:end], self._model_version)
+            start = end
+            context.set_response_content_type(index, request.content_type)
+            if status != HTTPStatus.OK:
+                # A phrase of ours: a client's own text in the status line could carry a line break into the head.
+                context.set_response_status(status, HTTPStatus(status).phrase, index)
+            bodies.append(body)
+        self._counters.add(requests)
+        return bodies
+
+    def _predict(self, requests: list[Request]) -> Probabilities:
+        pixels = [request.decoded.pixels for request in requests if len(request.decoded.pixels)]
+        try:
+            if pixels:
+                return self._engine.predict(pixels[0] if len(pixels) == 1 else np.concatenate(pixels))
+        except Exception:
+            # Whatever an engine may raise. TorchServe would answer with a text of its own, and those at fault with it.
+            log.exception("the engine failed")
+            for request in requests:
+                request.fail(Unavailable("the engine failed to compute: try again, and look into the server's log"))
+        return np.empty((0, len(CLASSES)), np.float32)

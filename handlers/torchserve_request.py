@@ -1,0 +1,131 @@
+"""One request of a TorchServe batch: from its dictionary of fields to the answer's bytes."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.errors import (
+    BadMultipart,
+    BadParameter,
+    EmptyBody,
+    FashionMNISTError,
+    InputError,
+    UnsupportedMediaType,
+)
+from fashion_mnist.images import KINDS, NOTHING, Decoded, Limits, decode, decode_many
+from fashion_mnist.predictions import (
+    JSON,
+    OCTET_STREAM,
+    Probabilities,
+    encode_error,
+    encode_json,
+    encode_octets,
+    first_error_index,
+    parse_top_k,
+)
+
+BODY_NAMES: Final = ("body", "data")
+"""What TorchServe calls a body that is no form: "body" over HTTP; gRPC clients name it, by custom "data"."""
+
+
+class Request:
+    """One request of a batch. `decoded` holds its images once `decode` ran, and none where it failed."""
+
+    __slots__ = ("_accept_octets", "_error", "_item", "_properties", "_top_k", "content_type", "decoded")
+
+    def __init__(self, item: dict[str, Any], properties: dict[str, Any]) -> None:
+        """`item` maps the fields' names to their values, `properties` the headers' names to theirs."""
+        self._item = item
+        self._properties = properties
+        self._error: FashionMNISTError | None = None
+        self._top_k = len(CLASSES)
+        self._accept_octets = OCTET_STREAM in _header(properties, "accept")
+        self.content_type = JSON
+        self.decoded = NOTHING
+
+    def decode(self, limits: Limits) -> None:
+        """Decode the request's images, or keep the error that stands in their way."""
+        try:
+            fields = dict(self._item)
+            if (top_k := fields.pop("top_k", None)) is not None:
+                self._top_k = parse_top_k(_text(top_k))
+            sent_as = _header(self._properties, "content-type").lower()
+            if sent_as.startswith("application/x-www-form-urlencoded"):
+                # curl's default for --data-binary; TorchServe has by now taken the bytes apart as a form.
+                raise UnsupportedMediaType(
+                    f"form-encoded bodies hold no images: send {KINDS}, with a content type that is true "
+                    "(curl: -T FILE, or --data-binary @FILE -H 'Content-Type: application/octet-stream')"
+                )
+            if sent_as.startswith("multipart/"):
+                self.decoded = self._decode_form(fields, limits)
+            else:
+                self.decoded = self._decode_body(fields, limits)
+        except InputError as error:
+            self._error = error
+
+    def fail(self, error: FashionMNISTError) -> None:
+        """Answer with this error in place of any prediction."""
+        self._error = error
+        self.decoded = NOTHING
+
+    def answer(self, probabilities: Probabilities, model_version: str) -> tuple[bytes, int]:
+        """The response's body and status, for this request's rows of probabilities."""
+        error, index = self._error, None
+        if error is None:
+            try:
+                if self._accept_octets:
+                    body = encode_octets(probabilities, self.decoded)
+                    self.content_type = OCTET_STREAM
+                else:
+                    body = encode_json(probabilities, self.decoded, model_version, self._top_k)
+                return body, HTTPStatus.OK
+            except InputError as bad_image:
+                error, index = bad_image, first_error_index(self.decoded)
+        return encode_error(error, index), error.status
+
+    def counts(self) -> tuple[int, int]:
+        """How many images were answered, and how many refused; a request that was refused as a whole counts as one."""
+        return len(self.decoded.pixels), len(self.decoded.errors) + (self._error is not None)
+
+    def _decode_body(self, fields: dict[str, Any], limits: Limits) -> Decoded:
+        names = [name for name in BODY_NAMES if name in fields] or list(fields)
+        if not names:
+            raise EmptyBody(f"the request is empty: send {KINDS}")
+        body = fields.pop(names[0])
+        if fields:
+            raise BadParameter(f"unknown parameter {next(iter(fields))[:40]!r}: there is top_k")
+        return decode(_bytes(body), self._field_type(names[0]), limits)
+
+    def _decode_form(self, fields: dict[str, Any], limits: Limits) -> Decoded:
+        if not fields:
+            raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
+        if len(fields) == 1:
+            ((name, value),) = fields.items()
+            return decode(_bytes(value), self._field_type(name), limits)
+        return decode_many([(_bytes(value), self._field_type(name)) for name, value in fields.items()], limits)
+
+    def _field_type(self, name: str) -> str:
+        """A field's own content type; TorchServe keeps it under the field's name, where a header may have hidden it."""
+        properties = self._properties.get(name)
+        return str(properties.get("content-type") or "") if isinstance(properties, Mapping) else ""
+
+
+def _header(properties: dict[str, Any], name: str) -> str:
+    """A request's header, whatever the case of its name; "" where there is none."""
+    for key, value in properties.items():
+        if key.lower() == name and isinstance(value, str):
+            return value
+    return ""
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+
+
+def _bytes(value: Any) -> bytes | bytearray:
+    """A field's bytes, also where TorchServe was configured to decode JSON and text before we see them."""
+    if isinstance(value, bytes | bytearray):
+        return value
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()
