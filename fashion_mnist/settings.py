@@ -7,7 +7,6 @@ defaults from it, and the archive carries the part of it that the handler needs.
 import dataclasses
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 from fashion_mnist.errors import UsageError
@@ -102,10 +101,6 @@ class Settings:
         if unknown := sorted(set(mapping) - known):
             raise UsageError(f"unknown settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         return cls(**mapping)
-
-    def model_store_folder(self) -> Path:
-        """The folder of the released model: the one that is set, else the repository's."""
-        return Path(self.model_store) if self.model_store else Path(__file__).parents[1] / "model_store"
 
     def for_handler(self) -> dict[str, Any]:
         """The settings that TorchServe's worker needs; `from_mapping` takes them back."""
