@@ -75,5 +75,6 @@ class FashionMNISTHandler:
             # Whatever an engine may raise. TorchServe would answer with a text of its own, and those at fault with it.
             log.exception("the engine failed")
             for request in requests:
-                request.fail(Unavailable("the engine failed to compute: try again, and look into the server's log"))
+                if len(request.decoded.pixels):
+                    request.fail(Unavailable("the engine failed to compute: try again, and see the server's log"))
         return np.empty((0, len(CLASSES)), np.float32)

@@ -1,0 +1,31 @@
+"""Files are the old ones or the new ones."""
+
+from pathlib import Path
+
+import pytest
+
+from fashion_mnist import atomic
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="half way"), atomic.replacing(path) as temporary:
+        temporary.write_bytes(b"ne")
+        raise RuntimeError("half way")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_success_replaces_it_and_makes_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "card.json"
+    atomic.write_text(path, "{}")
+    atomic.write_text(path, "[]")
+    assert path.read_text() == "[]"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_it_is_as_readable_as_any_other_file(tmp_path: Path) -> None:
+    atomic.write_bytes(tmp_path / "atomic", b"")
+    (tmp_path / "ordinary").touch()
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "ordinary").stat().st_mode

@@ -1,0 +1,205 @@
+"""Decoding: the same pixels by every way in, and an error of its own for each bad image."""
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fashion_mnist.classes import IMAGE_BYTES
+from fashion_mnist.dataset import Dataset
+from fashion_mnist.errors import BodyTooLarge, EmptyBody, InputError, TooManyImages, TooManyPixels
+from fashion_mnist.images import Decoded, Limits, decode, decode_many
+from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies, png_of_size
+
+LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=16 * 2**20, max_images=16384)
+GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+"""Noise: what is true of it is true of any image, and it can be had where tests are collected."""
+
+
+@pytest.mark.parametrize("body", good_bodies(GARMENTS), ids=lambda body: body.name)
+def test_the_same_pixels_by_every_way_in(body: Body) -> None:
+    decoded = decode(body.content, body.content_type, LIMITS)
+    assert len(decoded) == body.images
+    assert not decoded.errors
+    assert not decoded.adjusted
+    expected = GARMENTS[:1].repeat(body.images, axis=0) if body.name == "base64, several" else GARMENTS[: body.images]
+    np.testing.assert_array_equal(decoded.pixels, expected)
+
+
+def test_a_real_image_survives_each_lossless_format(dataset: Dataset) -> None:
+    for image in dataset.test.images[:100]:
+        for extension, *options in [(".png",), (".bmp",), (".webp", cv2.IMWRITE_WEBP_QUALITY, 101)]:
+            decoded = decode(encoded(image, str(extension), *map(int, options)), "", LIMITS)
+            np.testing.assert_array_equal(decoded.pixels[0], image)
+
+
+def test_jpeg_gives_nearly_the_same_pixels(dataset: Dataset) -> None:
+    image = dataset.test.images[0]
+    decoded = decode(encoded(image, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100), "image/jpeg", LIMITS)
+    assert np.abs(decoded.pixels[0].astype(int) - image).max() <= 4
+    assert not decoded.adjusted
+
+
+@pytest.mark.parametrize("body", bad_bodies(GARMENTS[0]), ids=lambda body: body.name)
+def test_bad_bodies_have_an_error_of_their_own(body: Body) -> None:
+    # As bytearray, as TorchServe gives it.
+    with pytest.raises(InputError) as caught:
+        decode(bytearray(body.content), body.content_type, LIMITS)
+    assert caught.value.code == body.code
+    assert 400 <= caught.value.status < 500
+    assert caught.value.message.isprintable()
+
+
+def test_a_bad_body_among_others_fails_alone() -> None:
+    bad = bad_bodies(GARMENTS[0])
+    good = encoded(GARMENTS[1])
+    parts = [part for body in bad for part in ((body.content, body.content_type), (good, "image/png"))]
+    decoded = decode_many(parts, Limits(2**30, LIMITS.max_pixels, LIMITS.max_images)._replace(max_body_bytes=2**27))
+    assert len(decoded) == 2 * len(bad)
+    assert sorted(decoded.errors) == list(range(0, 2 * len(bad), 2))
+    np.testing.assert_array_equal(decoded.pixels, GARMENTS[1:2].repeat(len(bad), axis=0))
+
+
+def test_a_bad_instance_among_others_fails_alone() -> None:
+    body = b'{"instances": [[1], %s, "@", null, {"b64": ""}]}' % str(GARMENTS[0].tolist()).encode()
+    decoded = decode(body, "application/json", LIMITS)
+    assert {place: error.code for place, error in decoded.errors.items()} == {
+        0: "bad_pixels",
+        2: "bad_json",
+        3: "bad_json",
+        4: "empty_body",
+    }
+    np.testing.assert_array_equal(decoded.pixels, GARMENTS[:1])
+
+
+class TestOtherImages:
+    """Images that are not 28 x 28 and grey are made so, and the answer says what was done."""
+
+    def test_colour_turns_grey_as_the_eye_weighs_it(self) -> None:
+        green = np.zeros((28, 28, 3), np.uint8)
+        green[..., 1] = 200
+        decoded = decode(encoded(green), "", LIMITS)
+        assert decoded.adjusted == {0: ["colour turned to grey"]}
+        # ITU-R BT.601: green counts 0.587.
+        assert np.abs(decoded.pixels.astype(int) - round(200 * 0.587)).max() <= 1
+
+    def test_transparent_pixels_are_black(self) -> None:
+        image = np.full((28, 28, 4), 255, np.uint8)
+        image[:14, :, 3] = 0
+        decoded = decode(encoded(image), "", LIMITS)
+        assert (decoded.pixels[0, :14] == 0).all()
+        assert (decoded.pixels[0, 14:] == 255).all()
+        assert "transparency laid over black" in decoded.adjusted[0]
+
+    def test_sixteen_bits_are_cut_to_eight(self) -> None:
+        decoded = decode(encoded(GARMENTS[0].astype(np.uint16) * 257), "", LIMITS)
+        np.testing.assert_array_equal(decoded.pixels[0], GARMENTS[0])
+        assert decoded.adjusted == {0: ["16 bits a channel cut to 8"]}
+
+    @pytest.mark.parametrize("extension", [".png", ".jpg", ".webp", ".bmp"])
+    @pytest.mark.parametrize(("height", "width"), [(280, 280), (14, 14), (56, 28), (1, 1000), (29, 27)])
+    def test_another_size_is_fitted_and_centred(self, extension: str, height: int, width: int) -> None:
+        decoded = decode(encoded(np.full((height, width), 255, np.uint8), extension), "", LIMITS)
+        assert decoded.adjusted[0][-1] == f"resized from {width} x {height}"
+        rows, columns = np.nonzero(decoded.pixels[0] > 128)
+        scale = 28 / max(height, width)
+        assert np.ptp(rows) + 1 == max(1, round(height * scale))
+        assert np.ptp(columns) + 1 == max(1, round(width * scale))
+        assert abs(rows.min() - (27 - rows.max())) <= 1
+        assert abs(columns.min() - (27 - columns.max())) <= 1
+
+    def test_a_jpeg_is_turned_upright_as_its_exif_says(self) -> None:
+        image = np.zeros((28, 28), np.uint8)
+        image[:14] = 255
+        jpeg = encoded(image, ".jpg")
+        upside_down = struct.pack(">2sHI HHHIHH I", b"MM", 42, 8, 1, 0x0112, 3, 1, 3, 0, 0)
+        exif = b"Exif\0\0" + upside_down
+        turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+        assert (decode(turned, "", LIMITS).pixels[0, :14] < 50).all()
+
+
+class TestLimits:
+    """Each limit is a setting, and holds for all parts of a request together."""
+
+    def test_bytes(self) -> None:
+        limits = LIMITS._replace(max_body_bytes=IMAGE_BYTES)
+        assert len(decode(bytes(IMAGE_BYTES), "", limits)) == 1
+        with pytest.raises(BodyTooLarge, match="785"):
+            decode(bytes(IMAGE_BYTES + 1), "", limits)
+        with pytest.raises(BodyTooLarge):
+            decode_many([(bytes(IMAGE_BYTES), ""), (b"1", "")], limits)
+
+    @pytest.mark.parametrize("kind", ["raw", "json"])
+    def test_images(self, kind: str) -> None:
+        limits = LIMITS._replace(max_images=2)
+        content = GARMENTS.tobytes() if kind == "raw" else str(GARMENTS.tolist()).encode()
+        media_type = OCTETS if kind == "raw" else "application/json"
+        with pytest.raises(TooManyImages, match="2"):
+            decode(content, media_type, limits)
+
+    def test_images_of_a_form(self) -> None:
+        with pytest.raises(TooManyImages):
+            decode_many([(encoded(GARMENTS[0]), "")] * 3, LIMITS._replace(max_images=2))
+
+    def test_pixels(self) -> None:
+        limits = LIMITS._replace(max_pixels=100 * 100)
+        assert len(decode(png_of_size(100, 100), "", limits)) == 1
+        with pytest.raises(TooManyPixels, match="101 x 100"):
+            decode(png_of_size(101, 100), "", limits)
+
+    def test_many_small_bombs_are_one_big_one(self) -> None:
+        limits = LIMITS._replace(max_pixels=1000 * 1000)
+        decoded = decode_many([(png_of_size(600, 600), "")] * 4, limits)
+        assert [decoded.errors[place].code for place in sorted(decoded.errors)] == ["too_many_pixels"] * 2
+
+    def test_many_gzip_bombs_are_one_big_one(self) -> None:
+        packed = zlib.compress(bytes(IMAGE_BYTES * 100), wbits=31)
+        limits = LIMITS._replace(max_body_bytes=IMAGE_BYTES * 250)
+        decoded = decode_many([(packed, "")] * 4, limits)
+        assert len(decoded.pixels) == 200
+        assert {error.code for error in decoded.errors.values()} == {"body_too_large"}
+
+    def test_an_oversized_header_is_refused_before_decoding(self) -> None:
+        for content in (
+            b"\xff\xd8\xff\xc0\x00\x0b\x08" + struct.pack(">HHB", 60000, 60000, 1) + bytes(20),
+            b"RIFF\x30\x00\x00\x00WEBPVP8L" + struct.pack("<IB", 20, 0x2F) + b"\xff" * 40,
+            b"BM" + struct.pack("<IIIIii", 60, 0, 54, 40, 2**30, -(2**30)) + bytes(40),
+        ):
+            with pytest.raises(TooManyPixels):
+                decode(content, "", LIMITS)
+
+
+@given(
+    content=st.binary(max_size=2000)
+    | st.sampled_from([body.content for body in good_bodies(GARMENTS)]).flatmap(
+        # Real bodies, cut and with one byte changed: deeper than random bytes reach.
+        lambda body: st.tuples(st.integers(0, len(body)), st.integers(0, 255), st.integers(0, len(body))).map(
+            lambda cut: body[: cut[0]] + bytes([cut[1]]) + body[cut[0] + 1 : max(cut[0] + 1, cut[2])]
+        )
+    ),
+    content_type=st.sampled_from(["", OCTETS, "image/png", "application/json", "text/plain", "application/x-idx"])
+    | st.text(max_size=20),
+)
+def test_any_bytes_are_images_or_an_error_of_the_tree(content: bytes, content_type: str) -> None:
+    try:
+        decoded = decode(content, content_type, LIMITS)
+    except EmptyBody:
+        assert not content
+    except InputError as error:
+        assert 400 <= error.status < 500
+        assert error.message
+    else:
+        assert isinstance(decoded, Decoded)
+        assert decoded.pixels.dtype == np.uint8
+        assert decoded.pixels.shape[1:] == (28, 28)
+        assert len(decoded) > 0
+
+
+@given(st.integers(1, 5).flatmap(lambda count: st.binary(min_size=IMAGE_BYTES * count, max_size=IMAGE_BYTES * count)))
+def test_raw_pixels_are_taken_as_they_are(content: bytes) -> None:
+    decoded = decode(content, OCTETS, LIMITS)
+    assert decoded.pixels.tobytes() == content
