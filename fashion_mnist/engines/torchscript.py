@@ -63,7 +63,9 @@ def _device(device: str, gpu_id: int | None) -> torch.device:
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda", gpu_id or 0)
-    reason = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no NVIDIA GPU or driver"
+    reason = (
+        "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no NVIDIA GPU or driver"
+    )
     if device == "cuda":
         raise DeviceUnavailable(f"{reason}: choose device cpu or auto, or set up with `WHEELS=cuda make setup`")
     log.warning("device auto: computing on the CPU, because %s", reason)

@@ -1,0 +1,119 @@
+"""The network, and the classifier that wraps it for use: two modules, one fact each."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from fashion_mnist import atomic
+from fashion_mnist.classes import CLASSES, GEOMETRY, Geometry
+from fashion_mnist.errors import ModelError, UsageError
+
+ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+POOL: Final = 2
+"""Side of the max-pooling window, and its stride."""
+
+
+class Network(nn.Module):
+    """Two convolutions and three linear layers: float32 [n, channels, height, width] -> logits, float32 [n, classes].
+
+    Without arguments it is the released network, of 32,998 parameters. Hyperparameters are arguments; what follows from
+    the data or from the layer before is derived here. Raises UsageError where the map shrinks to nothing.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry = GEOMETRY,
+        classes: int = len(CLASSES),
+        *,
+        conv1_out: int = 6,
+        conv2_out: int = 12,
+        kernel_size: int = 5,
+        fc1_out: int = 120,
+        fc2_out: int = 60,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise UsageError(f"activation is {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        self.geometry = geometry
+        self.activation_name = activation
+        self.conv1 = nn.Conv2d(geometry.channels, conv1_out, kernel_size)
+        self.conv2 = nn.Conv2d(self.conv1.out_channels, conv2_out, kernel_size)
+        height, width = geometry.height, geometry.width
+        for name in ("conv1", "conv2"):
+            height, width = (size - kernel_size + 1 for size in (height, width))
+            if min(height, width) < POOL:
+                raise UsageError(
+                    f"an image of {geometry.height} x {geometry.width} is too small: after {name} with its "
+                    f"{kernel_size} x {kernel_size} kernels {max(height, 0)} x {max(width, 0)} are left, and pooling "
+                    f"needs {POOL} x {POOL}; take larger images or a smaller kernel_size"
+                )
+            height, width = height // POOL, width // POOL
+        self.fc1 = nn.Linear(self.conv2.out_channels * height * width, fc1_out)
+        self.fc2 = nn.Linear(self.fc1.out_features, fc2_out)
+        self.out = nn.Linear(self.fc2.out_features, classes)
+        self.pool = nn.MaxPool2d(POOL)
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 [n, classes], of normalised images, float32 [n, channels, height, width]."""
+        maps = self.pool(self.activation(self.conv1(images)))
+        maps = self.pool(self.activation(self.conv2(maps)))
+        features = self.activation(self.fc1(maps.flatten(1)))
+        logits: Tensor = self.out(self.activation(self.fc2(features)))
+        return logits
+
+
+class Classifier(nn.Module):
+    """What is exported: uint8 [n, channels, height, width] -> probabilities, float32 [n, classes].
+
+    It alone owns scaling to 0..1, `mean` and `std` (of pixels scaled so), the calibration `temperature` and softmax.
+    """
+
+    mean: Tensor
+    std: Tensor
+    temperature: Tensor
+
+    def __init__(self, network: Network, mean: float, std: float, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images, uint8, as the network takes them: float32, of mean 0 and standard deviation 1 over the data set."""
+        return (images.float() / 255 - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""
+        return torch.softmax(self.network(self.normalise(images)) / self.temperature, dim=1)
+
+
+def save_weights(classifier: Classifier, path: Path) -> None:
+    """Write a classifier of the released geometry to `path`, atomically: its state dict and its activation's name."""
+    with atomic.replacing(path) as temporary:
+        torch.save(
+            {"activation": classifier.network.activation_name, "state_dict": classifier.state_dict()}, temporary
+        )
+
+
+def load_weights(path: Path) -> Classifier:
+    """The classifier that `save_weights` wrote, in evaluation mode, on the CPU.
+
+    The file is loaded with `weights_only=True`: it cannot run code. Raises ModelError where it is missing, damaged or
+    another network's.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        classifier = Classifier(Network(activation=content["activation"]), mean=0.0, std=1.0)
+        classifier.load_state_dict(content["state_dict"])
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist: train it with `fashion-mnist train`") from None
+    except Exception as error:
+        # torch.load raises whatever its zip reader, its unpickler or the file's content make it raise.
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise ModelError(f"{path} holds no weights of this network ({reason}): train it anew or restore it") from None
+    return classifier.eval()
