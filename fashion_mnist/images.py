@@ -247,7 +247,6 @@ def _image_decoder(start: bytes) -> _ImageDecoder | None:
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK: Final = struct.Struct(">I4s")
 _PNG_HEADER: Final = struct.Struct(">IIBB")
-_PNG_COLOUR: Final = 2  # bit of the colour type; a palette has it too
 
 
 def _decode_png(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
@@ -276,7 +275,7 @@ def _decode_png(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
         raise CorruptImage("the PNG has no pixels in it: send the original file")
     if colour_type == 0 and depth == 8:
         return _fitted(_imdecode(body, cv2.IMREAD_GRAYSCALE, "PNG"), [])
-    return _grey(_imdecode(body, cv2.IMREAD_UNCHANGED, "PNG"), colour=bool(colour_type & _PNG_COLOUR))
+    return _grey(_imdecode(body, cv2.IMREAD_UNCHANGED, "PNG"))
 
 
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -321,7 +320,7 @@ def _decode_webp(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
     else:
         raise CorruptImage("the WebP is damaged: send the original file")
     budget.take_pixels(width, height)
-    return _grey(_imdecode(body, cv2.IMREAD_UNCHANGED, "WebP"), colour=True)
+    return _grey(_imdecode(body, cv2.IMREAD_UNCHANGED, "WebP"))
 
 
 def _decode_bmp(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
@@ -329,8 +328,7 @@ def _decode_bmp(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
         raise CorruptImage("the BMP is cut short: send the whole file")
     width, height = struct.unpack_from("<ii", body, 18)
     budget.take_pixels(abs(width), abs(height))
-    image = _imdecode(body, cv2.IMREAD_UNCHANGED, "BMP")
-    return _grey(image, colour=image.ndim == 3)
+    return _grey(_imdecode(body, cv2.IMREAD_UNCHANGED, "BMP"))
 
 
 def _imdecode(body: memoryview, flags: int, kind: str) -> NDArray[Any]:
@@ -343,7 +341,7 @@ def _imdecode(body: memoryview, flags: int, kind: str) -> NDArray[Any]:
     return image
 
 
-def _grey(image: NDArray[Any], *, colour: bool) -> tuple[Pixels, list[str]]:
+def _grey(image: NDArray[Any]) -> tuple[Pixels, list[str]]:
     """Any decoded image, [h, w] or [h, w, 3 or 4] as BGR(A), uint8 or uint16, as grey of 8 bits, fitted."""
     adjusted = []
     if image.dtype != np.uint8:
@@ -355,9 +353,9 @@ def _grey(image: NDArray[Any], *, colour: bool) -> tuple[Pixels, list[str]]:
             if alpha.min() < 255:
                 adjusted.append("transparency laid over black")
             image = (image[:, :, :3] * alpha // 255).astype(np.uint8)
-        image = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2GRAY)
-        if colour:
+        if (image[:, :, 1:] != image[:, :, :1]).any():
             adjusted.append("colour turned to grey")
+        image = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2GRAY)
     return _fitted(image, adjusted)
 
 

@@ -43,8 +43,10 @@ def decode_json(body: images.Bytes, budget: images.Budget) -> images.Decoded:
 
 def _is_one_image(document: Any) -> bool:
     """Whether the document is one image rather than a list of them. A flat image and a row are told by length."""
-    if not isinstance(document, list) or not document:
+    if not isinstance(document, list):
         return True
+    if not document:
+        return False
     first = document[0]
     if isinstance(first, list):
         return not (first and isinstance(first[0], list)) and len(first) != IMAGE_BYTES
