@@ -1,0 +1,76 @@
+"""`fashion-mnist export`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fashion_mnist.model_store import model_store_path
+from fashion_mnist.settings import Settings
+
+
+def export(
+    weights: Annotated[
+        Path | None, typer.Option(help="Trained weights, such as a run's weights.pt; by default the store's own.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Model store to write; by default the repository's.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Version that answers will carry; by default the store's own, else 1.0.")
+    ] = None,
+) -> None:
+    """Write TorchScript, ONNX, samples, model card and checksums, after checking them on every test image.
+
+    If a graph is invalid, or differs from the network on any image, nothing is replaced.
+
+    Examples:
+
+        fashion-mnist export
+
+        fashion-mnist export --weights runs/quick/weights.pt --version 1.1
+
+        fashion-mnist export --output /tmp/model_store
+    """
+    console = Console()
+    with console.status("starting PyTorch and ONNX Runtime") as status:
+        # Seconds of imports, which the other commands and --help do without.
+        from export.release import WEIGHTS, release
+        from fashion_mnist.dataset import load
+
+        settings = Settings.from_environment()
+        model_store = model_store_path(settings)
+        made = release(
+            model_store / WEIGHTS if weights is None else weights,
+            model_store if output is None else output,
+            load(Path(settings.data) if settings.data else None),
+            version=version,
+            progress=status.update,
+        )
+    console.print(_parity(made.card["parity"]))
+    console.print(_files(made.card["files"]))
+    evaluation = made.card["evaluation"]
+    console.print(
+        f"version {made.card['model_version']}: {evaluation['accuracy']:.2%} of {evaluation['images']:,} test images "
+        f"right (standard error {evaluation['standard_error']:.2%})"
+    )
+    console.print(f"written to {made.folder}", soft_wrap=True)
+
+
+def _parity(parity: dict[str, Any]) -> Table:
+    table = Table("engine", title="against the network, step by step, in PyTorch", title_justify="left")
+    for heading in ("images", "labels that differ", "largest difference in probability", "allowed"):
+        table.add_column(heading, justify="right")
+    for engine, row in parity["engines"].items():
+        largest, allowed = f"{row['largest_difference']:.1e}", f"{parity['limit']:.0e}"
+        table.add_row(engine, f"{row['images']:,}", str(row["labels_that_differ"]), largest, allowed)
+    return table
+
+
+def _files(files: dict[str, Any]) -> Table:
+    table = Table("file")
+    table.add_column("bytes", justify="right")
+    table.add_column("sha256", overflow="fold")
+    for name, row in files.items():
+        table.add_row(name, f"{row['bytes']:,}", row["sha256"])
+    return table

@@ -1,0 +1,167 @@
+"""The model card: what the released model is, how it was made, how well it does, and what it is not for."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, Final
+
+from export.parity import LIMIT, Parity
+from fashion_mnist import checksums
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.dataset import CHECKSUMS, Dataset
+from fashion_mnist.network import Classifier
+
+JSON: Final = "model_card.json"
+MARKDOWN: Final = "model_card.md"
+
+PACKAGES: Final = ("torch", "onnx", "onnxscript", "numpy")
+
+DESCRIPTION: Final = (
+    "A small convolutional network that names the article of clothing in a 28 x 28 grey image, as one of the ten "
+    "classes of Fashion-MNIST."
+)
+INTENDED_USE: Final = (
+    "Learning, and measuring how models are trained, exported and served. The pictures it knows are Zalando's product "
+    "photographs: one article, centred, bright on black, 28 x 28 pixels."
+)
+LIMITS: Final = (
+    "It always answers with one of its ten classes, also for a picture that shows none of them, and then often with a "
+    "high probability.",
+    "Photographs of other kinds (people, backgrounds, dark articles on white) are outside what it was trained on; "
+    "turning them to 28 x 28 grey does not make them resemble its data.",
+    "Shirts, T-shirts, pullovers and coats are often mistaken for each other; each class's figures say how often.",
+    "No figure here says anything about the fairness or safety of a decision made with it; make none.",
+)
+
+
+def build(
+    *,
+    version: str,
+    classifier: Classifier,
+    dataset: Dataset,
+    training: Mapping[str, Any] | None,
+    evaluation: Mapping[str, Any],
+    parities: Sequence[Parity],
+    files: Mapping[str, Path],
+) -> dict[str, Any]:
+    """The card as JSON. `training` is what training wrote about itself; `files` are the models, by name."""
+    return {
+        "name": "fashion_mnist",
+        "model_version": version,
+        "description": DESCRIPTION,
+        "network": {
+            "activation": classifier.network.activation_name,
+            "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
+            "temperature": classifier.temperature.item(),
+            "input": {"name": "images", "dtype": "uint8", "shape": ["batch", *GEOMETRY]},
+            "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(CLASSES)]},
+            "classes": list(CLASSES),
+        },
+        "data": {
+            "name": "Fashion-MNIST",
+            "source": "https://github.com/zalandoresearch/fashion-mnist",
+            "licence": "MIT",
+            "train_images": len(dataset.train.images),
+            "test_images": len(dataset.test.images),
+            "sha256_of_decompressed_files": dict(CHECKSUMS),
+        },
+        "training": None if training is None else dict(training),
+        "evaluation": dict(evaluation),
+        "parity": {
+            "reference": "the classifier in PyTorch, step by step, on the CPU",
+            "limit": LIMIT,
+            "engines": {
+                parity.engine: {
+                    "images": parity.images,
+                    "labels_that_differ": parity.labels_that_differ,
+                    "largest_difference": parity.largest_difference,
+                }
+                for parity in parities
+            },
+        },
+        "files": {name: {"bytes": path.stat().st_size, "sha256": checksums.of(path)} for name, path in files.items()},
+        "exported_with": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
+        "intended_use": INTENDED_USE,
+        "limits": list(LIMITS),
+    }
+
+
+def markdown(card: Mapping[str, Any]) -> str:
+    """The same card for people."""
+    network, data, evaluation, parity = card["network"], card["data"], card["evaluation"], card["parity"]
+    blocks = [
+        f"# {card['name']} {card['model_version']}",
+        card["description"],
+        "Written by `fashion-mnist export`; `model_card.json` holds the same for programs.",
+        "## Figures",
+        f"Accuracy on the {evaluation['images']:,} images of the test set: **{evaluation['accuracy']:.2%}** "
+        f"(standard error {evaluation['standard_error']:.2%}).",
+        _table(
+            ("class", "images", "precision", "recall", "F1"),
+            [
+                (name, row["images"], *(f"{row[figure]:.1%}" for figure in ("precision", "recall", "f1")))
+                for name, row in evaluation["classes"].items()
+            ],
+        ),
+        "Confusion matrix: rows are true classes, columns what the model says.",
+        _table(
+            ("", *evaluation["classes"]),
+            [
+                (f"**{name}**", *row)
+                for name, row in zip(evaluation["classes"], evaluation["confusion_matrix"], strict=True)
+            ],
+        ),
+        "## Network",
+        f"{network['parameters']:,} parameters, activation {network['activation']}, temperature "
+        f"{network['temperature']:.4g}. Takes `{network['input']['name']}`, {network['input']['dtype']} "
+        f"{_dimensions(network['input']['shape'])}, gives `{network['output']['name']}`, {network['output']['dtype']} "
+        f"{_dimensions(network['output']['shape'])}; scaling and softmax are inside.",
+        "## Data",
+        f"[{data['name']}]({data['source']}), {data['licence']} licence: {data['train_images']:,} images to train and "
+        f"{data['test_images']:,} to test. SHA-256 of the decompressed files:",
+        _table(("file", "sha256"), [(f"`{k}`", f"`{v}`") for k, v in data["sha256_of_decompressed_files"].items()]),
+        "## Training",
+        _table(("", ""), _flat(card["training"])) if card["training"] else "No record was found beside the weights.",
+        "## Parity",
+        f"Over the whole test set, against {parity['reference']}; a difference above {parity['limit']:.0e} or any "
+        "other label fails the export.",
+        _table(
+            ("engine", "images", "labels that differ", "largest difference in probability"),
+            [
+                (name, f"{row['images']:,}", row["labels_that_differ"], f"{row['largest_difference']:.1e}")
+                for name, row in parity["engines"].items()
+            ],
+        ),
+        "## Files",
+        _table(
+            ("file", "bytes", "sha256"),
+            [(f"`{name}`", f"{row['bytes']:,}", f"`{row['sha256']}`") for name, row in card["files"].items()],
+        ),
+        "Exported with " + ", ".join(f"{name} {version}" for name, version in card["exported_with"].items()) + ".",
+        "## Intended use",
+        card["intended_use"],
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in card["limits"]),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _dimensions(shape: Sequence[str | int]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The leaves of nested mappings, named by their path: ("recipe.epochs", "10")."""
+    rows: list[tuple[str, str]] = []
+    for name, value in mapping.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, f"{value:.6g}" if isinstance(value, float) else str(value)))
+    return rows

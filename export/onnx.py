@@ -1,0 +1,77 @@
+"""ONNX: one file with one graph, `images` uint8 [batch,1,28,28] to `probabilities` float32 [batch,10]."""
+
+import warnings
+from pathlib import Path
+from typing import Final
+
+import onnx
+import torch
+from torch import nn
+
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.errors import ExportError
+
+OPERATORS: Final = frozenset(
+    {"Cast", "Sub", "Div", "Conv", "Relu", "Gelu", "MaxPool", "Reshape", "Flatten", "Gemm", "Softmax"}
+)
+"""What this network may become. Any other node means that the exporter did something unforeseen."""
+
+
+def export(module: nn.Module, path: Path) -> None:
+    """Write `module` (uint8 [n,1,28,28] -> float32 [n,10]) to `path` and check it; the same weights, the same bytes.
+
+    Raises ExportError where the graph is not valid, or not the one that the contract describes.
+    """
+    # Two, because the exporter takes an example of one for a dimension that is always one.
+    example = torch.zeros(2, *GEOMETRY, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # torch.export's own, from the copying of its trees.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        program = torch.onnx.export(
+            module.eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None
+    model = program.model_proto
+    _polish(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    check(path)
+
+
+def check(path: Path) -> None:
+    """Raise ExportError unless the file is a valid ONNX model, whole in itself, with the contract's graph."""
+    model = onnx.load(path, load_external_data=False)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported ONNX graph is invalid: {error}") from error
+    graph = model.graph
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise ExportError("the exported ONNX model keeps weights outside its file")
+    for found, name, element, shape in (
+        (list(graph.input), "images", onnx.TensorProto.UINT8, ["batch", *GEOMETRY]),
+        (list(graph.output), "probabilities", onnx.TensorProto.FLOAT, ["batch", len(CLASSES)]),
+    ):
+        described = [(value.name, value.type.tensor_type.elem_type, _shape(value)) for value in found]
+        if described != [(name, element, shape)]:
+            raise ExportError(f"the exported ONNX graph has {described} where {name} {shape} is due")
+    if strange := sorted({node.op_type for node in graph.node} - OPERATORS):
+        raise ExportError(f"the exported ONNX graph has nodes that this network does not need: {', '.join(strange)}")
+
+
+def _polish(model: onnx.ModelProto) -> None:
+    """Remove what depends on the machine that exports: stack traces with its paths, and the wheel's kind (+cpu)."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+    model.producer_version = model.producer_version.partition("+")[0]
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[str | int]:
+    return [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]

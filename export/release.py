@@ -1,0 +1,143 @@
+"""The release: one set of weights becomes the files of a model store, together or not at all.
+
+Everything is written and checked in a temporary folder inside the model store. Only then do the files move to their
+names, each by an atomic rename, SHA256SUMS last. Several renames are not one: a crash between them leaves new files
+beside the old SHA256SUMS. Engines compare checksums before they load a model, so such a store is refused, never served
+half and half; running the export again puts it right.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from export import card, figures, onnx, parity, samples, torchscript
+from export.folding import Folded
+from fashion_mnist import checksums
+from fashion_mnist.dataset import Dataset
+from fashion_mnist.engines import MODEL_FILES, open_engine
+from fashion_mnist.errors import ModelError, UsageError
+from fashion_mnist.network import load_weights
+
+WEIGHTS: Final = "weights.pt"
+TRAINING_SUMMARY: Final = "training_summary.json"
+FIRST_VERSION: Final = "1.0"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Release:
+    """What an export made: the card as it was written, and how each engine compares with the network."""
+
+    folder: Path
+    card: dict[str, Any]
+    parities: tuple[parity.Parity, ...]
+
+
+def release(
+    weights: Path,
+    model_store: Path,
+    dataset: Dataset,
+    *,
+    version: str | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Release:
+    """Export `weights` to `model_store`: TorchScript, ONNX, samples, model card and checksums.
+
+    A training_summary.json beside the weights goes into the card and along with them. `version` is by default the
+    store's own, or 1.0 in an empty one. `progress` is told each step as it begins.
+
+    Raises ModelError for weights that cannot be read, ExportError for a graph that is invalid or that disagrees with
+    the network on any test image; the store then stays as it was.
+    """
+    version = _version(version, model_store)
+    progress("reading the weights")
+    classifier = load_weights(weights).eval()
+    summary = _summary(weights)
+    model_store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=model_store, prefix=".export.") as name:
+        staging = Path(name)
+        shutil.copyfile(weights, staging / WEIGHTS)
+        folded = Folded(classifier)
+        progress("writing TorchScript")
+        torchscript.export(folded, staging / MODEL_FILES["torchscript"])
+        progress("writing ONNX")
+        onnx.export(folded, staging / MODEL_FILES["onnx"])
+        models = [WEIGHTS, *MODEL_FILES.values()]
+        checksums.write(staging, models)
+
+        images, labels = dataset.test.images, dataset.test.labels
+        progress(f"the network's own answers to {len(images)} images")
+        expected = parity.reference(classifier, images)
+        found, parities = {}, []
+        for engine in MODEL_FILES:
+            progress(f"parity of {engine} on {len(images)} images")
+            # The engines that will serve, reading the files that they will read.
+            found[engine] = parity.answers(open_engine(staging, engine, "cpu"), images)
+            parities.append(parity.compare(engine, expected, found[engine]))
+            parities[-1].check()
+
+        progress("writing samples and the model card")
+        names = [*models, *samples.write(staging, images, labels, found["onnx"])]
+        content = card.build(
+            version=version,
+            classifier=classifier,
+            dataset=dataset,
+            training=summary,
+            evaluation=figures.evaluation(found["onnx"], labels),
+            parities=parities,
+            files={name: staging / name for name in models},
+        )
+        (staging / card.JSON).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (staging / card.MARKDOWN).write_text(card.markdown(content), encoding="utf-8")
+        names += [card.JSON, card.MARKDOWN]
+        if summary is not None:
+            (staging / TRAINING_SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            names.append(TRAINING_SUMMARY)
+        checksums.write(staging, names)
+        _move_in(staging, model_store, [*names, checksums.NAME])
+    if summary is None:
+        # What lies there would describe other weights.
+        (model_store / TRAINING_SUMMARY).unlink(missing_ok=True)
+    return Release(folder=model_store, card=content, parities=tuple(parities))
+
+
+def _version(version: str | None, model_store: Path) -> str:
+    """The version to write; it stands in answers, in TorchServe's URLs and in the archive."""
+    if version is None:
+        try:
+            version = json.loads((model_store / card.JSON).read_bytes())["model_version"]
+        except (OSError, ValueError, KeyError, TypeError):
+            version = FIRST_VERSION
+    if not isinstance(version, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", version):
+        raise UsageError(f"the version is {version!r}: use letters, digits, '.', '_' and '-', such as 1.1")
+    return version
+
+
+def _summary(weights: Path) -> dict[str, Any] | None:
+    """What training wrote beside the weights, if it did."""
+    path = weights.with_name(TRAINING_SUMMARY)
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): remove it, or train again") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is no JSON object: remove it, or train again")
+    return content
+
+
+def _move_in(staging: Path, model_store: Path, names: list[str]) -> None:
+    """Rename each file to its place, in order, after all of them have reached the disk."""
+    for name in names:
+        with (staging / name).open("rb") as file:
+            os.fsync(file.fileno())
+    for name in names:
+        target = model_store / name
+        target.parent.mkdir(exist_ok=True)
+        (staging / name).replace(target)
