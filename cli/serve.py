@@ -1,0 +1,92 @@
+"""`fashion-mnist serve` and `fashion-mnist status`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from export import archive
+from fashion_mnist.errors import Unavailable
+from fashion_mnist.model_store import CANARY, model_store_path
+from fashion_mnist.settings import Settings
+from serving import processes, readiness, state, supervisor
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address that clients connect to.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.")] = None,
+    engine: Annotated[str | None, typer.Option(help="onnx or torchscript.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+) -> None:
+    """Serve the released model by TorchServe, in the foreground, until Ctrl-C or SIGTERM.
+
+    Prints one line when a real image got its right label, and a curl call to paste. All settings:
+    `fashion-mnist settings`.
+
+    Examples:
+
+    `fashion-mnist serve`
+
+    `fashion-mnist serve --port 9000 --engine torchscript`
+    """
+    settings = Settings.from_environment(host=host, port=port, engine=engine, device=device, workers=workers)
+    store = model_store_path(settings)
+    console = Console(soft_wrap=True, highlight=False)
+
+    def on_ready(url: str, took_s: float) -> None:
+        sample = _shortest(store / CANARY[0])
+        console.print(f"ready: {url} takes {Path(sample).name} for {CANARY[1]!r} ({took_s:.1f} s after the start)")
+        console.print(f"  curl -T {sample} {url}")
+
+    supervisor.serve(
+        settings,
+        store,
+        lambda path: archive.build(settings, store, path),
+        on_ready,
+        tell=lambda message: console.print(f"fashion-mnist: {message}"),
+    )
+
+
+def status(
+    port: Annotated[int | None, typer.Option(help="Port that the server was started on.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether the server is ready, by a real prediction, and what its processes use. Exit status 0 if ready.
+
+    Example: `fashion-mnist status --port 9000`
+    """
+    settings = Settings.from_environment(port=port)
+    running = state.read(settings.port)
+    if running is None:
+        raise Unavailable(f"no server of yours runs on port {settings.port}: start one with `make serve`")
+    ready, reason = True, ""
+    try:
+        readiness.ask_canary(running.host, running.port, readiness.read_canary(model_store_path(settings)))
+    except readiness.NotReady as error:
+        ready, reason = False, str(error)
+    rows = [
+        {"pid": process.pid, "process": process.name(), "memory_mb": round(process.memory_info().rss / 2**20)}
+        for process in processes.tree(running.pid)
+    ]
+    url = f"http://{running.host}:{running.port}{readiness.PATH}"
+    if as_json:
+        print(json.dumps({"ready": ready, "reason": reason, "url": url, "processes": rows}, indent=2))
+    else:
+        table = Table("pid", "process", "memory, MiB", title="ready" if ready else f"not ready: {reason}")
+        for row in rows:
+            table.add_row(*map(str, row.values()))
+        Console().print(url, table)
+    if not ready:
+        raise typer.Exit(1)
+
+
+def _shortest(path: Path) -> str:
+    """The path as a person here would type it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,205 @@
+"""TorchServe's configuration, written into one folder for each run. docs/torchserve.md says why each line is there."""
+
+import importlib.util
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from fashion_mnist import metrics
+from fashion_mnist.errors import ServingError
+from fashion_mnist.settings import Settings
+
+LOOPBACK: Final = "127.0.0.1"
+MODEL: Final = "fashion_mnist"
+ARCHIVE: Final = f"{MODEL}.mar"
+
+FRONT_MAX_REQUEST_BYTES: Final = 128 * 2**20
+"""TorchServe's own limit, whose answer is a bare 413: high, so that the handler refuses, with a reason."""
+
+_HEADROOM: Final = 1024
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of one run. Only `inference` is for clients."""
+
+    inference: int
+    management: int
+    metrics: int
+    grpc_inference: int
+    grpc_management: int
+
+    @classmethod
+    def choose(cls, settings: Settings) -> "Ports":
+        """The ports that the settings name, and free ones for those that they leave open.
+
+        Raises ServingError where a named one is taken.
+        """
+        named = [("", settings.port), ("MANAGEMENT_", settings.management_port), ("METRICS_", settings.metrics_port)]
+        hosts = [settings.host, LOOPBACK, LOOPBACK]
+        for (variable, port), host in zip(named, hosts, strict=True):
+            if port and (error := _taken(host, port)):
+                raise ServingError(
+                    f"port {port} on {host} cannot be had ({error}): stop what listens there (`ss -ltnp` names it), or "
+                    f"choose another, FASHION_MNIST_{variable}PORT=0 for any free one"
+                )
+        free = iter(_free_ports(5))
+        inference, management, metrics_port = (port or next(free) for _, port in named)
+        return cls(inference, management, metrics_port, next(free), next(free))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run. Short paths: TorchServe puts Unix sockets, of 107 characters at most, into `temporary`."""
+
+    path: Path
+
+    @property
+    def properties(self) -> Path:
+        """TorchServe's config.properties."""
+        return self.path / "config.properties"
+
+    @property
+    def log_configuration(self) -> Path:
+        """The logging of TorchServe's Java side and, through it, of its workers."""
+        return self.path / "log4j2.xml"
+
+    @property
+    def metrics_configuration(self) -> Path:
+        """The metrics that exist."""
+        return self.path / "metrics.yaml"
+
+    @property
+    def log(self) -> Path:
+        """Where everything is logged: two files of 5 MB at most."""
+        return self.path / "torchserve.log"
+
+    @property
+    def store(self) -> Path:
+        """The folder with the archive."""
+        return self.path / "store"
+
+    @property
+    def temporary(self) -> Path:
+        """TorchServe's own temporary folder."""
+        return self.path / "tmp"
+
+
+def torchserve_folder() -> Path:
+    """Where the package `ts` is installed; it is not imported, which would bring torch along."""
+    spec = importlib.util.find_spec("ts")
+    if spec is None or not spec.submodule_search_locations:
+        raise ServingError("torchserve is not installed: run `make setup`")
+    return Path(spec.submodule_search_locations[0])
+
+
+def write(folder: RunFolder, settings: Settings, ports: Ports) -> None:
+    """Write the configuration of one run into its folder."""
+    folder.store.mkdir(parents=True)
+    folder.temporary.mkdir()
+    lines = [f"{name}={value}" for name, value in _properties(folder, settings, ports).items()]
+    folder.properties.write_text("\n".join(lines) + "\n")
+    folder.log_configuration.write_text(_LOG4J2.format(log=folder.log))
+    folder.metrics_configuration.write_text(yaml.safe_dump(_metrics()))
+
+
+def jvm_arguments(settings: Settings) -> list[str]:
+    """The JVM's flags: one core's worth of collector and compiler threads, and an end where memory is short."""
+    return [
+        f"-Xmx{settings.jvm_heap_mb}m",
+        "-XX:+UseSerialGC",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:-UsePerfData",
+        "-Xshare:auto",
+    ]
+
+
+def _properties(folder: RunFolder, settings: Settings, ports: Ports) -> dict[str, Any]:
+    properties = {
+        "inference_address": f"http://{settings.host}:{ports.inference}",
+        "management_address": f"http://{LOOPBACK}:{ports.management}",
+        "metrics_address": f"http://{LOOPBACK}:{ports.metrics}",
+        "grpc_inference_address": LOOPBACK,
+        "grpc_management_address": LOOPBACK,
+        "grpc_inference_port": ports.grpc_inference,
+        "grpc_management_port": ports.grpc_management,
+        "enable_model_api": "false",
+        "disable_token_authorization": "true",
+        "allowed_urls": f"file://{folder.store}/.*",
+        "model_store": folder.store,
+        "load_models": ARCHIVE,
+        "default_workers_per_model": settings.workers,
+        "default_response_timeout": settings.response_timeout_s,
+        "default_startup_timeout": settings.startup_timeout_s,
+        "job_queue_size": settings.queue_size,
+        "max_request_size": max(FRONT_MAX_REQUEST_BYTES, settings.max_body_bytes + _HEADROOM),
+        # Ten probabilities as JSON take some 370 bytes an image.
+        "max_response_size": settings.max_images * 512 + _HEADROOM,
+        "number_of_netty_threads": 1,
+        "netty_client_threads": 1,
+        "decode_input_request": "false",
+        "async_logging": "true",
+        "disable_system_metrics": "true",
+        "metrics_mode": "prometheus",
+        "metrics_config": folder.metrics_configuration,
+        "install_py_dep_per_model": "false",
+    }
+    if settings.device == "cpu":
+        properties["number_of_gpu"] = 0
+    return properties
+
+
+def _metrics() -> dict[str, Any]:
+    """TorchServe's own metrics and ours."""
+    configuration: dict[str, Any] = yaml.safe_load((torchserve_folder() / "configs" / "metrics.yaml").read_text())
+    counters = configuration["model_metrics"].setdefault("counter", [])
+    for name in (metrics.IMAGES, metrics.REFUSED):
+        counters.append({"name": name, "unit": "Count", "dimensions": ["ModelName", "Level"]})
+    return configuration
+
+
+def _taken(host: str, port: int) -> OSError | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error
+    return None
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago; held together, so that no two are the same."""
+    probes = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+    ports: list[int] = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+# MODEL_LOG carries the workers' output: what a worker says while it dies comes as INFO. Under load it is silent,
+# because the handler raises the worker's own level. TorchServe's metrics have an endpoint and need no log.
+_LOG4J2: Final = """<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="ERROR">
+  <Appenders>
+    <RollingFile name="file" fileName="{log}" filePattern="{log}.%i">
+      <PatternLayout pattern="%d{{ISO8601}} %-5p %c{{1}} - %m%n"/>
+      <SizeBasedTriggeringPolicy size="5 MB"/>
+      <DefaultRolloverStrategy max="1"/>
+    </RollingFile>
+  </Appenders>
+  <Loggers>
+    <Logger name="ACCESS_LOG" level="off"/>
+    <Logger name="TS_METRICS" level="off"/>
+    <Logger name="MODEL_METRICS" level="off"/>
+    <Logger name="MODEL_LOG" level="info"/>
+    <Root level="warn">
+      <AppenderRef ref="file"/>
+    </Root>
+  </Loggers>
+</Configuration>
+"""

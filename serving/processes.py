@@ -1,0 +1,66 @@
+"""Processes that end with us, and take what they started with them."""
+
+import ctypes
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+import psutil
+
+_LIBC: Final = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG: Final = 1
+_KILL_DEADLINE_S: Final = 5.0
+
+
+def start(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own, so that a Ctrl-C reaches only us, and which dies when we are killed.
+
+    To be called from the main thread: the kernel watches the thread that forks.
+    """
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants; empty where it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def stop(process: "subprocess.Popen[bytes]", grace_s: float) -> bool:
+    """End a process and all that it started: SIGTERM, `grace_s` seconds, then SIGKILL. True where the term sufficed."""
+    family = tree(process.pid)
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(grace_s)
+        in_time = True
+    except subprocess.TimeoutExpired:
+        in_time = False
+    # Once more: it may have started others meanwhile.
+    survivors = {*family, *tree(process.pid)}
+    for survivor in survivors:
+        try:
+            survivor.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait(_KILL_DEADLINE_S)
+    psutil.wait_procs(survivors, timeout=_KILL_DEADLINE_S)
+    return in_time
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

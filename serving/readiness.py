@@ -1,0 +1,52 @@
+"""True readiness: a real image gets its right label. TorchServe's /ping says Healthy while its worker crash-loops."""
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from fashion_mnist.errors import ModelError
+from fashion_mnist.model_store import CANARY
+
+PATH: Final = "/predictions/fashion_mnist"
+TIMEOUT_S: Final = 2.0
+
+
+class NotReady(Exception):
+    """The canary was not answered rightly; the message says what came instead."""
+
+
+class ModelNotLoaded(NotReady):
+    """TorchServe answers, but without the model: it will not change its mind."""
+
+
+def read_canary(model_store: Path) -> bytes:
+    """The canary image's bytes. Raises ModelError."""
+    path = model_store / CANARY[0]
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): restore it, or run `fashion-mnist export`") from None
+
+
+def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
+    """Send the canary; the prediction, if it is the right one. Raises NotReady."""
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("POST", PATH, image, {"content-type": "image/png"})
+        response = connection.getresponse()
+        content = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise NotReady(f"no answer on {host}:{port} ({error or type(error).__name__})") from None
+    finally:
+        connection.close()
+    if response.status == http.client.NOT_FOUND:
+        raise ModelNotLoaded(f"it answers {content[:200]!r}")
+    try:
+        prediction: dict[str, Any] = json.loads(content)["predictions"][0]
+        label = prediction["label"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise NotReady(f"it answers {response.status} {content[:200]!r}") from None
+    if label != CANARY[1]:
+        raise NotReady(f"it takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
+    return prediction

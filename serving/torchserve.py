@@ -1,0 +1,177 @@
+"""One TorchServe: started, watched until it is truly ready, stopped."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from fashion_mnist.errors import ServingError
+from fashion_mnist.settings import Settings
+from serving import config, java, processes, readiness, state
+from serving.config import Ports, RunFolder
+
+POLL_S: Final = 0.05
+CRASHES: Final = 2
+"""A worker that dies so often before the first answer dies for a reason that stays."""
+
+LOG_LINES: Final = 15
+SOCKET_PATH_LENGTH: Final = 107
+"""Longest path of a Unix socket on Linux."""
+
+Build = Callable[[Path], object]
+"""Writes the archive to the path that it is given."""
+
+
+class TorchServe:
+    """A TorchServe in a folder of its own. Use it as a context manager: leaving it ends every process it started."""
+
+    def __init__(self, settings: Settings, model_store: Path) -> None:
+        self.settings = settings
+        self.ports = Ports.choose(settings)
+        self.folder = RunFolder(state.folder(self.ports.inference))
+        self._canary = readiness.read_canary(model_store)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where images are sent."""
+        return f"http://{self.settings.host}:{self.ports.inference}{readiness.PATH}"
+
+    @property
+    def pid(self) -> int:
+        """The JVM's process id, 0 where none runs."""
+        return self._process.pid if self._process else 0
+
+    def __enter__(self) -> "TorchServe":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(grace_s=0)
+
+    def prepare(self, build_archive: Build) -> None:
+        """Write the configuration and the archive. Raises ServingError where the disk does not take them."""
+        longest = self.folder.temporary / ".ts.sock.9999"
+        if len(str(longest)) > SOCKET_PATH_LENGTH:
+            raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
+        try:
+            shutil.rmtree(self.folder.path, ignore_errors=True)
+            self.folder.path.mkdir(mode=0o700, parents=True)
+            config.write(self.folder, self.settings, self.ports)
+            build_archive(self.folder.store / config.ARCHIVE)
+        except OSError as error:
+            raise ServingError(
+                f"{self.folder.path} cannot be written ({error.strerror or error}): make room there, or set TMPDIR to "
+                "a folder with some 100 MB of it"
+            ) from None
+
+    def start(self) -> None:
+        """Start the JVM, which starts the workers. Returns at once."""
+        with (self.folder.path / "jvm.out").open("ab") as output:
+            self._process = processes.start(self._command(), self._environment(), self.folder.path, output)
+
+    def wait_until_ready(self) -> float:
+        """Wait until the canary gets its label; the seconds it took.
+
+        Raises ServingError, with the log's end, as soon as it is clear that it will not, and at the latest after
+        `startup_timeout_s`.
+        """
+        started = time.monotonic()
+        deadline = started + self.settings.startup_timeout_s
+        reason: Exception | None = None
+        workers: dict[int, psutil.Process] = {}
+        while time.monotonic() < deadline:
+            if not self.running():
+                raise self._failure("TorchServe ended while it started")
+            for worker in self._workers():
+                workers.setdefault(worker.pid, worker)
+            if sum(not _alive(worker) for worker in workers.values()) >= CRASHES:
+                raise self._failure("TorchServe's worker dies again and again while it loads the model")
+            try:
+                readiness.ask_canary(self.settings.host, self.ports.inference, self._canary)
+                return time.monotonic() - started
+            except readiness.ModelNotLoaded as error:
+                raise self._failure(f"TorchServe did not load the model: {error}") from None
+            except readiness.NotReady as error:
+                reason = error
+            time.sleep(POLL_S)
+        raise self._failure(f"TorchServe was not ready after {self.settings.startup_timeout_s} s: {reason}")
+
+    def running(self) -> bool:
+        """Whether the JVM runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, grace_s: float) -> bool:
+        """End the JVM and its workers, after `grace_s` seconds by force. True where no force was needed.
+
+        On SIGTERM TorchServe closes its port, answers what it has begun and ends.
+        """
+        if self._process is None:
+            return True
+        in_time = processes.stop(self._process, grace_s)
+        self._process = None
+        return in_time
+
+    def log_end(self) -> str:
+        """The last lines of the log, with what the JVM itself said where it did not get as far as a log."""
+        for path in (self.folder.log, self.folder.path / "jvm.out"):
+            try:
+                lines = path.read_text(errors="replace").splitlines()
+            except OSError:
+                continue
+            if lines:
+                return "\n".join(lines[-LOG_LINES:])
+        return "(the log is empty)"
+
+    def _workers(self) -> list[psutil.Process]:
+        return processes.tree(self.pid)[1:]
+
+    def _failure(self, message: str) -> ServingError:
+        log = self.log_end()
+        if "No space left on device" in log:
+            message += f"; there is no space left on the disk of {self.folder.path}: make room, or set TMPDIR"
+        return ServingError(f"{message}. The end of its log:\n{log}")
+
+    def _command(self) -> list[str | Path]:
+        # What `torchserve --start --foreground` would run, without a Python process that stays between us.
+        home = config.torchserve_folder().parent
+        return [
+            java.find_java(),
+            f"-Dmodel_server_home={home}",
+            f"-Dlog4j.configurationFile=file://{self.folder.log_configuration}",
+            f"-Djava.io.tmpdir={self.folder.temporary}",
+            *config.jvm_arguments(self.settings),
+            "-cp",
+            f"{home}/ts/frontend/*",
+            "org.pytorch.serve.ModelServer",
+            *("--python", sys.executable),
+            *("-f", self.folder.properties),
+            *("-s", self.folder.store),
+            "-ncs",
+            "--disable-token-auth",
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        # TorchServe's own variables would override the configuration that was just written.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "PYTHONPATH"))}
+        return inherited | {
+            "TMPDIR": str(self.folder.temporary),
+            "TEMP": str(self.folder.temporary),
+            "LOG_LOCATION": str(self.folder.path),
+            "METRICS_LOCATION": str(self.folder.path),
+            # Threads of libraries that nobody asked for; the engine's own number is a setting.
+            "OMP_NUM_THREADS": str(self.settings.threads),
+            "TS_DECODE_INPUT_REQUEST": "false",
+        }
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
