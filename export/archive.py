@@ -45,23 +45,26 @@ def build(settings: Settings, model_store: Path, output: Path | None = None) -> 
 
     Every file is compared with its checksum first. The archive replaces an older one atomically, and the same content
     gives the same bytes. Raises ModelError for a model file that is missing or altered, ExportError where
-    torch-model-archiver fails.
+    torch-model-archiver fails or the archive cannot be written.
     """
     output = model_store / NAME if output is None else output
     models = [*MODEL_FILES.values(), card.JSON]
     for name in models:
         checksums.verify(model_store / name)
-    with tempfile.TemporaryDirectory(prefix="fashion-mnist-archive.") as name:
-        work = Path(name)
-        content = work / "content"
-        _copy_code(work, content)
-        for name in models:
-            shutil.copyfile(model_store / name, content / name)
-        checksums.write(content, models)
-        (work / CONFIG).write_text(yaml.safe_dump(configuration(settings), sort_keys=False), encoding="utf-8")
-        _run_archiver(work, model_version(model_store))
-        with atomic.replacing(output) as temporary:
-            _repack(work / NAME, temporary)
+    try:
+        with tempfile.TemporaryDirectory(prefix="fashion-mnist-archive.") as name:
+            work = Path(name)
+            content = work / "content"
+            _copy_code(work, content)
+            for name in models:
+                shutil.copyfile(model_store / name, content / name)
+            checksums.write(content, models)
+            (work / CONFIG).write_text(yaml.safe_dump(configuration(settings), sort_keys=False), encoding="utf-8")
+            _run_archiver(work, model_version(model_store))
+            with atomic.replacing(output) as temporary:
+                _repack(work / NAME, temporary)
+    except OSError as error:
+        raise ExportError(f"{output} cannot be written ({error}): make room, or name another --output") from error
     return output
 
 

@@ -21,7 +21,7 @@ from export.folding import Folded
 from fashion_mnist import checksums
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
-from fashion_mnist.errors import ModelError, UsageError
+from fashion_mnist.errors import ExportError, ModelError, UsageError
 from fashion_mnist.network import load_weights
 
 WEIGHTS: Final = "weights.pt"
@@ -52,57 +52,60 @@ def release(
     store's own, or 1.0 in an empty one. `progress` is told each step as it begins.
 
     Raises ModelError for weights that cannot be read, ExportError for a graph that is invalid or that disagrees with
-    the network on any test image; the store then stays as it was.
+    the network on any test image, and where the store cannot be written; the store then stays as it was.
     """
     version = _version(version, model_store)
     progress("reading the weights")
     classifier = load_weights(weights).eval()
     summary = _summary(weights)
-    model_store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=model_store, prefix=".export.") as name:
-        staging = Path(name)
-        shutil.copyfile(weights, staging / WEIGHTS)
-        folded = Folded(classifier)
-        progress("writing TorchScript")
-        torchscript.export(folded, staging / MODEL_FILES["torchscript"])
-        progress("writing ONNX")
-        onnx.export(folded, staging / MODEL_FILES["onnx"])
-        models = [WEIGHTS, *MODEL_FILES.values()]
-        checksums.write(staging, models)
+    try:
+        model_store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=model_store, prefix=".export.") as name:
+            staging = Path(name)
+            shutil.copyfile(weights, staging / WEIGHTS)
+            folded = Folded(classifier)
+            progress("writing TorchScript")
+            torchscript.export(folded, staging / MODEL_FILES["torchscript"])
+            progress("writing ONNX")
+            onnx.export(folded, staging / MODEL_FILES["onnx"])
+            models = [WEIGHTS, *MODEL_FILES.values()]
+            checksums.write(staging, models)
 
-        images, labels = dataset.test.images, dataset.test.labels
-        progress(f"the network's own answers to {len(images)} images")
-        expected = parity.reference(classifier, images)
-        found, parities = {}, []
-        for engine in MODEL_FILES:
-            progress(f"parity of {engine} on {len(images)} images")
-            # The engines that will serve, reading the files that they will read.
-            found[engine] = parity.answers(open_engine(staging, engine, "cpu"), images)
-            parities.append(parity.compare(engine, expected, found[engine]))
-            parities[-1].check()
+            images, labels = dataset.test.images, dataset.test.labels
+            progress(f"the network's own answers to {len(images)} images")
+            expected = parity.reference(classifier, images)
+            found, parities = {}, []
+            for engine in MODEL_FILES:
+                progress(f"parity of {engine} on {len(images)} images")
+                # The engines that will serve, reading the files that they will read.
+                found[engine] = parity.answers(open_engine(staging, engine, "cpu"), images)
+                parities.append(parity.compare(engine, expected, found[engine]))
+                parities[-1].check()
 
-        progress("writing samples and the model card")
-        names = [*models, *samples.write(staging, images, labels, found["onnx"])]
-        content = card.build(
-            version=version,
-            classifier=classifier,
-            dataset=dataset,
-            training=summary,
-            evaluation=figures.evaluation(found["onnx"], labels),
-            parities=parities,
-            files={name: staging / name for name in models},
-        )
-        (staging / card.JSON).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (staging / card.MARKDOWN).write_text(card.markdown(content), encoding="utf-8")
-        names += [card.JSON, card.MARKDOWN]
-        if summary is not None:
-            (staging / TRAINING_SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-            names.append(TRAINING_SUMMARY)
-        checksums.write(staging, names)
-        _move_in(staging, model_store, [*names, checksums.NAME])
-    if summary is None:
-        # What lies there would describe other weights.
-        (model_store / TRAINING_SUMMARY).unlink(missing_ok=True)
+            progress("writing samples and the model card")
+            names = [*models, *samples.write(staging, images, labels, found["onnx"])]
+            content = card.build(
+                version=version,
+                classifier=classifier,
+                dataset=dataset,
+                training=summary,
+                evaluation=figures.evaluation(found["onnx"], labels),
+                parities=parities,
+                files={name: staging / name for name in models},
+            )
+            (staging / card.JSON).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (staging / card.MARKDOWN).write_text(card.markdown(content), encoding="utf-8")
+            names += [card.JSON, card.MARKDOWN]
+            if summary is not None:
+                (staging / TRAINING_SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+                names.append(TRAINING_SUMMARY)
+            checksums.write(staging, names)
+            _move_in(staging, model_store, [*names, checksums.NAME])
+        if summary is None:
+            # What lies there would describe other weights.
+            (model_store / TRAINING_SUMMARY).unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(f"{model_store} cannot be written ({error}): make room, or name another --output") from error
     return Release(folder=model_store, card=content, parities=tuple(parities))
 
 

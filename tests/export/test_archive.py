@@ -69,6 +69,26 @@ def test_the_same_content_gives_the_same_bytes(store: Path, tmp_path: Path) -> N
     assert archive.build(Settings(threads=2), store, tmp_path / "third.mar").read_bytes() != first
 
 
+def test_its_own_copy_goes_before_an_installed_one(store: Path, tmp_path: Path) -> None:
+    # TorchServe gives its worker the unpacked archive as PYTHONPATH; this project is installed in the Python used here.
+    unpacked = tmp_path / "unpacked"
+    with zipfile.ZipFile(archive.build(Settings(), store)) as file:
+        file.extractall(unpacked)
+    program = "import fashion_mnist.engines, handlers; print(fashion_mnist.engines.__file__, handlers.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == [
+        str(unpacked / name / "__init__.py") for name in ("fashion_mnist/engines", "handlers")
+    ]
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model.torchscript.pt", "model_card.json"])
 def test_an_altered_model_is_refused_and_the_old_archive_stays(store: Path, name: str) -> None:
     old = archive.build(Settings(), store).read_bytes()
@@ -98,6 +118,12 @@ def test_an_archiver_that_hangs_is_stopped(store: Path, tmp_path: Path, monkeypa
     with pytest.raises(ExportError, match="did not end within"):
         archive.build(Settings(), store)
     assert time.monotonic() - start < 30
+
+
+def test_an_output_that_cannot_be_is_named(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ExportError, match=r"file/fashion_mnist\.mar cannot be written .* --output"):
+        archive.build(Settings(), store, tmp_path / "file" / "fashion_mnist.mar")
 
 
 def test_two_builds_at_once_do_not_disturb_each_other(store: Path, tmp_path: Path) -> None:

@@ -153,6 +153,12 @@ def test_weights_that_are_none_are_named(dataset: Dataset, tmp_path: Path) -> No
         release.release(tmp_path / "missing.pt", tmp_path / "store", dataset)
 
 
+def test_an_output_that_cannot_be_is_named(store: Path, dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ExportError, match=r"file/store cannot be written .* --output"):
+        release.release(store / "weights.pt", tmp_path / "file" / "store", dataset)
+
+
 def test_a_summary_that_is_no_json_is_named(store: Path, dataset: Dataset) -> None:
     (store / "training_summary.json").write_text("{")
     with pytest.raises(ModelError, match=r"training_summary\.json cannot be read"):
