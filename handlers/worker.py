@@ -1,14 +1,11 @@
 """TorchServe's worker as this handler needs it: its log, its metrics, and two repairs."""
 
 import logging
-from typing import Any, Final
+from typing import Any
 
+from fashion_mnist.metrics import IMAGES, REFUSED
 from handlers import buffered_reader, repeated_fields
 from handlers.torchserve_request import Request
-
-COUNTERS: Final = ("FashionMNISTImages", "FashionMNISTImagesRefused")
-"""Our metrics: images answered and images refused. `serving` lists them in TorchServe's metrics configuration."""
-
 
 def prepare() -> None:
     """Quieten the worker's log and repair its protocol. Called once, when the model is loaded."""
@@ -20,13 +17,13 @@ def prepare() -> None:
 
 
 class Counters:
-    """`COUNTERS`, through TorchServe's metrics API."""
+    """Our counters, through TorchServe's metrics API."""
 
     def __init__(self, metrics: Any) -> None:
         """`metrics` is TorchServe's `ts.metrics.metric_cache_yaml_impl.MetricsCacheYamlImpl`."""
         self._dimensions = [str(metrics.model_name), "Model"]
         self._answered, self._refused = (
-            metrics.add_metric_to_cache(name, "Count", ["ModelName", "Level"]) for name in COUNTERS
+            metrics.add_metric_to_cache(name, "Count", ["ModelName", "Level"]) for name in (IMAGES, REFUSED)
         )
 
     def add(self, requests: list[Request]) -> None:

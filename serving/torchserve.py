@@ -1,6 +1,7 @@
 """One TorchServe: started, watched until it is truly ready, stopped."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,9 @@ CRASHES: Final = 2
 LOG_LINES: Final = 15
 SOCKET_PATH_LENGTH: Final = 107
 """Longest path of a Unix socket on Linux."""
+
+_EXCEPTION: Final = re.compile(r"MODEL_LOG - ((?:[a-z_]+\.)*[A-Z][A-Za-z]+: .+)")
+"""The last line of a worker's traceback, as the log has it."""
 
 Build = Callable[[Path], object]
 """Writes the archive to the path that it is given."""
@@ -118,12 +122,15 @@ class TorchServe:
         return in_time
 
     def log_end(self) -> str:
-        """The last lines of the log, with what the JVM itself said where it did not get as far as a log."""
+        """The exceptions at the log's end, else its last lines, else what the JVM said before it had a log."""
         for path in (self.folder.log, self.folder.path / "jvm.out"):
             try:
                 lines = path.read_text(errors="replace").splitlines()
             except OSError:
                 continue
+            # The same traceback comes with each new worker; its last line says what happened.
+            if exceptions := list(dict.fromkeys(match[1] for match in map(_EXCEPTION.search, lines) if match)):
+                return "\n".join(exceptions[-LOG_LINES:])
             if lines:
                 return "\n".join(lines[-LOG_LINES:])
         return "(the log is empty)"

@@ -9,12 +9,12 @@ import pytest
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
+from fashion_mnist import metrics
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import DeviceUnavailable, UsageError
 from fashion_mnist.settings import Settings
-from handlers import worker
 from handlers.fashion_mnist_handler import FashionMNISTHandler
 from handlers.repeated_fields import number_repeated
 from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies
@@ -227,5 +227,5 @@ class TestEngines:
 def test_images_are_counted_through_torchserves_metrics(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     served(posted(GARMENTS.tobytes()), posted(b"1"))
     lines = [record.message for record in caplog.records if "[METRICS]" in record.message]
-    assert any(line.startswith(f"[METRICS]{worker.COUNTERS[0]}.Count:3|") for line in lines)
-    assert any(line.startswith(f"[METRICS]{worker.COUNTERS[1]}.Count:1|") for line in lines)
+    assert any(line.startswith(f"[METRICS]{metrics.IMAGES}.Count:3|") for line in lines)
+    assert any(line.startswith(f"[METRICS]{metrics.REFUSED}.Count:1|") for line in lines)
