@@ -157,11 +157,19 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The leaves of nested mappings, named by their path: ("recipe.epochs", "10")."""
+    """The leaves of nested mappings, named by their path: ("recipe.epochs", "10"). Long lists are left to the JSON."""
     rows: list[tuple[str, str]] = []
     for name, value in mapping.items():
         if isinstance(value, Mapping):
             rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and (len(value) > 10 or any(isinstance(item, list | dict) for item in value)):
+            rows.append((prefix + name, f"{len(value)} values, in {JSON}"))
+        elif isinstance(value, list):
+            rows.append((prefix + name, ", ".join(map(_figure, value))))
         else:
-            rows.append((prefix + name, f"{value:.6g}" if isinstance(value, float) else str(value)))
+            rows.append((prefix + name, _figure(value)))
     return rows
+
+
+def _figure(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -55,7 +55,9 @@ def test_a_missing_list_is_named(folder: Path) -> None:
         checksums.verify(folder / "model.onnx")
 
 
-@pytest.mark.parametrize("content", [b"abc  model.onnx\n", b"\xff\xfe\n", b"0" * 64 + b" model.onnx\n", b"G" * 64 + b"  x\n"])
+@pytest.mark.parametrize(
+    "content", [b"abc  model.onnx\n", b"\xff\xfe\n", b"0" * 64 + b" model.onnx\n", b"G" * 64 + b"  x\n"]
+)
 def test_a_damaged_list_is_an_error_and_no_pass(folder: Path, content: bytes) -> None:
     (folder / checksums.NAME).write_bytes(content)
     with pytest.raises(ModelError, match="SHA256SUMS"):

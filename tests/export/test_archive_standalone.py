@@ -95,7 +95,8 @@ def url(
             try:
                 server.wait(timeout=10)
             finally:
-                os.killpg(server.pid, signal.SIGKILL) if group_lives(server.pid) else None
+                if group_lives(server.pid):
+                    os.killpg(server.pid, signal.SIGKILL)
                 deadline = time.monotonic() + 10
                 while group_lives(server.pid) and time.monotonic() < deadline:
                     time.sleep(0.02)
@@ -117,6 +118,8 @@ def wait_until_ready(address: str, image: bytes, server: "subprocess.Popen[bytes
                 return
         except httpx.TransportError:
             pass
+        if b"Backend worker process died" in log.read_bytes():
+            break
         time.sleep(0.1)
     lines = log.read_text(errors="replace").splitlines()
     pytest.fail("TorchServe does not answer from the archive; its log ends:\n" + "\n".join(lines[-60:]))

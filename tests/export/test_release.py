@@ -95,10 +95,17 @@ def test_what_training_says_goes_into_the_card(exported: Release, dataset: Datas
     run, store = tmp_path / "run", tmp_path / "store"
     run.mkdir()
     (run / "weights.pt").write_bytes((exported.folder / "weights.pt").read_bytes())
-    (run / "training_summary.json").write_text('{"recipe": {"name": "quick", "learning_rate": 0.0123456}, "seed": 7}')
+    (run / "training_summary.json").write_text(
+        '{"recipe": {"name": "quick", "learning_rate": 0.0123456, "betas": [0.9, 0.99]},'
+        ' "seed": 7, "epochs": [{"loss": 1}, {"loss": 0.5}]}'
+    )
     made = release.release(run / "weights.pt", store, dataset, version="2.1")
     assert made.card["training"]["seed"] == 7
-    assert "| recipe.learning_rate | 0.0123456 |" in (store / card.MARKDOWN).read_text()
+    assert made.card["training"]["epochs"][1] == {"loss": 0.5}
+    text = (store / card.MARKDOWN).read_text()
+    assert "| recipe.learning_rate | 0.0123456 |" in text
+    assert "| recipe.betas | 0.9, 0.99 |" in text
+    assert "| epochs | 2 values, in model_card.json |" in text
     checksums.verify(store / "training_summary.json")
 
     # Weights without a record, and no version given: the version stays, the record of other weights does not.
