@@ -20,11 +20,10 @@ import yaml
 
 import fashion_mnist
 import handlers
-from export import card
 from fashion_mnist import atomic, checksums
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import ExportError
-from fashion_mnist.model_store import model_version
+from fashion_mnist.model_store import CARD, model_version
 from fashion_mnist.settings import Settings
 
 MODEL: Final = "fashion_mnist"
@@ -48,7 +47,7 @@ def build(settings: Settings, model_store: Path, output: Path | None = None) -> 
     torch-model-archiver fails or the archive cannot be written.
     """
     output = model_store / NAME if output is None else output
-    models = [*MODEL_FILES.values(), card.JSON]
+    models = [*MODEL_FILES.values(), CARD]
     for name in models:
         checksums.verify(model_store / name)
     try:

@@ -10,9 +10,9 @@ from export.parity import LIMIT, Parity
 from fashion_mnist import checksums
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.dataset import CHECKSUMS, Dataset
+from fashion_mnist.model_store import CARD
 from fashion_mnist.network import Classifier
 
-JSON: Final = "model_card.json"
 MARKDOWN: Final = "model_card.md"
 
 PACKAGES: Final = ("torch", "onnx", "onnxscript", "numpy")
@@ -163,7 +163,7 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
         if isinstance(value, Mapping):
             rows += _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list) and (len(value) > 10 or any(isinstance(item, list | dict) for item in value)):
-            rows.append((prefix + name, f"{len(value)} values, in {JSON}"))
+            rows.append((prefix + name, f"{len(value)} values, in {CARD}"))
         elif isinstance(value, list):
             rows.append((prefix + name, ", ".join(map(_figure, value))))
         else:

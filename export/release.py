@@ -22,6 +22,7 @@ from fashion_mnist import checksums
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, ModelError, UsageError
+from fashion_mnist.model_store import CARD
 from fashion_mnist.network import load_weights
 
 WEIGHTS: Final = "weights.pt"
@@ -93,9 +94,9 @@ def release(
                 parities=parities,
                 files={name: staging / name for name in models},
             )
-            (staging / card.JSON).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (staging / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             (staging / card.MARKDOWN).write_text(card.markdown(content), encoding="utf-8")
-            names += [card.JSON, card.MARKDOWN]
+            names += [CARD, card.MARKDOWN]
             if summary is not None:
                 (staging / TRAINING_SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
                 names.append(TRAINING_SUMMARY)
@@ -113,7 +114,7 @@ def _version(version: str | None, model_store: Path) -> str:
     """The version to write; it stands in answers, in TorchServe's URLs and in the archive."""
     if version is None:
         try:
-            version = json.loads((model_store / card.JSON).read_bytes())["model_version"]
+            version = json.loads((model_store / CARD).read_bytes())["model_version"]
         except (OSError, ValueError, KeyError, TypeError):
             version = FIRST_VERSION
     if not isinstance(version, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", version):

@@ -9,6 +9,9 @@ from fashion_mnist.settings import Settings
 
 _RELEASED: Final = Path(__file__).resolve().parent.parent / "model_store"
 
+CARD: Final = "model_card.json"
+"""The model card's name in the model store and in the archive."""
+
 CANARY: Final = ("samples/ankle_boot.png", "Ankle boot")
 """A real test image in the model store and its label: a server that gives the one for the other is ready."""
 
@@ -20,7 +23,7 @@ def model_store_path(settings: Settings) -> Path:
 
 def model_card(model_store: Path) -> dict[str, Any]:
     """The model card, as model_card.json has it. Raises ModelError."""
-    path = model_store / "model_card.json"
+    path = model_store / CARD
     try:
         card: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -126,6 +126,13 @@ def test_an_output_that_cannot_be_is_named(store: Path, tmp_path: Path) -> None:
         archive.build(Settings(), store, tmp_path / "file" / "fashion_mnist.mar")
 
 
+def test_building_needs_neither_torch_nor_onnxruntime() -> None:
+    # It runs at every start of the server, which should not wait for seconds of imports, nor keep them in memory.
+    program = "import sys, export.archive; print({'torch', 'onnxruntime', 'cv2'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_two_builds_at_once_do_not_disturb_each_other(store: Path, tmp_path: Path) -> None:
     # torch-model-archiver works in a folder with a fixed name, which the two would share.
     program = (

@@ -17,6 +17,7 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, FashionMNISTError, ModelError, UsageError
+from fashion_mnist.model_store import CARD
 from fashion_mnist.network import Classifier, Network, load_weights, save_weights
 
 
@@ -27,7 +28,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_every_file_is_listed_and_whole(exported: Release) -> None:
     listed = set(checksums.read(exported.folder))
     assert listed == set(content(exported.folder)) - {checksums.NAME}
-    assert {"weights.pt", *MODEL_FILES.values(), card.JSON, card.MARKDOWN} <= listed
+    assert {"weights.pt", *MODEL_FILES.values(), CARD, card.MARKDOWN} <= listed
     command = ["sha256sum", "--check", "--strict", "--quiet", checksums.NAME]
     assert subprocess.run(command, cwd=exported.folder, timeout=30, check=False).returncode == 0
 
@@ -48,7 +49,7 @@ def test_every_engine_agrees_with_the_network_on_the_whole_test_set(exported: Re
 
 
 def test_the_card_tells_the_figures_that_the_model_reaches(exported: Release, dataset: Dataset) -> None:
-    read = json.loads((exported.folder / card.JSON).read_bytes())
+    read = json.loads((exported.folder / CARD).read_bytes())
     assert read == json.loads(json.dumps(exported.card))
     predicted = open_engine(exported.folder, "onnx", "cpu").predict(dataset.test.images).argmax(axis=1)
     right = predicted == dataset.test.labels
