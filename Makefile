@@ -1,0 +1,42 @@
+# The names of what people type. Each target is one command of its room.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test check format train bench lock clean
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## Create .venv and install the pinned packages (WHEELS=cpu or WHEELS=cuda overrides the choice)
+	@$(PYTHON) requirements/install.py
+
+serve: setup  ## Serve the released model on 127.0.0.1:8080, until Ctrl-C
+	@exec $(BIN)/fashion-mnist serve
+
+test: setup  ## Run every test, the real TorchServe's included
+	$(BIN)/python -m pytest
+
+check: setup  ## Lint, format, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## Put the code into the form that `make check` wants
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: setup  ## Train with the release recipe
+	$(BIN)/fashion-mnist train --recipe release
+
+bench: setup  ## Measure this service beside TorchServe as shipped
+	$(BIN)/fashion-mnist bench
+
+lock: setup  ## Pin today's newest versions anew
+	$(BIN)/python requirements/lock.py
+
+clean:  ## Remove what was installed and built; runs/ stays
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache model_store/fashion_mnist.mar

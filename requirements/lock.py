@@ -1,0 +1,100 @@
+"""`make lock`: pins of every package, with hashes, for each way to install this project.
+
+Run with the project's own Python, which has uv. Writes the files beside this one:
+
+    cpu.txt         everything, for machines without an NVIDIA GPU; PyTorch aside
+    torch-cpu.txt   PyTorch's CPU build, which PyPI does not have
+    cuda.txt        everything, with CUDA
+    serve-cpu.txt   what serving needs, for the container; PyTorch aside
+    serve-cuda.txt  what serving needs, with CUDA
+
+The first line of each says how many packages it pins and how many MB their files have.
+"""
+
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+TORCH = "2.13.0"
+TORCHVISION = "0.28.0"
+SERVE = ["torchserve"]
+EVERYTHING = [*SERVE, "train", "loadtest", "bench", "dev"]
+VARIANTS = {
+    "cpu": (f"torch=={TORCH}+cpu", EVERYTHING),
+    "cuda": (f"torch=={TORCH}", [*EVERYTHING, "gpu"]),
+    "serve-cpu": (f"torch=={TORCH}+cpu", SERVE),
+    "serve-cuda": (f"torch=={TORCH}", [*SERVE, "gpu"]),
+}
+DEADLINE_S = 1800
+
+
+def main() -> None:
+    """Resolve each variant anew, at today's newest versions."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for variant, (torch, extras) in VARIANTS.items():
+            print(f"locking {variant}", flush=True)
+            locked = resolve(torch, extras, folder)
+            if "+cpu" in torch:
+                (pin,) = (entry for entry in locked if entry.startswith("torch=="))
+                locked.remove(pin)
+                pin = pin if "--hash" in pin else f"{pin} \\\n    --hash=sha256:{torch_checksum(torch, folder)}"
+                write("torch-cpu", [pin], folder)
+            write(variant, locked, folder)
+
+
+def resolve(torch: str, extras: list[str], folder: Path) -> list[str]:
+    """The pins of one variant, each with its hashes."""
+    constraints = folder / "constraints.txt"
+    constraints.write_text(f"{torch}\ntorchvision=={TORCHVISION}\n")
+    command = ["uv", "pip", "compile", "pyproject.toml", "--generate-hashes", "--quiet", "--upgrade", "--no-annotate"]
+    command += ["--no-header", "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+    command += ["--constraints", str(constraints), "--no-emit-index-url", "--no-emit-find-links"]
+    command += ["--find-links", *find_links()] if find_links() else []
+    command += [f"--extra={extra}" for extra in extras]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    # A pin and its hashes are one line, continued by backslashes.
+    return re.findall(r"^(?:[^\n]*\\\n)*[^\n]+", done.stdout, flags=re.MULTILINE)
+
+
+def torch_checksum(torch: str, folder: Path) -> str:
+    """The sha256 of PyTorch's CPU wheel: its index publishes no hashes that a resolver could copy."""
+    target = folder / "torch"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--extra-index-url", TORCH_INDEX, torch]
+    subprocess.run([*command, "-d", str(target)], timeout=DEADLINE_S, check=True)
+    (wheel,) = target.iterdir()
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def write(name: str, pins: list[str], folder: Path) -> None:
+    """Write one lock file, with the size of what it downloads."""
+    wheels = folder / name
+    target = HERE / f"{name}.txt"
+    body = "\n".join(pins) + "\n"
+    requirements = folder / f"{name}.txt"
+    requirements.write_text(body)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    subprocess.run([*command, "-r", str(requirements), "-d", str(wheels)], timeout=DEADLINE_S, check=True)
+    megabytes = round(sum(file.stat().st_size for file in wheels.iterdir()) / 1e6)
+    target.write_text(f"# {len(pins)} packages, {megabytes} MB. Written by `make lock`.\n{body}")
+    for file in wheels.iterdir():
+        file.unlink()
+
+
+def find_links() -> list[str]:
+    """The wheel folder of the user's pip settings, where PyTorch's CPU build may lie."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.split()[:1]
+
+
+if __name__ == "__main__":
+    main()
