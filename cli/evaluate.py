@@ -1,0 +1,61 @@
+"""`fashion-mnist evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fashion_mnist import dataset
+from fashion_mnist.errors import UsageError
+from fashion_mnist.model_store import model_store_path
+from fashion_mnist.settings import Settings
+
+
+def evaluate(
+    model: Annotated[Path | None, typer.Argument(help="weights.pt, TorchScript or ONNX; by default the released ONNX.")] = None,
+    split: Annotated[str, typer.Option(help="test or train.")] = "test",
+    figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Say how often a model is right: accuracy with its standard error, and each class's figures.
+
+    Examples:
+
+    `fashion-mnist evaluate`
+
+    `fashion-mnist evaluate runs/quick-0/weights.pt --figure confusion.png`
+    """
+    if split not in ("test", "train"):
+        raise UsageError(f"split is {split!r}: choose test or train")
+    settings = Settings.from_environment()
+    path = model or model_store_path(settings) / "model.onnx"
+    console = Console()
+    with console.status(f"evaluating {path}"):
+        from training.evaluation import evaluate_file
+
+        images = dataset.load(Path(settings.data) if settings.data else None)
+        figures = evaluate_file(path, images.test if split == "test" else images.train, split_name=split, device=device)
+        if figure is not None:
+            from training.plots import confusion_matrix
+
+            confusion_matrix(figures["confusion_matrix"], figure)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        console.print(_table(figures, path))
+
+
+def _table(figures: dict[str, Any], path: Path) -> Table:
+    title = (
+        f"{path}: {figures['accuracy']:.2%} of {figures['images']:,} {figures['split']} images right "
+        f"(standard error {figures['standard_error']:.2%})"
+    )
+    table = Table("class", "images", "precision", "recall", "F1", title=title)
+    for name, row in figures["classes"].items():
+        values = (f"{row[key]:.1%}" for key in ("precision", "recall", "f1"))
+        table.add_row(name, str(row["images"]), *values)
+    return table

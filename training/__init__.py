@@ -1,0 +1,1 @@
+"""Training: recipes, the loop, runs that resume, and their pictures."""

@@ -1,0 +1,152 @@
+"""Runs: a folder for each, that says how it was trained, that a kill leaves whole, and that `--resume` goes on from.
+
+    settings.json     recipe, seed, data and commit
+    metrics.jsonl     a line an epoch
+    checkpoint.pt     the last finished epoch, all that the next one depends on
+    curves.png        loss, accuracy and learning rate
+    weights.pt        what came out
+    training_summary.json   what came out, in figures; the model card takes it over
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from fashion_mnist import atomic
+from fashion_mnist.dataset import Dataset, Split
+from fashion_mnist.errors import DeviceUnavailable, TrainingError
+from fashion_mnist.evaluation import evaluation
+from fashion_mnist.network import save_weights
+from training import plots
+from training.loop import Progress, Trainer, predict
+from training.recipes import Recipe
+
+HELD_OUT: Final = 5000
+"""Training images that are kept for validation: what is chosen is chosen on them, never on the test set."""
+
+_SPLIT_SEED: Final = 20170825
+"""The split is the same for all seeds and recipes, so that runs can be compared. The day the data set was published."""
+
+Tell = Callable[[Progress], None]
+EpochDone = Callable[[dict[str, Any]], None]
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    train_images: int | None = None,
+    resume: bool = False,
+    tell: Tell = lambda progress: None,
+    epoch_done: EpochDone = lambda metrics: None,
+) -> dict[str, Any]:
+    """Train by a recipe into a run folder and return its summary. The test set is used once, at the end.
+
+    With `resume` an interrupted run goes on from its last finished epoch, and gives the same weights, bit for bit, as
+    one that was not interrupted. `train_images` takes only so many, to try things.
+
+    Raises TrainingError where the folder holds another run, or the loss is no longer a number; DeviceUnavailable.
+    """
+    chosen = choose_device(device)
+    train_split, held_out = split(dataset.train, train_images)
+    settings = {
+        "recipe": dataclasses.asdict(recipe),
+        "seed": seed,
+        "train_images": len(train_split.images),
+        "held_out_images": len(held_out.images),
+        "device": chosen.type,
+        "commit": commit(),
+    }
+    trainer = Trainer(recipe, train_split, seed=seed, device=chosen)
+    history = _open(folder, settings, trainer, resume=resume)
+    while trainer.epoch < recipe.epochs:
+        metrics: dict[str, Any] = {"epoch": trainer.epoch + 1, **trainer.run_epoch(tell)}
+        probabilities = predict(trainer.result(), held_out.images)
+        metrics["held_out_accuracy"] = _accuracy(probabilities, held_out.labels)
+        history.append(metrics)
+        # The checkpoint comes last: a kill between the two repeats the epoch, and its line is written anew.
+        atomic.write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+        with atomic.replacing(folder / "checkpoint.pt") as temporary:
+            torch.save(trainer.state(), temporary)
+        epoch_done(metrics)
+    classifier = trainer.result()
+    figures = evaluation(predict(classifier, dataset.test.images), dataset.test.labels)
+    plots.curves(history, folder / "curves.png")
+    save_weights(classifier, folder / "weights.pt")
+    summary = {
+        **settings,
+        "epochs": len(history),
+        "seconds": round(sum(line["seconds"] for line in history), 1),
+        "held_out_accuracy": history[-1]["held_out_accuracy"],
+        "test_accuracy": figures["accuracy"],
+        "test_standard_error": figures["standard_error"],
+        "mean": classifier.mean.item(),
+        "std": classifier.std.item(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}" if chosen.type == "cpu" else torch.cuda.get_device_name(),
+    }
+    atomic.write_text(folder / "training_summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def split(train: Split, train_images: int | None = None) -> tuple[Split, Split]:
+    """The training images without the held-out ones, and the held-out ones: the same ones every time."""
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(train.images))
+    held_out, kept = order[:HELD_OUT], order[HELD_OUT:][:train_images]
+    return Split(train.images[kept], train.labels[kept]), Split(train.images[held_out], train.labels[held_out])
+
+
+def choose_device(device: str) -> torch.device:
+    """The device to train on. Raises DeviceUnavailable where "cuda" cannot be had."""
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        reason = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no NVIDIA GPU"
+        raise DeviceUnavailable(f"{reason}: train with --device cpu, or set up with `WHEELS=cuda make setup`")
+    return torch.device("cuda")
+
+
+def commit() -> str:
+    """The commit that trains, with a + where files have changed since; "unknown" outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: bool) -> list[dict[str, Any]]:
+    """Make the run's folder, or take up the run in it; the metrics of the epochs that are done."""
+    begun = folder / "settings.json"
+    if not begun.exists():
+        atomic.write_text(begun, json.dumps(settings, indent=2) + "\n")
+        return []
+    before = json.loads(begun.read_text())
+    if not resume:
+        raise TrainingError(f"{folder} holds a run already: add --resume to go on with it, or name another --run")
+    if changed := [name for name in settings if name != "commit" and before[name] != settings[name]]:
+        raise TrainingError(
+            f"{folder} was begun with another {', '.join(changed)}: resume with the same, or name another --run"
+        )
+    checkpoint = folder / "checkpoint.pt"
+    if not checkpoint.exists():
+        return []
+    trainer.restore(torch.load(checkpoint, map_location=trainer.device, weights_only=True))
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines[: trainer.epoch]]
+
+
+def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return round(float((probabilities.argmax(axis=1) == labels).mean()), 6)
