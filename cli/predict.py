@@ -69,7 +69,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def _rows(results: Iterable[client.FileResult], failed: list[client.FileResult]) -> Iterable[tuple[str, dict[str, object]]]:
+def _rows(
+    results: Iterable[client.FileResult], failed: list[client.FileResult]
+) -> Iterable[tuple[str, dict[str, object]]]:
     """A row for each image, named by its file, and by its place where the file holds several."""
     for result in results:
         if result.error is not None:

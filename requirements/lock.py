@@ -55,7 +55,8 @@ def resolve(torch: str, extras: list[str], folder: Path) -> list[str]:
     command = ["uv", "pip", "compile", "pyproject.toml", "--generate-hashes", "--quiet", "--upgrade", "--no-annotate"]
     command += ["--no-header", "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
     command += ["--constraints", str(constraints), "--no-emit-index-url", "--no-emit-find-links"]
-    command += ["--find-links", *find_links()] if find_links() else []
+    if "+cpu" in torch:
+        command += [f"--find-links={wheels}" for wheels in find_links()]
     command += [f"--extra={extra}" for extra in extras]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     if done.returncode:

@@ -1,0 +1,1 @@
+"""Load tests by Locust: real test images, every label checked."""
