@@ -1,0 +1,1 @@
+"""Benchmarks: this service beside others, interleaved on one machine in one run, every label checked."""

@@ -1,0 +1,72 @@
+"""TorchServe as shipped: its default configuration and logging, its stock image classifier, its own worker count."""
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from benchmarks.client import classify_singly
+from benchmarks.load import RunFailed
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.network import load_weights
+from serving import java, processes
+from serving.config import Ports
+from fashion_mnist.settings import Settings
+
+HANDLER: Final = Path(__file__).parent / "stock_handler.py"
+START_S: Final = 90.0
+_POLL_S: Final = 0.2
+
+
+@contextmanager
+def stock_torchserve(weights: Path, folder: Path, canary: bytes, label: int) -> Iterator[str]:
+    """Start it, yield its prediction URL once it answers rightly, and end it with all its processes."""
+    ports = Ports.choose(Settings(port=0))
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    _build_archive(weights, folder)
+    # Addresses and ports, so that it can run beside others; all else is TorchServe's default.
+    (folder / "config.properties").write_text(
+        f"inference_address=http://127.0.0.1:{ports.inference}\n"
+        f"management_address=http://127.0.0.1:{ports.management}\n"
+        f"metrics_address=http://127.0.0.1:{ports.metrics}\n"
+        f"grpc_inference_port={ports.grpc_inference}\ngrpc_management_port={ports.grpc_management}\n"
+    )
+    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs", "--disable-token-auth"]
+    command += ["--model-store", str(folder), "--models", "fashion_mnist.mar", "--ts-config", "config.properties"]
+    environment = {**os.environ, "TMPDIR": str(temporary), "TEMP": str(temporary), "LOG_LOCATION": str(folder / "logs")}
+    environment |= {"METRICS_LOCATION": str(folder / "logs"), "JAVA_HOME": str(java.find_java().parent.parent)}
+    url = f"http://127.0.0.1:{ports.inference}/predictions/fashion_mnist"
+    with (folder / "stock.out").open("wb") as output:
+        process = processes.start(command, environment, folder, output)
+        try:
+            deadline = time.monotonic() + START_S
+            while True:
+                try:
+                    if classify_singly(url, [canary], "image/png", threads=1) == [label]:
+                        break
+                except RunFailed:
+                    pass
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise RunFailed(f"TorchServe as shipped did not become ready; see {folder / 'stock.out'}")
+                time.sleep(_POLL_S)
+            yield url
+        finally:
+            processes.stop(process, grace_s=5)
+
+
+def _build_archive(weights: Path, folder: Path) -> None:
+    network = load_weights(weights).network.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(network, torch.zeros(1, *GEOMETRY)).save(str(folder / "model.pt"))
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "fashion_mnist"]
+    command += ["--version", "1.0", "--serialized-file", "model.pt", "--handler", str(HANDLER), "--export-path", "."]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
