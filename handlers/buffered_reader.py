@@ -31,8 +31,10 @@ def apply() -> None:
     if original is None or list(inspect.signature(original).parameters) != ["conn", "length"]:
         log.warning("this TorchServe is not 0.12.0: its worker reads without a buffer, and more slowly")
         return
-    if not getattr(original, "buffered", False):
-        otf_message_handler._retrieve_buffer = buffered_reader()
+    if not hasattr(original, "original"):
+        replacement = buffered_reader()
+        replacement.original = original  # type: ignore[attr-defined]
+        otf_message_handler._retrieve_buffer = replacement
 
 
 def buffered_reader() -> Callable[[Connection, int], bytearray]:
@@ -78,5 +80,4 @@ def buffered_reader() -> Callable[[Connection, int], bytearray]:
             data += buffer
             missing -= len(buffer)
 
-    retrieve_buffer.buffered = True  # type: ignore[attr-defined]
     return retrieve_buffer

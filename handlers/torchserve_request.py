@@ -49,7 +49,9 @@ class Request:
         """Decode the request's images, or keep the error that stands in their way."""
         try:
             fields = dict(self._item)
-            if (top_k := fields.pop("top_k", None)) is not None:
+            # TorchServe passes no query string on: over HTTP the option is a header or a field of a form.
+            top_k = fields.pop("top_k", None) or _header(self._properties, "x-top-k")
+            if top_k:
                 self._top_k = parse_top_k(_text(top_k))
             sent_as = _header(self._properties, "content-type").lower()
             if sent_as.startswith("application/x-www-form-urlencoded"):

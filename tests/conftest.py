@@ -22,7 +22,7 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="session")
 def model_store() -> Path:
     """The released model."""
-    return model_store_path(Settings())
+    return model_store_path(Settings.from_environment())
 
 
 @pytest.fixture(scope="session")

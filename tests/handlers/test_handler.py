@@ -179,6 +179,10 @@ class TestOptions:
         assert status == 200
         assert len(answer["predictions"][0]["probabilities"]) == 3
 
+    def test_top_k_as_a_header(self, served: Served) -> None:
+        ((_, _, answer),) = served(posted(GARMENTS[:1].tobytes(), **{"x-top-k": "1"}))
+        assert len(answer["predictions"][0]["probabilities"]) == 1
+
     @pytest.mark.parametrize("parameter", [{"top_k": bytearray(b"0")}, {"topk": bytearray(b"3")}])
     def test_a_bad_parameter_is_named(self, served: Served, parameter: dict[str, Any]) -> None:
         fields, headers = posted(GARMENTS[:1].tobytes())

@@ -17,7 +17,7 @@ def running_server(
     settings: Settings | None = None, build: Callable[[Path], object] | None = None
 ) -> Iterator[RunningServer]:
     """A TorchServe that answers its canary, with the released model unless `build` makes another archive."""
-    settings = settings or Settings(port=0, device="cpu")
+    settings = settings or Settings.from_environment(port=0, device="cpu")
     store = model_store_path(settings)
     with TorchServe(settings, store) as server:
         server.prepare(build or (lambda path: archive.build(settings, store, path)))

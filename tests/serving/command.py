@@ -1,0 +1,94 @@
+"""`fashion-mnist serve` as a person runs it: a process, its words, its end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+COMMAND = str(Path(sys.executable).parent / "fashion-mnist")
+DEADLINE_S = 60.0
+
+
+def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> float:
+    """Wait for a condition; the seconds it took. Fails after the deadline."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < deadline_s, f"{what}: not within {deadline_s} s"
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+@dataclass
+class ServeCommand:
+    """A running `fashion-mnist serve`."""
+
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    def said(self) -> str:
+        """All that it printed so far."""
+        return self.output.read_text()
+
+    @property
+    def url(self) -> str:
+        """The URL in its ready line."""
+        match = re.search(r"ready: (\S+)", self.said())
+        assert match, self.said()
+        return match[1]
+
+    def family(self) -> list[psutil.Process]:
+        """It and all that it started."""
+        process = psutil.Process(self.process.pid)
+        return [process, *process.children(recursive=True)]
+
+    def jvm(self) -> psutil.Process:
+        """TorchServe's Java process."""
+        return next(process for process in self.family() if process.name() == "java")
+
+    def worker(self) -> psutil.Process:
+        """TorchServe's Python worker."""
+        return next(process for process in self.jvm().children() if "python" in process.name())
+
+    def times_ready(self) -> int:
+        """How often it has become ready."""
+        return self.said().count("ready: ")
+
+    def end(self, number: signal.Signals = signal.SIGTERM, deadline_s: float = 15.0) -> int:
+        """Send a signal and wait; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(deadline_s)
+
+
+@contextmanager
+def serve_command(folder: Path, *arguments: str, **environment: str) -> Iterator[ServeCommand]:
+    """Start `fashion-mnist serve` on a free port; not yet ready. Whatever is left of it in the end is killed."""
+    output = folder / "output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0", "--device", "cpu", *arguments],
+            env={**os.environ, **environment},
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+        )
+    command = ServeCommand(process, output)
+    try:
+        yield command
+    finally:
+        leftovers = command.family() if process.poll() is None else []
+        for leftover in leftovers:
+            leftover.kill()
+        process.wait(10)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether none of these processes runs any more."""
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)

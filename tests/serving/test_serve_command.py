@@ -1,0 +1,188 @@
+"""`fashion-mnist serve`: ready when it says so, gone when it is told to, and clear about what keeps it from starting."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from fashion_mnist.model_store import CANARY
+from tests.serving.command import COMMAND, ServeCommand, gone, serve_command, wait_until
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeCommand]:
+    with serve_command(tmp_path_factory.mktemp("serve")) as command:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        yield command
+
+
+def answers(url: str, image: bytes) -> bool:
+    try:
+        response = httpx.post(url, content=image, timeout=2)
+        return bool(response.status_code == 200 and response.json()["predictions"][0]["label"] == CANARY[1])
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture
+def canary(model_store: Path) -> bytes:
+    return (model_store / CANARY[0]).read_bytes()
+
+
+def test_the_curl_line_can_be_pasted(server: ServeCommand) -> None:
+    line = next(line for line in server.said().splitlines() if line.strip().startswith("curl "))
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=10, check=True)
+    assert f'"label": "{CANARY[1]}"' in done.stdout
+
+
+def test_status_tells_by_a_real_prediction(server: ServeCommand) -> None:
+    port = str(urlsplit(server.url).port)
+    done = subprocess.run([COMMAND, "status", "--port", port], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0
+    assert "ready" in done.stdout
+    assert str(server.jvm().pid) in done.stdout
+
+
+def test_a_killed_worker_is_replaced(server: ServeCommand, canary: bytes) -> None:
+    worker = server.worker()
+    worker.kill()
+    wait_until(lambda: gone([worker]), "the worker's death")
+    wait_until(lambda: answers(server.url, canary), "an answer", 30)
+
+
+def test_a_killed_jvm_is_replaced(server: ServeCommand, canary: bytes) -> None:
+    before, jvm, url = server.times_ready(), server.jvm(), server.url
+    jvm.kill()
+    wait_until(lambda: server.times_ready() == before + 1, "ready again", 30)
+    assert answers(url, canary)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
+    with serve_command(tmp_path) as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        family, address = command.family(), urlsplit(command.url)
+        # A client that has promised a body and sends nothing: its request is closed in the end.
+        with socket.create_connection((address.hostname, address.port), timeout=10) as slow:
+            slow.sendall(b"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: x\r\nContent-Length: 784\r\n\r\n")
+            started = time.monotonic()
+            assert command.end(number) == 0
+            assert time.monotonic() - started < 10
+        assert gone(family)
+        run_folder = next(name for name in command.said().split() if name.startswith("http"))
+        assert run_folder
+
+
+def test_open_requests_are_answered_before_the_end(tmp_path: Path, canary: bytes) -> None:
+    with serve_command(tmp_path) as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        address = urlsplit(command.url)
+        # 10,000 images take the worker some 200 ms: the signal comes while it computes.
+        body = bytes(784 * 10_000)
+        head = f"POST {address.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        head += "Content-Type: application/octet-stream\r\nAccept: application/octet-stream\r\n\r\n"
+        with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+            client.sendall(head.encode() + body)
+            command.process.send_signal(signal.SIGTERM)
+            answer = client.recv(100)
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        assert command.process.wait(15) == 0
+
+
+def test_kill_9_of_serve_takes_everything_with_it(tmp_path: Path) -> None:
+    with serve_command(tmp_path) as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        family = command.family()
+        command.process.kill()
+        command.process.wait(10)
+        wait_until(lambda: gone(family), "the end of all processes", 15)
+
+
+class TestWhatKeepsItFromStarting:
+    """A clear error within seconds, exit status 1, and nothing left running."""
+
+    @staticmethod
+    def fails(folder: Path, *arguments: str, deadline_s: float = 30.0, **environment: str) -> str:
+        with serve_command(folder, *arguments, **environment) as command:
+            assert command.process.wait(deadline_s) == 1, command.said()
+            said = command.said()
+        assert said.startswith("error: ")
+        assert "Traceback" not in said
+        return said
+
+    def test_a_taken_port(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            said = self.fails(tmp_path, "--port", port)
+        assert port in said
+        assert "FASHION_MNIST_PORT" in said
+
+    def test_a_java_that_fails(self, tmp_path: Path) -> None:
+        java = tmp_path / "bin" / "java"
+        java.parent.mkdir()
+        java.write_text("#!/bin/sh\necho 'no such luck' >&2\nexit 3\n")
+        java.chmod(0o755)
+        said = self.fails(tmp_path, JAVA_HOME=str(tmp_path))
+        assert "no such luck" in said
+        assert "JAVA_HOME" in said
+
+    def test_no_java(self, tmp_path: Path) -> None:
+        assert "JAVA_HOME" in self.fails(tmp_path, JAVA_HOME=str(tmp_path / "nowhere"))
+
+    def test_an_old_java(self, tmp_path: Path) -> None:
+        java = tmp_path / "bin" / "java"
+        java.parent.mkdir()
+        java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_392\"' >&2\n")
+        java.chmod(0o755)
+        assert "Java 17" in self.fails(tmp_path, JAVA_HOME=str(tmp_path))
+
+    @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+    def test_a_worker_that_crash_loops(self, tmp_path: Path) -> None:
+        said = self.fails(tmp_path, "--device", "cuda")
+        assert "again and again" in said
+        assert "NVIDIA driver" in said
+
+    def test_an_altered_model(self, tmp_path: Path, model_store: Path) -> None:
+        altered = tmp_path / "store"
+        subprocess.run(["cp", "-r", str(model_store), str(altered)], check=True, timeout=10)
+        with (altered / "model.onnx").open("ab") as file:
+            file.write(b"\0")
+        assert "model.onnx" in self.fails(tmp_path, FASHION_MNIST_MODEL_STORE=str(altered))
+
+    def test_a_temporary_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        said = self.fails(tmp_path, TMPDIR="/proc/sys")
+        assert "TMPDIR" in said
+
+    def test_a_full_disk(self, tmp_path: Path) -> None:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+        if os.getuid() != 0 or subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode != 0:
+            pytest.skip("mounting a small disk needs root")
+        try:
+            said = self.fails(tmp_path, TMPDIR=str(disk))
+        finally:
+            subprocess.run(["umount", str(disk)], check=True, timeout=10)
+        assert "No space left" in said
+        assert "TMPDIR" in said
+
+    def test_an_unknown_setting(self, tmp_path: Path) -> None:
+        with serve_command(tmp_path, FASHION_MNIST_PROT="1") as command:
+            assert command.process.wait(30) == 2
+            assert "FASHION_MNIST_PROT" in command.said()
+
+
+def test_help_comes_without_heavy_imports() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import cli"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert " torch\n" not in done.stderr
+    assert " onnxruntime\n" not in done.stderr
