@@ -65,7 +65,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    return Served(model_store, Settings(device="cpu").for_handler(), tmp_path_factory.mktemp("metrics") / "m.yaml")
+    return Served(model_store, Settings(device="cpu").for_handler(), tmp_path_factory.mktemp("metrics") / "metrics.yaml")
 
 
 @pytest.mark.parametrize("body", good_bodies(GARMENTS), ids=lambda body: body.name)
