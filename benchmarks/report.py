@@ -26,8 +26,8 @@ def markdown(results: dict[str, Any]) -> str:
     packed = results["packed"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, load generator included; {results['date']}; medians of "
-        f"{results['repeats']} interleaved runs of {results['seconds']} s; {results['labels_checked']:,} labels checked at "
-        "both servers before and after.",
+        f"{results['repeats']} interleaved runs of {results['seconds']} s; {results['labels_checked']:,} labels "
+        "checked at both servers before and after.",
         "",
         *_markdown(_SINGLE, _single(results)),
         "",

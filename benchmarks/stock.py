@@ -16,9 +16,9 @@ from benchmarks.client import classify_singly
 from benchmarks.load import RunFailed
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.network import load_weights
+from fashion_mnist.settings import Settings
 from serving import java, processes
 from serving.config import Ports
-from fashion_mnist.settings import Settings
 
 HANDLER: Final = Path(__file__).parent / "stock_handler.py"
 START_S: Final = 90.0

@@ -7,8 +7,12 @@ import typer
 
 
 def bench(
-    output: Annotated[Path, typer.Option(help="Folder for the results as JSON and Markdown.")] = Path("benchmarks/results"),
-    quick: Annotated[bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder for the results as JSON and Markdown.")] = Path(
+        "benchmarks/results"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
+    ] = False,
 ) -> None:
     """Measure this service beside TorchServe as shipped, interleaved on this machine, every label checked.
 

@@ -14,7 +14,9 @@ from fashion_mnist.settings import Settings
 
 def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    figures: Annotated[Path | None, typer.Option(help="Draw the filters of both convolutions into this folder.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Draw the filters of both convolutions into this folder.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Whose filters; by default the released model's.")] = None,
 ) -> None:
     """Show the network: its layers, their arguments and why, shapes and parameters; and its filters as pictures.

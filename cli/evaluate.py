@@ -15,7 +15,9 @@ from fashion_mnist.settings import Settings
 
 
 def evaluate(
-    model: Annotated[Path | None, typer.Argument(help="weights.pt, TorchScript or ONNX; by default the released ONNX.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="weights.pt, TorchScript or ONNX; by default the released ONNX.")
+    ] = None,
     split: Annotated[str, typer.Option(help="test or train.")] = "test",
     figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

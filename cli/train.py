@@ -37,7 +37,7 @@ def train(
     console = Console(soft_wrap=True, highlight=False)
     folder = run or Path("runs") / f"{recipe}-{seed}"
     with console.status("loading PyTorch and the data set"):
-        from training import recipes, runs
+        from training import loop, recipes, runs
 
         chosen = recipes.recipe_named(recipe, epochs=epochs)
         settings = Settings.from_environment(data=str(data) if data else None)
@@ -53,7 +53,7 @@ def train(
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("starting", total=None, loss=0.0, accuracy=0.0)
 
-            def tell(now: runs.Progress) -> None:
+            def tell(now: loop.Progress) -> None:
                 progress.update(
                     task,
                     description=f"epoch {now.epoch + 1}/{chosen.epochs}",

@@ -19,7 +19,7 @@ def export(module: nn.Module, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         # torch.jit is deprecated and works; TorchScript stays while TorchServe's users ask for it.
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
-        frozen = torch.jit.freeze(torch.jit.trace(module.eval(), example))  # type: ignore[no-untyped-call]
+        frozen = torch.jit.freeze(torch.jit.trace(module.eval(), example))
         unpolished = path.with_name(f"unpolished.{path.name}")
         frozen.save(str(unpolished))
     _polish(unpolished, path)

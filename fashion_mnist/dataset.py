@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.errors import DatasetError
 
 DEBIAN: Final = Path("/usr/share/datasets/fashion-mnist")
@@ -96,8 +95,8 @@ def _read(folder: Path, name: str) -> NDArray[np.uint8]:
     path = _path(folder, name)
     if path is None:
         raise DatasetError(
-            f"{folder / name} (or {name}.gz) does not exist: `apt-get install dataset-fashion-mnist`, or name the folder "
-            "that holds the four files with --data or FASHION_MNIST_DATA"
+            f"{folder / name} (or {name}.gz) does not exist: `apt-get install dataset-fashion-mnist`, or name the "
+            "folder that holds the four files with --data or FASHION_MNIST_DATA"
         )
     try:
         content = path.read_bytes()

@@ -95,9 +95,7 @@ class Classifier(nn.Module):
 def save_weights(classifier: Classifier, path: Path) -> None:
     """Write a classifier of the released geometry to `path`, atomically: its state dict and its activation's name."""
     with atomic.replacing(path) as temporary:
-        torch.save(
-            {"activation": classifier.network.activation_name, "state_dict": classifier.state_dict()}, temporary
-        )
+        torch.save({"activation": classifier.network.activation_name, "state_dict": classifier.state_dict()}, temporary)
 
 
 def load_weights(path: Path) -> Classifier:

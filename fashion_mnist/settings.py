@@ -45,7 +45,7 @@ class Settings:
     jvm_heap_mb: int = _setting(1024, "heap of TorchServe's JVM, in MiB", minimum=128)
     startup_timeout_s: int = _setting(60, "seconds until the server must answer its canary", minimum=1)
     response_timeout_s: int = _setting(10, "seconds after which a stuck worker is replaced", minimum=1)
-    drain_timeout_s: int = _setting(5, "seconds that open requests get when the server is told to stop", minimum=0)
+    stop_timeout_s: int = _setting(5, "seconds that TorchServe gets to end by itself, before it is killed", minimum=0)
 
     engine: str = _setting("onnx", "what computes", choices=("onnx", "torchscript"), handler=True)
     device: str = _setting(

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from handlers import worker
-from handlers.torchserve_request import Request
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import open_engine
@@ -20,6 +18,8 @@ from fashion_mnist.images import Limits
 from fashion_mnist.model_store import model_version
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
+from handlers import worker
+from handlers.torchserve_request import Request
 
 log = logging.getLogger(__name__)
 

@@ -92,7 +92,7 @@ class Request:
         return len(self.decoded.pixels), len(self.decoded.errors) + (self._error is not None)
 
     def _decode_body(self, fields: dict[str, Any], limits: Limits) -> Decoded:
-        names = [name for name in BODY_NAMES if name in fields] or list(fields)
+        names: list[str] = [name for name in BODY_NAMES if name in fields] or list(fields)
         if not names:
             raise EmptyBody(f"the request is empty: send {KINDS}")
         body = fields.pop(names[0])

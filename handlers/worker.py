@@ -7,6 +7,7 @@ from fashion_mnist.metrics import IMAGES, REFUSED
 from handlers import buffered_reader, repeated_fields
 from handlers.torchserve_request import Request
 
+
 def prepare() -> None:
     """Quieten the worker's log and repair its protocol. Called once, when the model is loaded."""
     # TorchServe logs a line a request and passes it through a pipe and a Java logger. Its metrics take the same way.

@@ -2,8 +2,8 @@
 
     locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
 
-What the released model says of an image is computed once, before the test starts: an answer with another label counts as
-a failure, however fast it came, and so does a run without a single answer.
+What the released model says of an image is computed once, before the test starts: an answer with another label counts
+as a failure, however fast it came, and so does a run without a single answer.
 """
 
 import random
@@ -81,7 +81,7 @@ class Shopper(FastHttpUser):
 
     def _send(self, name: str, body: bytes, content_type: str, indices: list[int]) -> None:
         headers = {"Content-Type": content_type}
-        with self.client.post(PATH, data=body, headers=headers, name=name, catch_response=True) as response:
+        with self.client.post(PATH, data=body, headers=headers, name=name, catch_response=True) as response:  # type: ignore[arg-type]
             if response.status_code != 200:
                 response.failure(f"status {response.status_code}: {(response.text or '')[:100]}")
                 return

@@ -81,7 +81,15 @@ def create_environment() -> None:
 
 def pip(options: list[str], done: int, packages: int, *, hint: bool = False) -> None:
     """Run `pip install`, one line of progress a package, and pip's own words where it fails."""
-    command = [VENV / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+    command = [
+        str(VENV / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+    ]
     terminal = sys.stdout.isatty()
     said: list[str] = []
     with subprocess.Popen(
@@ -101,12 +109,18 @@ def pip(options: list[str], done: int, packages: int, *, hint: bool = False) -> 
     if process.returncode:
         print("".join(said[-20:]), file=sys.stderr)
         more = "; set TORCH_INDEX to an index that has PyTorch's CPU build, or WHEELS=cuda" if hint else ""
-        sys.exit(f"error: pip could not install the packages, its words are above{more}. `make setup` goes on from here.")
+        sys.exit(
+            f"error: pip could not install the packages, its words are above{more}. `make setup` goes on from here."
+        )
 
 
 def show(text: str, terminal: bool) -> None:
     """On a terminal one line that changes, elsewhere a line each."""
-    print(f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}" if terminal else text, end="" if terminal else "\n", flush=True)
+    print(
+        f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}" if terminal else text,
+        end="" if terminal else "\n",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -39,5 +39,5 @@ def find_java() -> Path:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        return (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
+        return str((error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1])
     return str(error)

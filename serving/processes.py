@@ -14,7 +14,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _KILL_DEADLINE_S: Final = 5.0
 
 
-def start(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+def start(
+    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, output: IO[bytes]
+) -> "subprocess.Popen[bytes]":
     """Start a process in a session of its own, so that a Ctrl-C reaches only us, and which dies when we are killed.
 
     To be called from the main thread: the kernel watches the thread that forks.

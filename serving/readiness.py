@@ -26,7 +26,9 @@ def read_canary(model_store: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}): restore it, or run `fashion-mnist export`") from None
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}): restore it, or run `fashion-mnist export`"
+        ) from None
 
 
 def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:

@@ -27,8 +27,10 @@ class _Stop(Exception):
     """A signal asked us to end."""
 
 
-def serve(settings: Settings, model_store: Path, build_archive: Build, on_ready: Callable[[str, float], None], tell: Tell) -> None:
-    """Serve until SIGINT or SIGTERM, then drain and return; no process survives.
+def serve(
+    settings: Settings, model_store: Path, build_archive: Build, on_ready: Callable[[str, float], None], tell: Tell
+) -> None:
+    """Serve until SIGINT or SIGTERM, then stop and return; no process survives.
 
     `build_archive` writes the archive to the path it is given; `on_ready` is called with the URL and the seconds it
     took, at first and after each restart; `tell` with what else a person should know. A JVM that dies is restarted,
@@ -71,9 +73,9 @@ def _run(server: TorchServe, build_archive: Build, on_ready: Callable[[str, floa
         # From here on a second signal must not interrupt what ends the processes.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        tell(f"stopping: open requests have {server.settings.drain_timeout_s} s")
-        if not server.stop(server.settings.drain_timeout_s):
-            tell("some requests were still open and have been closed")
+        tell("stopping: open connections are closed")
+        if not server.stop(server.settings.stop_timeout_s):
+            tell(f"TorchServe did not end within {server.settings.stop_timeout_s} s and was killed")
 
 
 def _publish(server: TorchServe, *, ready: bool) -> None:

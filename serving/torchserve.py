@@ -113,7 +113,8 @@ class TorchServe:
     def stop(self, grace_s: float) -> bool:
         """End the JVM and its workers, after `grace_s` seconds by force. True where no force was needed.
 
-        On SIGTERM TorchServe closes its port, answers what it has begun and ends.
+        On SIGTERM TorchServe closes its port and every connection, also those that wait for an answer (measured), and
+        ends some 3 s later. Answering them first takes a proxy in front of it.
         """
         if self._process is None:
             return True

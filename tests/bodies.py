@@ -28,9 +28,9 @@ class Body:
     code: str = ""
 
 
-def encoded(image: NDArray[np.generic], extension: str = ".png", *options: int) -> bytes:
+def encoded(image: NDArray[np.uint8] | NDArray[np.uint16], extension: str = ".png", *options: int) -> bytes:
     """An image as a file, by OpenCV."""
-    done, content = cv2.imencode(extension, image, options)  # type: ignore[call-overload]
+    done, content = cv2.imencode(extension, image, options)
     assert done
     return bytes(content)
 

@@ -32,7 +32,7 @@ def _arguments(layers: list[tuple[str, nn.Module]], index: int) -> list[dict[str
     before = layers[index - 1][1] if index else None
     last = index == len(layers) - 1
     rows = []
-    for parameter in _SHAPE_ARGUMENTS[type(layer)]:  # type: ignore[index]
+    for parameter in _SHAPE_ARGUMENTS[type(layer)]:
         value = getattr(layer, parameter)
         argument = str(value[0] if isinstance(value, tuple) else value)
         kind = "hyperparameter"
@@ -76,7 +76,7 @@ def _steps(network: Network) -> list[dict[str, Any]]:
             steps.append({"step": "flatten", "shape": taken})
         steps.append({"step": names[module], "shape": list(output.shape[1:])})
 
-    hooks = [module.register_forward_hook(record) for module in names]  # type: ignore[arg-type]
+    hooks = [module.register_forward_hook(record) for module in names]
     with torch.inference_mode():
         network(torch.zeros(1, *network.geometry))
     for hook in hooks:

@@ -86,8 +86,8 @@ class Trainer:
                 if not math.isfinite(mean):
                     raise TrainingError(
                         f"the loss is {mean} in epoch {self.epoch + 1}, by step {step + 1}, at a learning rate of "
-                        f"{learning_rate:.2g}: the weights have diverged. Lower the recipe's learning_rate, or lengthen "
-                        "its warm_up; the checkpoint of the epoch before is untouched"
+                        f"{learning_rate:.2g}: the weights have diverged. Lower the recipe's learning_rate, or "
+                        "lengthen its warm_up; the checkpoint of the epoch before is untouched"
                     )
                 seen = (step + 1) * self.recipe.batch_size
                 tell(Progress(self.epoch, step + 1, self.steps, mean, right.item() / seen))
@@ -128,15 +128,16 @@ class Trainer:
     def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.images), generator=generator)
         for chosen in order[: self.steps * self.recipe.batch_size].to(self.device).view(self.steps, -1):
-            images = augment(
-                self.images[chosen], flip=self.recipe.flip, shift=self.recipe.shift, generator=generator
-            )
+            images = augment(self.images[chosen], flip=self.recipe.flip, shift=self.recipe.shift, generator=generator)
             yield images, self.labels[chosen]
 
     def _optimizer(self) -> torch.optim.Optimizer:
         weights = [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
         biases = [parameter for parameter in self.network.parameters() if parameter.ndim == 1]
-        groups = [{"params": weights, "weight_decay": self.recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+        groups = [
+            {"params": weights, "weight_decay": self.recipe.weight_decay},
+            {"params": biases, "weight_decay": 0.0},
+        ]
         kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         # One fused kernel a step instead of a dozen a parameter: a fifth of the time of such a small network.
         return kinds[self.recipe.optimizer](groups, lr=self.recipe.learning_rate, fused=True)
@@ -154,7 +155,9 @@ class Trainer:
         if self.recipe.ema_decay:
             # A short memory at first, or the initial weights would stay in the average for long.
             decay = min(self.recipe.ema_decay, (step + 1) / (step + 10))
-            torch._foreach_lerp_(self.averaged, [parameter.detach() for parameter in self.network.parameters()], 1 - decay)
+            torch._foreach_lerp_(
+                self.averaged, [parameter.detach() for parameter in self.network.parameters()], 1 - decay
+            )
 
 
 def predict(classifier: nn.Module, images: np.ndarray) -> np.ndarray:

@@ -7,12 +7,12 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
-from fashion_mnist import atomic  # noqa: E402
-from fashion_mnist.classes import CLASSES  # noqa: E402
-from fashion_mnist.network import Network  # noqa: E402
+from fashion_mnist import atomic
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.network import Network
 
 _DPI: Final = 120
 

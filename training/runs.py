@@ -1,11 +1,11 @@
 """Runs: a folder for each, that says how it was trained, that a kill leaves whole, and that `--resume` goes on from.
 
-    settings.json     recipe, seed, data and commit
-    metrics.jsonl     a line an epoch
-    checkpoint.pt     the last finished epoch, all that the next one depends on
-    curves.png        loss, accuracy and learning rate
-    weights.pt        what came out
-    training_summary.json   what came out, in figures; the model card takes it over
+settings.json     recipe, seed, data and commit
+metrics.jsonl     a line an epoch
+checkpoint.pt     the last finished epoch, all that the next one depends on
+curves.png        loss, accuracy and learning rate
+weights.pt        what came out
+training_summary.json   what came out, in figures; the model card takes it over
 """
 
 import dataclasses
@@ -94,7 +94,9 @@ def train(
         "mean": classifier.mean.item(),
         "std": classifier.std.item(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}" if chosen.type == "cpu" else torch.cuda.get_device_name(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}"
+        if chosen.type == "cpu"
+        else torch.cuda.get_device_name(),
     }
     atomic.write_text(folder / "training_summary.json", json.dumps(summary, indent=2) + "\n")
     return summary

@@ -143,8 +143,9 @@ def _check_graph(path: Path, session: onnxruntime.InferenceSession) -> None:
         ("probabilities", "tensor(float)", [len(CLASSES)])
     ]:
         raise ModelError(
-            f"{path} takes {inputs} and gives {outputs}: needed are images, uint8 [n, {', '.join(map(str, GEOMETRY))}], "
-            f"and probabilities, float32 [n, {len(CLASSES)}]; export it with `fashion-mnist export`"
+            f"{path} takes {inputs} and gives {outputs}: needed are images, uint8 "
+            f"[n, {', '.join(map(str, GEOMETRY))}], and probabilities, float32 "
+            f"[n, {len(CLASSES)}]; export it with `fashion-mnist export`"
         )
 
 

@@ -43,7 +43,7 @@ def test_top_k_gives_the_likeliest_first(top_k: int) -> None:
         assert prediction["label"] == CLASSES[best[0]]
 
 
-@pytest.mark.parametrize("text", ["0", "11", "-1", "1.5", "three", "", "9" * 5000, "１"])
+@pytest.mark.parametrize("text", ["0", "11", "-1", "1.5", "three", "", "9" * 5000, "\uff11"])
 def test_a_bad_top_k_is_refused(text: str) -> None:
     with pytest.raises(BadParameter, match="top_k"):
         parse_top_k(text)

@@ -25,7 +25,7 @@ Request = tuple[dict[str, Any], dict[str, Any]]
 """What TorchServe hands over of a request: its fields, and its headers with the fields' own among them."""
 
 
-def posted(content: bytes | str, content_type: str = OCTETS, **headers: str) -> Request:
+def posted(content: bytes | bytearray | str, content_type: str = OCTETS, **headers: str) -> Request:
     """A request as TorchServe passes it on: a body under the name "body"."""
     return {"body": content}, {"body": {"content-type": content_type}, "Content-Type": content_type, **headers}
 
@@ -65,7 +65,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    return Served(model_store, Settings(device="cpu").for_handler(), tmp_path_factory.mktemp("metrics") / "metrics.yaml")
+    return Served(
+        model_store, Settings(device="cpu").for_handler(), tmp_path_factory.mktemp("metrics") / "metrics.yaml"
+    )
 
 
 @pytest.mark.parametrize("body", good_bodies(GARMENTS), ids=lambda body: body.name)

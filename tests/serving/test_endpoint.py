@@ -1,5 +1,6 @@
 """The served endpoint: the real TorchServe, its worker, the archive, and what clients send to it."""
 
+import http.client
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -102,7 +103,11 @@ class TestForms:
         assert found == [None, "corrupt_image", "empty_body", None]
 
     def test_a_field_name_that_is_no_utf_8(self, torchserve: RunningServer) -> None:
-        body = b'--x\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="a"\r\n\r\n' + encoded(GARMENTS[0]) + b"\r\n--x--\r\n"
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="a"\r\n\r\n'
+            + encoded(GARMENTS[0])
+            + b"\r\n--x--\r\n"
+        )
         response = post(torchserve, body, "multipart/form-data; boundary=x")
         assert response.status_code == 200 or 400 <= response.status_code < 500
         assert alive(torchserve)
@@ -126,7 +131,9 @@ class TestForms:
 
 
 def test_top_k(torchserve: RunningServer) -> None:
-    answer = httpx.post(torchserve.url, content=GARMENTS[:1].tobytes(), headers={"X-Top-K": "2"}, timeout=TIMEOUT_S).json()
+    answer = httpx.post(
+        torchserve.url, content=GARMENTS[:1].tobytes(), headers={"X-Top-K": "2"}, timeout=TIMEOUT_S
+    ).json()
     assert len(answer["predictions"][0]["probabilities"]) == 2
     form = httpx.post(torchserve.url, files={"image": encoded(GARMENTS[0])}, data={"top_k": "3"}, timeout=TIMEOUT_S)
     assert [len(prediction["probabilities"]) for prediction in form.json()["predictions"]] == [3]
@@ -153,13 +160,11 @@ def test_a_header_with_a_line_break_injects_nothing(torchserve: RunningServer) -
         with socket.create_connection((address.hostname, address.port), timeout=TIMEOUT_S) as client:
             head = b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n\r\n"
             client.sendall(head % (address.path.encode(), len(body), header) + body)
-            try:
-                answer = client.makefile("rb").read()
-            except ConnectionResetError:  # refused while the body was still on its way
-                continue
-        status = int(answer.split(b" ", 2)[1])
-        assert status == 200 or 400 <= status < 500, answer
-        assert b"X-Injected: 1" not in answer
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            answer.read()
+        assert answer.status == 200 or 400 <= answer.status < 500, header
+        assert answer.getheader("X-Injected") is None
     assert alive(torchserve)
 
 
@@ -198,4 +203,3 @@ def test_the_log_stays_small_under_load(torchserve: RunningServer) -> None:
         for _ in range(500):
             client.post(torchserve.url, content=GARMENTS.tobytes(), headers={"content-type": OCTETS})
     assert torchserve.folder.log.stat().st_size - before < 1000
-
