@@ -99,7 +99,7 @@ def test_containers_can_change_nothing_but_their_temporary_folder(services: dict
 
 def test_compose_waits_longer_than_the_server_drains(services: dict[str, dict[str, Any]]) -> None:
     for service in services.values():
-        assert int(service["stop_grace_period"].removesuffix("s")) > Settings().drain_timeout_s
+        assert int(service["stop_grace_period"].removesuffix("s")) > Settings().stop_timeout_s
 
 
 def test_settings_in_the_environment_exist(services: dict[str, dict[str, Any]], served: list[Instruction]) -> None:
