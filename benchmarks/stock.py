@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.client import classify_singly
 from benchmarks.load import RunFailed
@@ -20,17 +22,26 @@ from fashion_mnist.settings import Settings
 from serving import java, processes
 from serving.config import Ports
 
+MEAN, STD = 0.2860, 0.3530
+"""Those of stock_handler.py, which TorchServe runs and nobody else can import."""
+
 HANDLER: Final = Path(__file__).parent / "stock_handler.py"
 START_S: Final = 90.0
 _POLL_S: Final = 0.2
 
 
 @contextmanager
-def stock_torchserve(weights: Path, folder: Path, canary: bytes, label: int) -> Iterator[str]:
-    """Start it, yield its prediction URL once it answers rightly, and end it with all its processes."""
+def stock_torchserve(
+    weights: Path, folder: Path, canary: bytes, label: int, *, threads: int | None = None
+) -> Iterator[str]:
+    """Start it, yield its prediction URL once it answers rightly, and end it with all its processes.
+
+    As shipped, each worker starts as many threads as there are cores, and they hinder each other; `threads` limits them
+    by OMP_NUM_THREADS, which is all the tuning there is.
+    """
     ports = Ports.choose(Settings(port=0))
     temporary = folder / "tmp"
-    temporary.mkdir()
+    temporary.mkdir(parents=True)
     _build_archive(weights, folder)
     # Addresses and ports, so that it can run beside others; all else is TorchServe's default.
     (folder / "config.properties").write_text(
@@ -43,6 +54,8 @@ def stock_torchserve(weights: Path, folder: Path, canary: bytes, label: int) -> 
     command += ["--model-store", str(folder), "--models", "fashion_mnist.mar", "--ts-config", "config.properties"]
     environment = {**os.environ, "TMPDIR": str(temporary), "TEMP": str(temporary), "LOG_LOCATION": str(folder / "logs")}
     environment |= {"METRICS_LOCATION": str(folder / "logs"), "JAVA_HOME": str(java.find_java().parent.parent)}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     url = f"http://127.0.0.1:{ports.inference}/predictions/fashion_mnist"
     with (folder / "stock.out").open("wb") as output:
         process = processes.start(command, environment, folder, output)
@@ -60,6 +73,15 @@ def stock_torchserve(weights: Path, folder: Path, canary: bytes, label: int) -> 
             yield url
         finally:
             processes.stop(process, grace_s=5)
+
+
+def expected_labels(weights: Path, images: NDArray[np.uint8]) -> list[int]:
+    """What the network says of images, uint8 [n, 28, 28], under the rounded mean and deviation of the stock handler."""
+    network = load_weights(weights).network.eval()
+    with torch.inference_mode():
+        scaled = torch.from_numpy(images.copy())[:, None].float() / 255
+        labels: list[int] = network((scaled - MEAN) / STD).argmax(dim=1).tolist()
+        return labels
 
 
 def _build_archive(weights: Path, folder: Path) -> None:

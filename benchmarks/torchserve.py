@@ -22,7 +22,7 @@ from benchmarks import load
 from benchmarks.client import classify_packed, classify_singly
 from benchmarks.load import Bodies, RunFailed
 from benchmarks.report import markdown, table
-from benchmarks.stock import stock_torchserve
+from benchmarks.stock import expected_labels, stock_torchserve
 from export import archive
 from fashion_mnist import atomic, dataset
 from fashion_mnist.engines import open_engine
@@ -54,33 +54,42 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
     pngs = [cv2.imencode(".png", image)[1].tobytes() for image in images]
     engine = open_engine(store, "onnx", "cpu", threads=settings.threads)
     expected = engine.predict(images).argmax(axis=1).tolist()
+    expected_of_stock = expected_labels(store / "weights.pt", images)
 
-    with contextlib.ExitStack() as stack, console.status("starting both servers") as status:
+    with contextlib.ExitStack() as stack, console.status("starting the servers") as status:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fm-")))
         png = Bodies.write(folder / "png", pngs[:CYCLED], "image/png")
         raw = Bodies.write(folder / "raw", [image.tobytes() for image in images[:CYCLED]], OCTETS)
         packed = images[np.arange(PACKED) % len(images)].tobytes()
         packed_octets = Bodies.write(folder / "packed", [packed], OCTETS, accept=OCTETS)
         packed_json = Bodies(packed_octets.folder, 1, OCTETS)
-        (folder / "stock").mkdir()
-        stock_url = stack.enter_context(stock_torchserve(store / "weights.pt", folder / "stock", pngs[0], expected[0]))
+        stock_urls = {
+            name: stack.enter_context(
+                stock_torchserve(store / "weights.pt", folder / name, pngs[0], expected_of_stock[0], threads=threads)
+            )
+            for name, threads in (("stock", None), ("one thread", 1))
+        }
         ours = stack.enter_context(TorchServe(settings, store))
         ours.prepare(lambda path: archive.build(settings, store, path))
         ours.start()
         ours.wait_until_ready()
 
         def check_labels() -> None:
-            status.update(f"checking the labels of {checked:,} images at both servers")
-            for name, found in (
-                ("stock, PNG", classify_singly(stock_url, pngs, "image/png")),
-                ("ours, PNG", classify_singly(ours.url, pngs, "image/png")),
-                ("ours, packed", classify_packed(ours.url, images)),
+            status.update(f"checking the labels of {checked:,} images at all servers")
+            for name, found, right in (
+                *(
+                    (f"{name}, PNG", classify_singly(url, pngs, "image/png"), expected_of_stock)
+                    for name, url in stock_urls.items()
+                ),
+                ("ours, PNG", classify_singly(ours.url, pngs, "image/png"), expected),
+                ("ours, packed", classify_packed(ours.url, images), expected),
             ):
-                if wrong := sum(one != other for one, other in zip(found, expected, strict=True)):
-                    raise RunFailed(f"{name}: {wrong} of {checked} labels are not the released model's")
+                if wrong := sum(one != other for one, other in zip(found, right, strict=True)):
+                    raise RunFailed(f"{name}: {wrong} of {checked} labels are not the model's")
 
         check_labels()
-        series = [("stock", stock_url, "png", png), ("ours", ours.url, "png", png), ("ours", ours.url, "raw", raw)]
+        series = [(name, url, "png", png) for name, url in stock_urls.items()]
+        series += [("ours", ours.url, "png", png), ("ours", ours.url, "raw", raw)]
         measured: dict[tuple[str, str, int], list[load.Load]] = {}
         for _, url, kind, bodies in series:
             status.update(f"warming up: {kind}")
@@ -186,11 +195,12 @@ def _ratios(results: dict[str, Any]) -> list[dict[str, Any]]:
         )
         return float(row["per_second"])
 
-    stock = rate("stock", "png")
+    # Against the better of the two, so that what is gained is not threads getting out of each other's way.
+    stock = max(rate("stock", "png"), rate("one thread", "png"))
     memory = results["memory"]
     found = [
-        ("PNG at 64 connections, against TorchServe as shipped", rate("ours", "png") / stock, 3.0, "x"),
-        ("raw bytes at 64 connections, against its PNG", rate("ours", "raw") / stock, 4.0, "x"),
+        ("PNG at 64 connections, against the better stock TorchServe", rate("ours", "png") / stock, 3.0, "x"),
+        ("raw bytes at 64 connections, against PNG there", rate("ours", "raw") / stock, 4.0, "x"),
         (
             "packed bodies of 1,024 images, against ONNX Runtime alone",
             results["packed"]["octets"] / results["packed"]["onnxruntime"],

@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from export import card, figures, onnx, parity, samples, torchscript
+from export import card, onnx, parity, samples, torchscript
 from export.folding import Folded
 from fashion_mnist import checksums
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, ModelError, UsageError
+from fashion_mnist.evaluation import evaluation
 from fashion_mnist.model_store import CARD
 from fashion_mnist.network import load_weights
 
@@ -90,7 +91,7 @@ def release(
                 classifier=classifier,
                 dataset=dataset,
                 training=summary,
-                evaluation=figures.evaluation(found["onnx"], labels),
+                evaluation=evaluation(found["onnx"], labels),
                 parities=parities,
                 files={name: staging / name for name in models},
             )

@@ -1,7 +1,6 @@
 """`fashion-mnist serve`: TorchServe in the foreground, restarted when its JVM dies, ended when we are told to."""
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -46,7 +45,6 @@ def serve(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        shutil.rmtree(server.folder.path, ignore_errors=True)
 
 
 def _run(server: TorchServe, build_archive: Build, on_ready: Callable[[str, float], None], tell: Tell) -> None:

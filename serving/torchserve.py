@@ -33,7 +33,10 @@ Build = Callable[[Path], object]
 
 
 class TorchServe:
-    """A TorchServe in a folder of its own. Use it as a context manager: leaving it ends every process it started."""
+    """A TorchServe in a folder of its own.
+
+    Use it as a context manager: leaving it ends every process that it started, and removes the folder.
+    """
 
     def __init__(self, settings: Settings, model_store: Path) -> None:
         self.settings = settings
@@ -57,6 +60,7 @@ class TorchServe:
 
     def __exit__(self, *_: object) -> None:
         self.stop(grace_s=0)
+        shutil.rmtree(self.folder.path, ignore_errors=True)
 
     def prepare(self, build_archive: Build) -> None:
         """Write the configuration and the archive. Raises ServingError where the disk does not take them."""

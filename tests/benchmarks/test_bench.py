@@ -21,7 +21,7 @@ def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     results = json.loads((tmp_path / "results.json").read_text())
-    assert len(results["single"]) == 9
+    assert len(results["single"]) == 12
     assert all(row["per_second"] > 0 and row["p99_ms"] >= row["p50_ms"] > 0 for row in results["single"])
     assert all(rate > 0 for rate in results["packed"].values())
     assert len(results["ratios"]) == 5

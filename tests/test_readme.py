@@ -1,0 +1,68 @@
+"""The README's words are true: its snippets run, its links lead somewhere, its figures are those of their source."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fashion_mnist.model_store import model_card
+from tests.serving.server import RunningServer
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+URL = "http://127.0.0.1:8080/predictions/fashion_mnist"
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_curl_call_gives_the_answer_that_is_shown(torchserve: RunningServer) -> None:
+    ((command, answer),) = [block.removeprefix("$ ").strip().split("\n", 1) for block in blocks("console")]
+    done = subprocess.run(
+        command.replace(URL, torchserve.url).replace("curl", "curl -s"),
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    shown, found = json.loads(answer)["predictions"][0], json.loads(done.stdout)["predictions"][0]
+    assert shown["label"] == found["label"]
+    # Other processors round otherwise in the last digits.
+    assert shown["probabilities"] == pytest.approx(found["probabilities"], abs=1e-5)
+
+
+def test_the_python_call_runs(torchserve: RunningServer) -> None:
+    (program,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", program.replace(URL, torchserve.url)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == "Sneaker\n"
+
+
+def test_the_accuracy_is_the_cards(model_store: Path) -> None:
+    assert f"{model_card(model_store)['evaluation']['accuracy']:.2%} of the test set" in README.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_commands_that_it_names_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z]+)", README):
+        assert f"\n{target}:" in makefile
