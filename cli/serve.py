@@ -72,7 +72,7 @@ def status(
         {"pid": process.pid, "process": process.name(), "memory_mb": round(process.memory_info().rss / 2**20)}
         for process in processes.tree(running.pid)
     ]
-    url = f"http://{running.host}:{running.port}{readiness.PATH}"
+    url = readiness.url(running.host, running.port)
     if as_json:
         print(json.dumps({"ready": ready, "reason": reason, "url": url, "processes": rows}, indent=2))
     else:

@@ -47,8 +47,8 @@ class TorchServe:
 
     @property
     def url(self) -> str:
-        """Where images are sent."""
-        return f"http://{self.settings.host}:{self.ports.inference}{readiness.PATH}"
+        """Where images are sent, from this machine."""
+        return readiness.url(self.settings.host, self.ports.inference)
 
     @property
     def pid(self) -> int:

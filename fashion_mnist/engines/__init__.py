@@ -1,5 +1,6 @@
 """What computes: uint8 [n, 28, 28] -> float32 [n, 10], by ONNX Runtime or by TorchScript, on the CPU or a GPU."""
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +9,10 @@ from numpy.typing import NDArray
 
 from fashion_mnist.checksums import verify
 from fashion_mnist.errors import UsageError
+
+# Since 1.29 ONNX Runtime reports to its maker what it runs, from its import on, unless it is told not to.
+# https://github.com/microsoft/onnxruntime/pull/27379
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MODEL_FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript.pt"}
 """An engine's file in the model store."""

@@ -1,6 +1,9 @@
 """The engines: the same answers, honest about where they compute, and picky about what they load."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +82,14 @@ def test_a_fixed_batch_gives_the_answers_of_a_free_one(model_store: Path, datase
     kept = batch.run(dataset.test.images[:count])
     batch.run(dataset.test.images[100 : 100 + count])
     np.testing.assert_allclose(kept, expected, atol=1e-6)
+
+
+def test_nothing_is_reported_to_anybody(model_store: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would leave its database and the machine's id in the home folder."""
+    program = f"import pathlib, fashion_mnist.engines as e; e.open_engine(pathlib.Path({str(model_store)!r}))"
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=True)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
 
 
 def test_fixed_batches_grow() -> None:
