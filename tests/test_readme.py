@@ -64,5 +64,5 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_commands_that_it_names_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make ([a-z]+)", README):
+    for target in re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE):
         assert f"\n{target}:" in makefile
