@@ -128,3 +128,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        sys.exit(f"error: {error}: this folder must be writable, and its disk not full")
