@@ -62,6 +62,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert link.startswith("http") or (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
+def test_the_speed_is_the_benchmarks() -> None:
+    measured = (ROOT / "docs" / "benchmarks.md").read_text()
+    ratios = re.findall(r"(\d+\.\d+) times", README)
+    assert ratios
+    for ratio in ratios:
+        assert f"| {ratio} x |" in measured
+
+
 def test_commands_that_it_names_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE):
