@@ -244,6 +244,12 @@ def _image_decoder(start: bytes) -> _ImageDecoder | None:
     return None
 
 
+_MOST_PARTS: Final = 10_000
+"""Chunks of a PNG, segments of a JPEG: a loop over millions of them would take seconds of a worker's time."""
+
+_MOST_SCANS: Final = 100
+"""Of a JPEG, which has one, or ten where it is progressive: each is a pass over all its pixels, however short it is."""
+
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK: Final = struct.Struct(">I4s")
 _PNG_HEADER: Final = struct.Struct(">IIBB")
@@ -252,11 +258,14 @@ _PNG_HEADER: Final = struct.Struct(">IIBB")
 def _decode_png(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
     # OpenCV decodes what is left of a damaged PNG and says nothing: lengths, checksums and the end are checked here.
     position, end, kind = len(_PNG_SIGNATURE), len(body), b""
-    pixel_data = 0
+    pixel_data = chunks = 0
     depth = colour_type = width = height = -1
     while kind != b"IEND":
         if end - position < 12:
             raise CorruptImage("the PNG is cut short: send the whole file")
+        chunks += 1
+        if chunks > _MOST_PARTS:
+            raise CorruptImage(f"the PNG has more than {_MOST_PARTS:,} chunks: save it anew")
         length, kind = _PNG_CHUNK.unpack_from(body, position)
         if length > end - position - 12:
             raise CorruptImage("the PNG is cut short: send the whole file")
@@ -284,7 +293,7 @@ _JPEG_BARE: Final = frozenset(range(0xD0, 0xD9)) | {0x01}
 
 def _decode_jpeg(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
     position, components = 2, 0
-    while True:
+    for _ in range(_MOST_PARTS):
         if position + 4 > len(body) or body[position] != 0xFF:
             raise CorruptImage("the JPEG is damaged or cut short: send the whole file")
         marker = body[position + 1]
@@ -299,8 +308,12 @@ def _decode_jpeg(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
         elif marker == 0xDA:
             break
         position += 2 + int.from_bytes(body[position + 2 : position + 4], "big")
+    else:
+        raise CorruptImage(f"the JPEG has more than {_MOST_PARTS:,} segments: save it anew")
     if not components or bytes(body[position:]).rfind(b"\xff\xd9") < 0:
         raise CorruptImage("the JPEG is cut short, its end is missing: send the whole file")
+    if bytes(body[position:]).count(b"\xff\xda") > _MOST_SCANS:
+        raise CorruptImage(f"the JPEG has more than {_MOST_SCANS} scans: save it anew")
     # As grey: OpenCV then also turns the picture upright, as its EXIF data says.
     image = _imdecode(body, cv2.IMREAD_GRAYSCALE, "JPEG")
     return _fitted(image, ["colour turned to grey"] if components > 1 else [])

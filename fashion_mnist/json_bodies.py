@@ -78,19 +78,27 @@ def _decode_base64(text: str, budget: images.Budget) -> images.Decoded:
 
 
 def _pixels(instance: list[Any]) -> images.Pixels:
-    """One image's pixel lists, [28][28], [1][28][28] or [784], as uint8 [1, 28, 28]."""
-    try:
-        array = np.array(instance)
-    except (ValueError, OverflowError):
-        raise BadPixels("the pixel lists are of unequal length: send 28 rows of 28 values") from None
-    if array.dtype.kind not in "iu":
+    """One image's pixel lists, [28][28], [1][28][28] or [784], as uint8 [1, 28, 28].
+
+    Lengths and types are checked before anything is made of them: NumPy would take whatever it is given, and for one
+    long string among the numbers as much memory as for all of them.
+    """
+    rows = instance[0] if len(instance) == 1 and isinstance(instance[0], list) else instance
+    if len(rows) == GEOMETRY.height and all(isinstance(row, list) and len(row) == GEOMETRY.width for row in rows):
+        rows = [value for row in rows for value in row]
+    if len(rows) != IMAGE_BYTES or any(isinstance(value, list) for value in rows):
+        raise BadPixels(
+            f"the pixel lists are not {GEOMETRY.height} rows of {GEOMETRY.width} values, nor {IMAGE_BYTES} in one list"
+        )
+    if set(map(type, rows)) != {int}:
         raise BadPixels("pixels must be whole numbers from 0 to 255, without a decimal point, NaN, null or text")
-    if array.shape not in ((GEOMETRY.height, GEOMETRY.width), tuple(GEOMETRY), (IMAGE_BYTES,)):
-        raise BadPixels(f"the pixel lists have the shape {list(array.shape)[:6]}: send 28 rows of 28 values")
-    if array.min() < 0 or array.max() > 255:
-        worst = array.min() if array.min() < 0 else array.max()
-        raise BadPixels(f"a pixel is {worst}: pixels must be from 0 to 255")
-    return array.astype(np.uint8).reshape(1, GEOMETRY.height, GEOMETRY.width)
+    try:
+        content = bytes(rows)
+    except (ValueError, OverflowError):
+        wrong = next(value for value in rows if not 0 <= value <= 255)
+        shown = str(wrong) if abs(wrong) < 10**12 else "a number of many digits"
+        raise BadPixels(f"a pixel is {shown}: pixels must be from 0 to 255") from None
+    return np.frombuffer(content, np.uint8).reshape(1, GEOMETRY.height, GEOMETRY.width)
 
 
 def _kind(value: Any) -> str:

@@ -1,6 +1,7 @@
 """One request of a TorchServe batch: from its dictionary of fields to the answer's bytes."""
 
 import json
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -25,6 +26,8 @@ from fashion_mnist.predictions import (
     first_error_index,
     parse_top_k,
 )
+
+log = logging.getLogger(__name__)
 
 BODY_NAMES: Final = ("body", "data")
 """What TorchServe calls a body that is no form: "body" over HTTP; gRPC clients name it, by custom "data"."""
@@ -66,6 +69,10 @@ class Request:
                 self.decoded = self._decode_body(fields, limits)
         except InputError as error:
             self._error = error
+        except Exception:
+            # A fault of ours, or no memory left: TorchServe would fail the whole batch for it.
+            log.exception("a request could not be decoded")
+            self._error = FashionMNISTError("the request could not be decoded, which is not your fault: report it")
 
     def fail(self, error: FashionMNISTError) -> None:
         """Answer with this error in place of any prediction."""

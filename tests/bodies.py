@@ -60,6 +60,13 @@ def png_of_size(width: int, height: int) -> bytes:
     return PNG_SIGNATURE + _header(width, height) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
 
 
+def _scans(image: Pixels, count: int) -> bytes:
+    """A progressive JPEG whose last scan comes over and over."""
+    jpeg = encoded(image, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + last * count + jpeg[-2:]
+
+
 def _header(width: int, height: int) -> bytes:
     return png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
 
@@ -135,6 +142,14 @@ def bad_bodies(image: Pixels) -> list[Body]:
         ),
         Body("png of 0 x 0", PNG_SIGNATURE + _header(0, 0), "image/png", code="corrupt_image"),
         Body("png of 30,000 x 30,000", png_of_size(30_000, 30_000), "image/png", code="too_many_pixels"),
+        Body(
+            "png of a million chunks",
+            PNG_SIGNATURE + _header(28, 28) + png_chunk(b"teXt", b"") * 10**6,
+            "image/png",
+            code="corrupt_image",
+        ),
+        Body("jpeg of fill bytes", jpeg[:2] + b"\xff" * 10_000_000, "image/jpeg", code="corrupt_image"),
+        Body("jpeg of a thousand scans", _scans(image, 1000), "image/jpeg", code="corrupt_image"),
         Body("truncated jpeg", jpeg[: len(jpeg) // 2], "image/jpeg", code="corrupt_image"),
         Body("jpeg without its end", jpeg[:-2], "image/jpeg", code="corrupt_image"),
         Body("truncated webp", encoded(image, ".webp")[:40], "image/webp", code="corrupt_image"),
@@ -178,6 +193,14 @@ def bad_bodies(image: Pixels) -> list[Body]:
         Body("pixel -1", pixel(-1), "application/json", code="bad_pixels"),
         Body("pixel 0.5", pixel(0.5), "application/json", code="bad_pixels"),
         Body("pixel null", pixel(None), "application/json", code="bad_pixels"),
+        Body("pixel true", pixel(True), "application/json", code="bad_pixels"),
+        Body("a long text among pixels", pixel("x" * 10**6), "application/json", code="bad_pixels"),
+        Body(
+            "texts that NumPy would make a table of",
+            json.dumps({"instances": [["x" * 10**6] + ["x"] * 100_000]}).encode(),
+            "application/json",
+            code="bad_pixels",
+        ),
         Body("pixel of 30 digits", pixel(10**30), "application/json", code="bad_pixels"),
         Body("27 rows", json.dumps(pixels[1:]).encode(), "application/json", code="bad_pixels"),
         Body("a short row", json.dumps([pixels[0][1:], *pixels[1:]]).encode(), "application/json", code="bad_pixels"),

@@ -47,18 +47,20 @@ def test_jpeg_gives_nearly_the_same_pixels(dataset: Dataset) -> None:
 @pytest.mark.parametrize("body", bad_bodies(GARMENTS[0]), ids=lambda body: body.name)
 def test_bad_bodies_have_an_error_of_their_own(body: Body) -> None:
     # As bytearray, as TorchServe gives it.
-    with pytest.raises(InputError) as caught:
-        decode(bytearray(body.content), body.content_type, LIMITS)
-    assert caught.value.code == body.code
-    assert 400 <= caught.value.status < 500
-    assert caught.value.message.isprintable()
+    try:
+        error = decode(bytearray(body.content), body.content_type, LIMITS).errors[0]
+    except InputError as whole:
+        error = whole
+    assert error.code == body.code
+    assert 400 <= error.status < 500
+    assert error.message.isprintable()
 
 
 def test_a_bad_body_among_others_fails_alone() -> None:
     bad = bad_bodies(GARMENTS[0])
     good = encoded(GARMENTS[1])
     parts = [part for body in bad for part in ((body.content, body.content_type), (good, "image/png"))]
-    decoded = decode_many(parts, LIMITS)
+    decoded = decode_many(parts, LIMITS._replace(max_body_bytes=2**26))
     assert len(decoded) == 2 * len(bad)
     assert sorted(decoded.errors) == list(range(0, 2 * len(bad), 2))
     np.testing.assert_array_equal(decoded.pixels, GARMENTS[1:2].repeat(len(bad), axis=0))

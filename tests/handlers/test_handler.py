@@ -14,7 +14,9 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import DeviceUnavailable, UsageError
+from fashion_mnist.images import Limits, decode
 from fashion_mnist.settings import Settings
+from handlers import torchserve_request
 from handlers.fashion_mnist_handler import FashionMNISTHandler
 from handlers.repeated_fields import number_repeated
 from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies
@@ -215,6 +217,20 @@ class TestEngines:
     def test_an_unknown_setting_in_the_archive_is_the_reason(self, model_store: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="enigne"):
             Served(model_store, {"enigne": "onnx"}, tmp_path / "metrics.yaml")
+
+    def test_a_fault_of_ours_fails_its_own_request_only(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(body: bytes, *_: object) -> Any:
+            if bytes(body[:4]) == b"boom":
+                raise MemoryError
+            return decode(body, "", Limits.from_settings(Settings()))
+
+        monkeypatch.setattr(torchserve_request, "decode", broken)
+        bad, good = served(posted(b"boom"), posted(GARMENTS.tobytes()))
+        assert (bad[0], bad[2]["error"]["code"]) == (500, "internal_error")
+        assert good[0] == 200
+        assert "MemoryError" in caplog.text
 
     def test_a_failing_engine_answers_503_in_our_shape(
         self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
