@@ -26,7 +26,8 @@ from benchmarks.stock import expected_labels, stock_torchserve
 from export import archive
 from fashion_mnist import atomic, dataset
 from fashion_mnist.engines import open_engine
-from fashion_mnist.images import Limits, decode
+from fashion_mnist.images import decode
+from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 from serving import processes

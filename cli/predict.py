@@ -16,7 +16,7 @@ from fashion_mnist import client
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import UsageError
-from fashion_mnist.images import Limits
+from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
 

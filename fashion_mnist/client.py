@@ -8,7 +8,9 @@ from typing import Any, Final, TypeAlias
 
 from fashion_mnist.engines import Engine
 from fashion_mnist.errors import FashionMNISTError, Unavailable
-from fashion_mnist.images import Limits, decode, decode_many, is_image_file
+from fashion_mnist.image_files import image_decoder
+from fashion_mnist.images import decode, decode_many
+from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import encode_json
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy", ".json", ".raw", ".bin", "ubyte", "ubyte.gz")
@@ -55,7 +57,7 @@ def predict_files(paths: Iterable[Path], send: Send) -> Iterator[FileResult]:
         except OSError as error:
             yield FileResult(path, error=f"cannot be read: {error.strerror or error}")
             continue
-        if not is_image_file(content[:12]):
+        if image_decoder(content[:12]) is None:
             # It may hold many images, or none: only alone can its part of the answer be told.
             yield _predict_alone(path, content, send)
             continue

@@ -10,6 +10,8 @@ import numpy as np
 from fashion_mnist import images
 from fashion_mnist.classes import GEOMETRY, IMAGE_BYTES
 from fashion_mnist.errors import BadJSON, BadPixels
+from fashion_mnist.image_files import Pixels
+from fashion_mnist.limits import Budget
 
 FORMS: Final = (
     "28 rows of 28 whole numbers from 0 to 255, a base64 string of an image file, a list of these, "
@@ -17,7 +19,7 @@ FORMS: Final = (
 )
 
 
-def decode_json(body: images.Bytes, budget: images.Budget) -> images.Decoded:
+def decode_json(body: images.Bytes, budget: Budget) -> images.Decoded:
     """Decode a JSON body of any of `FORMS`. A bad image among several fails alone.
 
     Raises BadJSON where the text is not JSON or of no known form, and the image's own error where there is just one.
@@ -53,7 +55,7 @@ def _is_one_image(document: Any) -> bool:
     return not isinstance(first, str | dict)
 
 
-def _decode_instance(instance: Any, budget: images.Budget) -> images.Decoded:
+def _decode_instance(instance: Any, budget: Budget) -> images.Decoded:
     # {"b64": "..."} is TF-Serving's way to mark bytes; {"image": ...} and the like name the only input.
     while isinstance(instance, dict) and len(instance) == 1:
         (instance,) = instance.values()
@@ -64,7 +66,7 @@ def _decode_instance(instance: Any, budget: images.Budget) -> images.Decoded:
     raise BadJSON(f"an image cannot be a JSON {_kind(instance)}: send {FORMS}")
 
 
-def _decode_base64(text: str, budget: images.Budget) -> images.Decoded:
+def _decode_base64(text: str, budget: Budget) -> images.Decoded:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
@@ -77,7 +79,7 @@ def _decode_base64(text: str, budget: images.Budget) -> images.Decoded:
     return decoded
 
 
-def _pixels(instance: list[Any]) -> images.Pixels:
+def _pixels(instance: list[Any]) -> Pixels:
     """One image's pixel lists, [28][28], [1][28][28] or [784], as uint8 [1, 28, 28].
 
     Lengths and types are checked before anything is made of them: NumPy would take whatever it is given, and for one

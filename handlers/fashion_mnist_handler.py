@@ -14,7 +14,7 @@ import numpy as np
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.images import Limits
+from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_version
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings

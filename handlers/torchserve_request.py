@@ -15,7 +15,8 @@ from fashion_mnist.errors import (
     InputError,
     UnsupportedMediaType,
 )
-from fashion_mnist.images import KINDS, NOTHING, Decoded, Limits, decode, decode_many
+from fashion_mnist.images import KINDS, NOTHING, Decoded, decode, decode_many
+from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import (
     JSON,
     OCTET_STREAM,

@@ -7,7 +7,7 @@ import pytest
 
 from fashion_mnist import dataset as fashion_mnist_dataset
 from fashion_mnist.dataset import Dataset
-from fashion_mnist.images import Limits
+from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 from tests.serving.server import RunningServer, running_server

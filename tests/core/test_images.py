@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fashion_mnist.classes import IMAGE_BYTES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.errors import BodyTooLarge, EmptyBody, InputError, TooManyImages, TooManyPixels
-from fashion_mnist.images import Decoded, Limits, decode, decode_many
+from fashion_mnist.images import Decoded, decode, decode_many
+from fashion_mnist.limits import Limits
 from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies, png_of_size
 
 LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=16 * 2**20, max_images=16384)

@@ -14,7 +14,8 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import DeviceUnavailable, UsageError
-from fashion_mnist.images import Limits, decode
+from fashion_mnist.images import decode
+from fashion_mnist.limits import Limits
 from fashion_mnist.settings import Settings
 from handlers import torchserve_request
 from handlers.fashion_mnist_handler import FashionMNISTHandler
