@@ -1,5 +1,6 @@
 """Every answer read: what a server says of each image, to compare with what it must say."""
 
+import contextlib
 import http.client
 import json
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ def classify_singly(url: str, bodies: Sequence[bytes], content_type: str, *, thr
 
 def classify_packed(url: str, images: np.ndarray) -> list[int]:
     """The class index that our server gives each image, uint8 [n, 28, 28], sent in one request. Raises RunFailed."""
-    content = _post(_connect(url), url, images.tobytes(), "application/octet-stream", "application/octet-stream")
+    with contextlib.closing(_connect(url)) as connection:
+        content = _post(connection, url, images.tobytes(), "application/octet-stream", "application/octet-stream")
     indices: list[int] = np.frombuffer(content, "<f4").reshape(len(images), -1).argmax(axis=1).tolist()
     return indices
 

@@ -59,7 +59,10 @@ def run(url: str, bodies: Bodies, *, connections: int, seconds: int) -> Load:
     command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
     command += ["--timeout", "10s", "--script", str(_SCRIPT), url, "--"]
     command += [str(bodies.folder), str(bodies.count), bodies.content_type, bodies.accept]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _GRACE_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _GRACE_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise RunFailed(f"wrk did not end within {seconds + _GRACE_S} s") from None
     result = re.search(r"^RESULT (.*)$", done.stdout, flags=re.MULTILINE)
     if result is None:
         raise RunFailed(f"wrk failed: {(done.stderr or done.stdout).strip()[-300:]}")

@@ -25,7 +25,8 @@ def markdown(results: dict[str, Any]) -> str:
     machine = results["machine"]
     packed = results["packed"]
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores, load generator included; {results['date']}; medians of "
+        f"{machine['cpu']}, {machine['cores']} cores, load generator included; {results['date']}, "
+        f"commit {results['commit']}; medians of "
         f"{results['repeats']} interleaved runs of {results['seconds']} s; {results['labels_checked']:,} labels "
         "checked at all servers before and after.",
         "",

@@ -10,6 +10,7 @@ import time
 import timeit
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from benchmarks.report import markdown, table
 from benchmarks.stock import expected_labels, stock_torchserve
 from export import archive
 from fashion_mnist import atomic, dataset
+from fashion_mnist.commit import commit
 from fashion_mnist.engines import open_engine
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
@@ -52,6 +54,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
     settings = Settings.from_environment(port=0, device="cpu")
     store = model_store_path(settings)
     images = dataset.load().test.images[:checked]
+    raws = [image.tobytes() for image in images]
     pngs = [cv2.imencode(".png", image)[1].tobytes() for image in images]
     engine = open_engine(store, "onnx", "cpu", threads=settings.threads)
     expected = engine.predict(images).argmax(axis=1).tolist()
@@ -60,7 +63,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
     with contextlib.ExitStack() as stack, console.status("starting the servers") as status:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fm-")))
         png = Bodies.write(folder / "png", pngs[:CYCLED], "image/png")
-        raw = Bodies.write(folder / "raw", [image.tobytes() for image in images[:CYCLED]], OCTETS)
+        raw = Bodies.write(folder / "raw", raws[:CYCLED], OCTETS)
         packed = images[np.arange(PACKED) % len(images)].tobytes()
         packed_octets = Bodies.write(folder / "packed", [packed], OCTETS, accept=OCTETS)
         packed_json = Bodies(packed_octets.folder, 1, OCTETS)
@@ -83,6 +86,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
                     for name, url in stock_urls.items()
                 ),
                 ("ours, PNG", classify_singly(ours.url, pngs, "image/png"), expected),
+                ("ours, raw", classify_singly(ours.url, raws, OCTETS), expected),
                 ("ours, packed", classify_packed(ours.url, images), expected),
             ):
                 if wrong := sum(one != other for one, other in zip(found, right, strict=True)):
@@ -109,6 +113,8 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
 
     results = {
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": {name: version(name) for name in ("torchserve", "torch", "onnxruntime-gpu", "numpy")},
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
         "repeats": repeats,
         "seconds": seconds,

@@ -21,13 +21,13 @@ def curves(history: list[dict[str, Any]], path: Path) -> None:
     """Loss, accuracy and learning rate over the epochs of a run's metrics."""
     epochs = [line["epoch"] for line in history]
     figure, (loss, accuracy, rate) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    loss.plot(epochs, [line["loss"] for line in history])
+    loss.plot(epochs, [line["loss"] for line in history], marker=".")
     loss.set(title="training loss", xlabel="epoch", ylabel="cross-entropy")
-    accuracy.plot(epochs, [line["accuracy"] for line in history], label="training, augmented")
-    accuracy.plot(epochs, [line["held_out_accuracy"] for line in history], label="held out")
+    accuracy.plot(epochs, [line["accuracy"] for line in history], marker=".", label="training, augmented")
+    accuracy.plot(epochs, [line["held_out_accuracy"] for line in history], marker=".", label="held out")
     accuracy.set(title="accuracy", xlabel="epoch")
     accuracy.legend()
-    rate.plot(epochs, [line["learning_rate"] for line in history])
+    rate.plot(epochs, [line["learning_rate"] for line in history], marker=".")
     rate.set(title="learning rate", xlabel="epoch")
     for axes in (loss, accuracy, rate):
         axes.grid(alpha=0.3)

@@ -36,7 +36,7 @@ COURSE: Final = Recipe(name="course", epochs=10, batch_size=100, optimizer="adam
 
 QUICK: Final = Recipe(
     name="quick",
-    epochs=20,
+    epochs=24,
     batch_size=256,
     optimizer="adamw",
     learning_rate=8e-3,

@@ -1,6 +1,6 @@
 """Runs: a folder for each, that says how it was trained, that a kill leaves whole, and that `--resume` goes on from.
 
-settings.json     recipe, seed, data and commit
+settings.json           recipe, seed, numbers of images, threads and commit
 metrics.jsonl     a line an epoch
 checkpoint.pt     the last finished epoch, all that the next one depends on
 curves.png        loss, accuracy and learning rate
@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from fashion_mnist import atomic
+from fashion_mnist.commit import commit
 from fashion_mnist.dataset import Dataset, Split
 from fashion_mnist.errors import DeviceUnavailable, TrainingError
 from fashion_mnist.evaluation import evaluation
@@ -66,6 +66,7 @@ def train(
         "train_images": len(train_split.images),
         "held_out_images": len(held_out.images),
         "device": chosen.type,
+        "threads": torch.get_num_threads(),
         "commit": commit(),
     }
     trainer = Trainer(recipe, train_split, seed=seed, device=chosen)
@@ -119,25 +120,20 @@ def choose_device(device: str) -> torch.device:
     return torch.device("cuda")
 
 
-def commit() -> str:
-    """The commit that trains, with a + where files have changed since; "unknown" outside a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
 def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: bool) -> list[dict[str, Any]]:
     """Make the run's folder, or take up the run in it; the metrics of the epochs that are done."""
     begun = folder / "settings.json"
     if not begun.exists():
+        if resume:
+            raise TrainingError(f"{folder} holds no run to go on with: leave --resume out, or name the right --run")
         atomic.write_text(begun, json.dumps(settings, indent=2) + "\n")
         return []
     before = json.loads(begun.read_text())
     if not resume:
         raise TrainingError(f"{folder} holds a run already: add --resume to go on with it, or name another --run")
+    # Sums of floats depend on how many threads share them: the run goes on with as many as it was begun with.
+    settings["threads"] = before["threads"]
+    torch.set_num_threads(before["threads"])
     if changed := [name for name in settings if name != "commit" and before[name] != settings[name]]:
         raise TrainingError(
             f"{folder} was begun with another {', '.join(changed)}: resume with the same, or name another --run"

@@ -128,6 +128,26 @@ def test_a_run_is_not_overwritten_and_not_mixed_with_another(small: Dataset, tmp
     assert (folder / "weights.pt").read_bytes() == before
 
 
+def test_a_run_goes_on_with_the_threads_it_was_begun_with(small: Dataset, tmp_path: Path) -> None:
+    """Sums depend on the number of threads, in their last digits."""
+    options: dict[str, Any] = {"device": "cpu", "train_images": SMALL}
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        runs.train(replace(QUICK, epochs=1), small, tmp_path / "run", **options)
+        torch.set_num_threads(2)
+        runs.train(replace(QUICK, epochs=1), small, tmp_path / "run", resume=True, **options)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_there_must_be_a_run_to_resume(small: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no run"):
+        runs.train(replace(QUICK, epochs=1), small, tmp_path / "typo", device="cpu", resume=True)
+    assert not (tmp_path / "typo").exists()
+
+
 def test_the_held_out_images_are_the_same_for_all_and_never_trained_on(dataset: Dataset) -> None:
     kept, held_out = runs.split(dataset.train)
     again = runs.split(dataset.train, train_images=10)
