@@ -19,8 +19,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data: Annotated[Path | None, typer.Option(help="Folder with the data set's four files.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    train_images: Annotated[int | None, typer.Option(help="Train on so many images only, to try things.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    train_images: Annotated[int | None, typer.Option(help="Only so many images, to try things.", min=1)] = None,
 ) -> None:
     """Train the network by a recipe, into a run folder with weights, metrics and curves.
 
@@ -34,7 +34,7 @@ def train(
 
     `fashion-mnist train --recipe release --seed 3 --resume`
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     folder = run or Path("runs") / f"{recipe}-{seed}"
     with console.status("loading PyTorch and the data set"):
         from training import loop, recipes, runs

@@ -1,5 +1,6 @@
 """The network, and the classifier that wraps it for use: two modules, one fact each."""
 
+import io
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,8 +95,10 @@ class Classifier(nn.Module):
 
 def save_weights(classifier: Classifier, path: Path) -> None:
     """Write a classifier of the released geometry to `path`, atomically: its state dict and its activation's name."""
-    with atomic.replacing(path) as temporary:
-        torch.save({"activation": classifier.network.activation_name, "state_dict": classifier.state_dict()}, temporary)
+    # Into memory first: torch writes the name of its file into it, and the same weights should give the same bytes.
+    content = io.BytesIO()
+    torch.save({"activation": classifier.network.activation_name, "state_dict": classifier.state_dict()}, content)
+    atomic.write_bytes(path, content.getvalue())
 
 
 def load_weights(path: Path) -> Classifier:

@@ -22,7 +22,7 @@ import torch
 from fashion_mnist import atomic
 from fashion_mnist.commit import commit
 from fashion_mnist.dataset import Dataset, Split
-from fashion_mnist.errors import DeviceUnavailable, TrainingError
+from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.network import save_weights
 from training import plots
@@ -74,6 +74,11 @@ def train(
     while trainer.epoch < recipe.epochs:
         metrics: dict[str, Any] = {"epoch": trainer.epoch + 1, **trainer.run_epoch(tell)}
         probabilities = predict(trainer.result(), held_out.images)
+        if not np.isfinite(probabilities).all():
+            raise TrainingError(
+                f"the answers after epoch {trainer.epoch} are no numbers: the weights have diverged, at a learning rate of "
+                f"{metrics['learning_rate']:.2g}. Lower the recipe's learning_rate, or lengthen its warm_up"
+            )
         metrics["held_out_accuracy"] = _accuracy(probabilities, held_out.labels)
         history.append(metrics)
         # The checkpoint comes last: a kill between the two repeats the epoch, and its line is written anew.
@@ -112,6 +117,8 @@ def split(train: Split, train_images: int | None = None) -> tuple[Split, Split]:
 
 def choose_device(device: str) -> torch.device:
     """The device to train on. Raises DeviceUnavailable where "cuda" cannot be had."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device is {device!r}: choose one of auto, cpu, cuda")
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -128,7 +135,10 @@ def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: b
             raise TrainingError(f"{folder} holds no run to go on with: leave --resume out, or name the right --run")
         atomic.write_text(begun, json.dumps(settings, indent=2) + "\n")
         return []
-    before = json.loads(begun.read_text())
+    try:
+        before = json.loads(begun.read_text())
+    except ValueError:
+        raise TrainingError(f"{begun} is damaged: begin anew with another --run") from None
     if not resume:
         raise TrainingError(f"{folder} holds a run already: add --resume to go on with it, or name another --run")
     # Sums of floats depend on how many threads share them: the run goes on with as many as it was begun with.
@@ -141,7 +151,12 @@ def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: b
     checkpoint = folder / "checkpoint.pt"
     if not checkpoint.exists():
         return []
-    trainer.restore(torch.load(checkpoint, map_location=trainer.device, weights_only=True))
+    try:
+        trainer.restore(torch.load(checkpoint, map_location=trainer.device, weights_only=True))
+    except Exception as error:
+        # torch.load raises whatever its readers make it raise.
+        reason = str(error).partition("\n")[0][:200]
+        raise TrainingError(f"{checkpoint} cannot be read ({reason}): begin anew with another --run") from None
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines[: trainer.epoch]]
 

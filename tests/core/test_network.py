@@ -87,6 +87,13 @@ def test_weights_come_back_as_they_were_saved(tmp_path: Path, activation: str) -
     assert torch.equal(load_weights(tmp_path / "weights.pt")(images), classifier(images))
 
 
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    classifier = Classifier(Network(), 0.28, 0.35)
+    for name in ("one.pt", "other.pt"):
+        save_weights(classifier, tmp_path / name)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "other.pt").read_bytes()
+
+
 def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         load_weights(tmp_path / "missing.pt")

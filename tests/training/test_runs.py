@@ -115,6 +115,22 @@ def test_a_loss_that_is_no_number_stops_with_an_explanation(small: Dataset, tmp_
     assert not (tmp_path / "run" / "weights.pt").exists()
 
 
+def test_a_divergence_in_the_very_last_step_is_noticed(small: Dataset, tmp_path: Path) -> None:
+    recipe = replace(COURSE, learning_rate=1e30, epochs=1, batch_size=SMALL)
+    with pytest.raises(TrainingError, match="diverged"):
+        runs.train(recipe, small, tmp_path / "run", device="cpu", train_images=SMALL)
+    assert not (tmp_path / "run" / "weights.pt").exists()
+
+
+@pytest.mark.parametrize("file", ["checkpoint.pt", "settings.json"])
+def test_a_damaged_run_says_so(small: Dataset, tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "run"
+    runs.train(replace(QUICK, epochs=1), small, folder, device="cpu", train_images=SMALL)
+    (folder / file).write_bytes(b"{")
+    with pytest.raises(TrainingError, match=file):
+        runs.train(replace(QUICK, epochs=1), small, folder, device="cpu", train_images=SMALL, resume=True)
+
+
 def test_a_run_is_not_overwritten_and_not_mixed_with_another(small: Dataset, tmp_path: Path) -> None:
     recipe, folder = replace(QUICK, epochs=1), tmp_path / "run"
     runs.train(recipe, small, folder, device="cpu", train_images=SMALL)
@@ -184,6 +200,11 @@ def test_the_average_of_the_weights_is_what_is_kept(small: Dataset) -> None:
     kept = trainer.result().network.conv1.weight
     assert torch.equal(kept, trainer.averaged[0])
     assert not torch.equal(kept, trainer.network.conv1.weight)
+
+
+def test_an_unknown_device_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="auto, cpu, cuda"):
+        runs.choose_device("gpu0")
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
