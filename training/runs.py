@@ -76,8 +76,8 @@ def train(
         probabilities = predict(trainer.result(), held_out.images)
         if not np.isfinite(probabilities).all():
             raise TrainingError(
-                f"the answers after epoch {trainer.epoch} are no numbers: the weights have diverged, at a learning rate "
-                f"of {metrics['learning_rate']:.2g}. Lower the recipe's learning_rate, or lengthen its warm_up"
+                f"the answers after epoch {trainer.epoch} are no numbers: the weights have diverged, at a learning "
+                f"rate of {metrics['learning_rate']:.2g}. Lower the recipe's learning_rate, or lengthen its warm_up"
             )
         metrics["held_out_accuracy"] = _accuracy(probabilities, held_out.labels)
         history.append(metrics)
