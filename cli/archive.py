@@ -26,7 +26,7 @@ def archive(
 
         fashion-mnist archive --output /srv/models/fashion_mnist.mar
 
-        FASHION_MNIST_ENGINE=torchscript FASHION_MNIST_WORKERS=2 fashion-mnist archive
+        FASHION_MNIST_RUNTIME=torchscript FASHION_MNIST_WORKERS=2 fashion-mnist archive
     """
     console = Console()
     with console.status("checking the model and packing it"):

@@ -48,7 +48,7 @@ def predict(
     settings = Settings.from_environment()
     if local:
         store = model_store_path(settings)
-        engine = open_engine(store, settings.engine, settings.device, threads=settings.threads)
+        engine = open_engine(store, settings.runtime, settings.device, threads=settings.threads)
         send = client.local_sender(engine, Limits.from_settings(settings), model_version(store))
     else:
         send = client.server_sender(url or f"http://{settings.host}:{settings.port}/predictions/fashion_mnist")

@@ -8,21 +8,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from export import archive
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.model_store import CANARY, model_store_path
+from fashion_mnist.model_store import CANARY, model_store_path, read_canary
 from fashion_mnist.settings import Settings
-from serving import processes, readiness, state, supervisor
+from gateway import supervisor
+from serving import processes, readiness, state
 
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address that clients connect to.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.")] = None,
-    engine: Annotated[str | None, typer.Option(help="onnx or torchscript.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torchserve, or embedded: no Java, no torch.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="What computes: onnx or torchscript.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes of TorchServe.")] = None,
+    gateways: Annotated[int | None, typer.Option(help="Processes of the gateway.")] = None,
 ) -> None:
-    """Serve the released model by TorchServe, in the foreground, until Ctrl-C or SIGTERM.
+    """Serve the released model in the foreground, until Ctrl-C or SIGTERM: a gateway, and TorchServe behind it.
 
     Prints one line when a real image got its right label, and a curl call to paste. All settings:
     `fashion-mnist settings`.
@@ -31,9 +33,11 @@ def serve(
 
     `fashion-mnist serve`
 
-    `fashion-mnist serve --port 9000 --engine torchscript`
+    `fashion-mnist serve --engine embedded --port 9000`
     """
-    settings = Settings.from_environment(host=host, port=port, engine=engine, device=device, workers=workers)
+    settings = Settings.from_environment(
+        host=host, port=port, engine=engine, runtime=runtime, device=device, workers=workers, gateways=gateways
+    )
     store = model_store_path(settings)
     console = Console(soft_wrap=True, highlight=False)
 
@@ -42,10 +46,15 @@ def serve(
         console.print(f"ready: {url} takes {Path(sample).name} for {CANARY[1]!r} ({took_s:.1f} s after the start)")
         console.print(f"  curl -T {sample} {url}")
 
+    def build_archive(path: Path) -> None:
+        from export import archive
+
+        archive.build(settings, store, path)
+
     supervisor.serve(
         settings,
         store,
-        lambda path: archive.build(settings, store, path),
+        build_archive,
         on_ready,
         tell=lambda message: console.print(f"fashion-mnist: {message}"),
     )
@@ -65,7 +74,7 @@ def status(
         raise Unavailable(f"no server of yours runs on port {settings.port}: start one with `make serve`")
     ready, reason = True, ""
     try:
-        readiness.ask_canary(running.host, running.port, readiness.read_canary(model_store_path(settings)))
+        readiness.ask_canary(running.host, running.port, read_canary(model_store_path(settings)))
     except readiness.NotReady as error:
         ready, reason = False, str(error)
     rows = [

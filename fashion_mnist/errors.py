@@ -13,7 +13,12 @@ FashionMNISTError                 500 internal_error
 │   ├── BodyTooLarge              413 body_too_large
 │   ├── TooManyPixels             413 too_many_pixels
 │   ├── TooManyImages             413 too_many_images
-│   └── UnsupportedMediaType      415 unsupported_media_type
+│   ├── UnsupportedMediaType      415 unsupported_media_type
+│   ├── NotFound                  404 not_found
+│   ├── MethodNotAllowed          405 method_not_allowed
+│   ├── RequestTimeout            408 request_timeout
+│   └── HeadTooLarge              431 head_too_large
+├── Overloaded                    429 overloaded             try again later
 ├── Unavailable                   503 unavailable            try again later
 ├── UsageError                    500 usage_error            what a person typed or set
 ├── DatasetError                  500 dataset_error
@@ -21,7 +26,7 @@ FashionMNISTError                 500 internal_error
 ├── DeviceUnavailable             500 device_unavailable
 ├── TrainingError                 500 training_error
 ├── ExportError                   500 export_error
-└── ServingError                  500 serving_error          TorchServe did not start, answer or stop
+└── ServingError                  500 serving_error          a server of ours did not start, answer or stop
 
 A class owns its code (stable, for programs), its HTTP status and, in its message, what the person can change.
 """
@@ -133,6 +138,41 @@ class UnsupportedMediaType(InputError):
     status = 415
 
 
+class NotFound(InputError):
+    """There is nothing at this path."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(InputError):
+    """The path is right, and takes another method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class RequestTimeout(InputError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class HeadTooLarge(InputError):
+    """The request's line and headers are longer than the limit."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class Overloaded(FashionMNISTError):
+    """More work waits than the service takes on; the same request may succeed a moment later."""
+
+    code = "overloaded"
+    status = 429
+
+
 class Unavailable(FashionMNISTError):
     """The service cannot answer now; the same request may succeed later."""
 
@@ -177,6 +217,6 @@ class ExportError(FashionMNISTError):
 
 
 class ServingError(FashionMNISTError):
-    """TorchServe did not start, become ready, answer or stop; the message says why."""
+    """A server of ours did not start, become ready, answer or stop; the message says why."""
 
     code = "serving_error"

@@ -56,8 +56,18 @@ def decode(body: Bytes, content_type: str, limits: Limits) -> Decoded:
     `content_type` is the request's header or "". Raises InputError where the body as a whole is at fault, or where it
     is one image and that is bad.
     """
-    _check_length(len(body), limits)
+    limits.check_body(len(body))
     return decode_part(body, content_type, Budget(limits))
+
+
+def is_plain(body: Bytes, content_type: str) -> bool:
+    """Whether a body holds pixels as they are, so that decoding it takes no time whatever its length."""
+    start = bytes(body[:12])
+    if image_decoder(start) or start.startswith(_GZIP):
+        return False
+    if start.startswith((_NPY, _IDX)):
+        return True
+    return _media_type(content_type) in _RAW_TYPES and not _looks_like_json(body)
 
 
 def decode_many(bodies: Sequence[tuple[Bytes, str]], limits: Limits) -> Decoded:
@@ -65,7 +75,7 @@ def decode_many(bodies: Sequence[tuple[Bytes, str]], limits: Limits) -> Decoded:
 
     Raises BodyTooLarge or TooManyImages where they exceed the limits together.
     """
-    _check_length(sum(len(body) for body, _ in bodies), limits)
+    limits.check_body(sum(len(body) for body, _ in bodies))
     budget = Budget(limits)
     return join(bodies, lambda part: decode_part(*part, budget), budget)
 
@@ -78,12 +88,12 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
     if decode_image := image_decoder(start):
         image, adjusted = decode_image(memoryview(body), budget)
         return Decoded(image[None], adjusted={0: adjusted} if adjusted else {})
-    media_type = content_type.partition(";")[0].strip().lower()
-    if start.startswith(b"\x93NUMPY"):
+    media_type = _media_type(content_type)
+    if start.startswith(_NPY):
         return _counted(npy_images(body), budget)
-    if start.startswith(b"\x1f\x8b\x08"):
+    if start.startswith(_GZIP):
         return decode_part(_unpack(body, budget), _OCTETS, budget)
-    if start.startswith(b"\x00\x00\x08") and (len(body) % IMAGE_BYTES or "idx" in media_type):
+    if start.startswith(_IDX) and (len(body) % IMAGE_BYTES or "idx" in media_type):
         return _counted(idx_images(body), budget)
     if media_type.endswith("json") or (media_type in _RAW_TYPES and _looks_like_json(body)):
         # Imported here because the two modules call each other: JSON may hold encoded images.
@@ -127,13 +137,6 @@ def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget:
     return Decoded(np.concatenate(pixels) if pixels else NOTHING.pixels, errors, adjusted)
 
 
-def _check_length(length: int, limits: Limits) -> None:
-    if length > limits.max_body_bytes:
-        raise BodyTooLarge(
-            f"the body has {length:,} bytes and the limit is {limits.max_body_bytes:,}: send fewer images at once"
-        )
-
-
 def _counted(pixels: Pixels, budget: Budget) -> Decoded:
     budget.check_images(len(pixels))
     return Decoded(pixels)
@@ -157,8 +160,15 @@ def _unpack(body: Bytes, budget: Budget) -> bytes:
     return content
 
 
+_NPY: Final = b"\x93NUMPY"
+_GZIP: Final = b"\x1f\x8b\x08"
+_IDX: Final = b"\x00\x00\x08"
 _OCTETS: Final = "application/octet-stream"
 _RAW_TYPES: Final = frozenset({"", _OCTETS, "binary/octet-stream", "application/x-idx"})
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _looks_like_json(body: Bytes) -> bool:

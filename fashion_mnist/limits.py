@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fashion_mnist.errors import CorruptImage, TooManyImages, TooManyPixels
+from fashion_mnist.errors import BodyTooLarge, CorruptImage, TooManyImages, TooManyPixels
 from fashion_mnist.settings import Settings
 
 
@@ -17,6 +17,14 @@ class Limits(NamedTuple):
     def from_settings(cls, settings: Settings) -> "Limits":
         """The limits among the settings."""
         return cls(settings.max_body_bytes, settings.max_pixels, settings.max_images)
+
+    def check_body(self, length: int) -> None:
+        """Raise BodyTooLarge where a body of so many bytes is longer than the limit."""
+        if length > self.max_body_bytes:
+            raise BodyTooLarge(
+                f"the body has {length:,} bytes, or more, and the limit is {self.max_body_bytes:,}: "
+                "send fewer images at once"
+            )
 
 
 class Budget:

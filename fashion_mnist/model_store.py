@@ -34,3 +34,14 @@ def model_card(model_store: Path) -> dict[str, Any]:
 def model_version(model_store: Path) -> str:
     """The version that every answer carries. Raises ModelError."""
     return str(model_card(model_store)["model_version"])
+
+
+def read_canary(model_store: Path) -> bytes:
+    """The canary image's bytes. Raises ModelError."""
+    path = model_store / CANARY[0]
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}): restore it, or run `fashion-mnist export`"
+        ) from None

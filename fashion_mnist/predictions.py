@@ -2,19 +2,49 @@
 
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.errors import BadParameter, FashionMNISTError
+from fashion_mnist.errors import BadParameter, FashionMNISTError, InputError
 from fashion_mnist.images import Decoded
 
 JSON: Final = "application/json"
 OCTET_STREAM: Final = "application/octet-stream"
 
 Probabilities = NDArray[np.float32]
+
+
+class Form(NamedTuple):
+    """How a client wants its answer: float32 octets or JSON, and of how many classes."""
+
+    octets: bool = False
+    top_k: int = len(CLASSES)
+
+
+class Answer(NamedTuple):
+    """An answer as it goes over the wire."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def answer(probabilities: Probabilities, decoded: Decoded, model_version: str, form: Form) -> Answer:
+    """The answer to one request, whose images may be good or bad. `probabilities` are those of `decoded.pixels`."""
+    try:
+        if form.octets:
+            return Answer(200, OCTET_STREAM, encode_octets(probabilities, decoded))
+        return Answer(200, JSON, encode_json(probabilities, decoded, model_version, form.top_k))
+    except InputError as error:
+        return answer_error(error, first_error_index(decoded))
+
+
+def answer_error(error: FashionMNISTError, index: int | None = None) -> Answer:
+    """The answer to a request that failed; `index` is the place of the image at fault, where there are several."""
+    return Answer(error.status, JSON, encode_error(error, index))
 
 
 def encode_json(probabilities: Probabilities, decoded: Decoded, model_version: str, top_k: int = len(CLASSES)) -> bytes:

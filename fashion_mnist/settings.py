@@ -35,23 +35,49 @@ class Settings:
     model_store: str = _setting("", "folder of the released model; empty: the repository's model_store/")
 
     host: str = _setting("127.0.0.1", "address that clients connect to")
-    port: int = _setting(8080, "port of POST /predictions/fashion_mnist; 0 picks a free one", minimum=0)
+    port: int = _setting(8080, "port that clients connect to; 0 picks a free one", minimum=0)
+    admin_host: str = _setting("127.0.0.1", "address of the metrics")
+    admin_port: int = _setting(8086, "port of the metrics; 0 picks a free one", minimum=0)
+    engine: str = _setting(
+        "torchserve",
+        "what answers the gateway: TorchServe, or a runtime within the gateway",
+        choices=("torchserve", "embedded"),
+    )
+    gateways: int = _setting(1, "processes of the gateway", minimum=1)
+    max_connections: int = _setting(16384, "open connections of one gateway; one more is closed at once", minimum=1)
+    max_head_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)
+    receive_timeout_s: int = _setting(
+        10, "seconds for a request's head, and for its body, which gets one more for each 64 KiB", minimum=1
+    )
+    idle_timeout_s: int = _setting(75, "seconds after which a connection without a request is closed", minimum=1)
+    max_waiting_bytes: int = _setting(
+        256 * 2**20, "bytes of bodies in one gateway at once; past it requests are refused with 429", minimum=784
+    )
+    max_waiting_images: int = _setting(
+        4096, "images that wait in one gateway; past it requests are refused with 429", minimum=1
+    )
+    engine_timeout_s: int = _setting(5, "seconds that the engine has for a batch", minimum=1)
+    drain_s: int = _setting(1, "seconds after SIGTERM in which new connections are still taken", minimum=0)
+    stop_timeout_s: int = _setting(5, "seconds that open requests, then TorchServe, get to end", minimum=0)
+    startup_timeout_s: int = _setting(60, "seconds until the canary must be answered", minimum=1)
+
+    inference_port: int = _setting(0, "TorchServe's own port, loopback only; 0 picks a free one", minimum=0)
     management_port: int = _setting(0, "TorchServe's management port, loopback only; 0 picks a free one", minimum=0)
     metrics_port: int = _setting(0, "TorchServe's metrics port, loopback only; 0 picks a free one", minimum=0)
     workers: int = _setting(1, "worker processes of TorchServe", minimum=1)
-    batch_size: int = _setting(32, "requests that TorchServe hands to a worker at once, at most", minimum=1)
+    batch_size: int = _setting(
+        1, "requests that TorchServe hands to a worker at once, at most; the gateway's are packed already", minimum=1
+    )
     max_batch_delay_ms: int = _setting(1, "how long TorchServe waits for a batch to fill; 0 makes it slower", minimum=1)
-    queue_size: int = _setting(1000, "requests that may wait; past it they are refused with 503", minimum=1)
+    queue_size: int = _setting(1000, "requests that may wait in TorchServe; past it they are refused", minimum=1)
     jvm_heap_mb: int = _setting(1024, "heap of TorchServe's JVM, in MiB", minimum=128)
-    startup_timeout_s: int = _setting(60, "seconds until the server must answer its canary", minimum=1)
     response_timeout_s: int = _setting(10, "seconds after which a stuck worker is replaced", minimum=1)
-    stop_timeout_s: int = _setting(5, "seconds that TorchServe gets to end by itself, before it is killed", minimum=0)
 
-    engine: str = _setting("onnx", "what computes", choices=("onnx", "torchscript"), handler=True)
+    runtime: str = _setting("onnx", "what computes", choices=("onnx", "torchscript"), handler=True)
     device: str = _setting(
         "auto", "where; auto takes the GPU if there is one", choices=("auto", "cpu", "cuda"), handler=True
     )
-    threads: int = _setting(1, "threads of one engine on the CPU", minimum=1, handler=True)
+    threads: int = _setting(1, "threads of one runtime on the CPU", minimum=1, handler=True)
     max_body_bytes: int = _setting(16 * 2**20, "longest body, also after unpacking gzip", minimum=784, handler=True)
     max_pixels: int = _setting(
         16 * 2**20, "most pixels of one encoded image (width x height)", minimum=784, handler=True

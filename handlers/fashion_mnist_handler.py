@@ -40,7 +40,7 @@ class FashionMNISTHandler:
         self._counters = worker.Counters(context.metrics)
         self._engine = open_engine(
             model_dir,
-            settings.engine,
+            settings.runtime,
             settings.device,
             threads=settings.threads,
             gpu_id=context.system_properties.get("gpu_id"),
@@ -56,13 +56,13 @@ class FashionMNISTHandler:
         bodies, start = [], 0
         for index, request in enumerate(requests):
             end = start + len(request.decoded.pixels)
-            body, status = request.answer(probabilities[start:end], self._model_version)
+            answer = request.answer(probabilities[start:end], self._model_version)
             start = end
-            context.set_response_content_type(index, request.content_type)
-            if status != HTTPStatus.OK:
+            context.set_response_content_type(index, answer.content_type)
+            if answer.status != HTTPStatus.OK:
                 # A phrase of ours: a client's own text in the status line could carry a line break into the head.
-                context.set_response_status(status, HTTPStatus(status).phrase, index)
-            bodies.append(body)
+                context.set_response_status(answer.status, HTTPStatus(answer.status).phrase, index)
+            bodies.append(answer.body)
         self._counters.add(requests)
         return bodies
 

@@ -3,10 +3,8 @@
 import json
 import logging
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import (
     BadMultipart,
     BadParameter,
@@ -18,13 +16,12 @@ from fashion_mnist.errors import (
 from fashion_mnist.images import KINDS, NOTHING, Decoded, decode, decode_many
 from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import (
-    JSON,
     OCTET_STREAM,
+    Answer,
+    Form,
     Probabilities,
-    encode_error,
-    encode_json,
-    encode_octets,
-    first_error_index,
+    answer,
+    answer_error,
     parse_top_k,
 )
 
@@ -37,16 +34,14 @@ BODY_NAMES: Final = ("body", "data")
 class Request:
     """One request of a batch. `decoded` holds its images once `decode` ran, and none where it failed."""
 
-    __slots__ = ("_accept_octets", "_error", "_item", "_properties", "_top_k", "content_type", "decoded")
+    __slots__ = ("_error", "_form", "_item", "_properties", "decoded")
 
     def __init__(self, item: dict[str, Any], properties: dict[str, Any]) -> None:
         """`item` maps the fields' names to their values, `properties` the headers' names to theirs."""
         self._item = item
         self._properties = properties
         self._error: FashionMNISTError | None = None
-        self._top_k = len(CLASSES)
-        self._accept_octets = OCTET_STREAM in _header(properties, "accept")
-        self.content_type = JSON
+        self._form = Form(octets=OCTET_STREAM in _header(properties, "accept"))
         self.decoded = NOTHING
 
     def decode(self, limits: Limits) -> None:
@@ -56,7 +51,7 @@ class Request:
             # TorchServe passes no query string on: over HTTP the option is a header or a field of a form.
             top_k = fields.pop("top_k", None) or _header(self._properties, "x-top-k")
             if top_k:
-                self._top_k = parse_top_k(_text(top_k))
+                self._form = self._form._replace(top_k=parse_top_k(_text(top_k)))
             sent_as = _header(self._properties, "content-type").lower()
             if sent_as.startswith("application/x-www-form-urlencoded"):
                 # curl's default for --data-binary; TorchServe has by now taken the bytes apart as a form.
@@ -80,20 +75,11 @@ class Request:
         self._error = error
         self.decoded = NOTHING
 
-    def answer(self, probabilities: Probabilities, model_version: str) -> tuple[bytes, int]:
-        """The response's body and status, for this request's rows of probabilities."""
-        error, index = self._error, None
-        if error is None:
-            try:
-                if self._accept_octets:
-                    body = encode_octets(probabilities, self.decoded)
-                    self.content_type = OCTET_STREAM
-                else:
-                    body = encode_json(probabilities, self.decoded, model_version, self._top_k)
-                return body, HTTPStatus.OK
-            except InputError as bad_image:
-                error, index = bad_image, first_error_index(self.decoded)
-        return encode_error(error, index), error.status
+    def answer(self, probabilities: Probabilities, model_version: str) -> Answer:
+        """The response, for this request's rows of probabilities."""
+        if self._error is not None:
+            return answer_error(self._error)
+        return answer(probabilities, self.decoded, model_version, self._form)
 
     def counts(self) -> tuple[int, int]:
         """How many images were answered, and how many refused; a request that was refused as a whole counts as one."""

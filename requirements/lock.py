@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = "2.13.0"
 TORCHVISION = "0.28.0"
-SERVE = ["torchserve"]
+SERVE = ["gateway", "torchserve"]
 EVERYTHING = [*SERVE, "train", "loadtest", "bench", "dev"]
 VARIANTS = {
     "cpu": (f"torch=={TORCH}+cpu", EVERYTHING),
@@ -30,6 +30,7 @@ VARIANTS = {
     "serve-cpu": (f"torch=={TORCH}+cpu", SERVE),
     "serve-cuda": (f"torch=={TORCH}", [*SERVE, "gpu"]),
 }
+UV = str(Path(sys.executable).parent / "uv")
 DEADLINE_S = 1800
 
 
@@ -52,7 +53,7 @@ def resolve(torch: str, extras: list[str], folder: Path) -> list[str]:
     """The pins of one variant, each with its hashes."""
     constraints = folder / "constraints.txt"
     constraints.write_text(f"{torch}\ntorchvision=={TORCHVISION}\n")
-    command = ["uv", "pip", "compile", "pyproject.toml", "--generate-hashes", "--quiet", "--upgrade", "--no-annotate"]
+    command = [UV, "pip", "compile", "pyproject.toml", "--generate-hashes", "--quiet", "--upgrade", "--no-annotate"]
     command += ["--no-header", "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
     command += ["--constraints", str(constraints), "--no-emit-index-url", "--no-emit-find-links"]
     if "+cpu" in torch:

@@ -10,7 +10,7 @@ import yaml
 
 from fashion_mnist import metrics
 from fashion_mnist.errors import ServingError
-from fashion_mnist.settings import Settings
+from fashion_mnist.settings import PREFIX, Settings
 
 LOOPBACK: Final = "127.0.0.1"
 MODEL: Final = "fashion_mnist"
@@ -24,7 +24,7 @@ _HEADROOM: Final = 1024
 
 @dataclass(frozen=True)
 class Ports:
-    """The ports of one run. Only `inference` is for clients."""
+    """The ports of one TorchServe, all of them on loopback."""
 
     inference: int
     management: int
@@ -38,14 +38,14 @@ class Ports:
 
         Raises ServingError where a named one is taken.
         """
-        named = [("", settings.port), ("MANAGEMENT_", settings.management_port), ("METRICS_", settings.metrics_port)]
-        hosts = [settings.host, LOOPBACK, LOOPBACK]
-        for (variable, port), host in zip(named, hosts, strict=True):
-            if port and (error := _taken(host, port)):
-                raise ServingError(
-                    f"port {port} on {host} cannot be had ({error}): stop what listens there (`ss -ltnp` names it), or "
-                    f"choose another, FASHION_MNIST_{variable}PORT=0 for any free one"
-                )
+        named = [
+            ("INFERENCE", settings.inference_port),
+            ("MANAGEMENT", settings.management_port),
+            ("METRICS", settings.metrics_port),
+        ]
+        for name, port in named:
+            if port:
+                check_free(LOOPBACK, port, f"{name}_PORT")
         free = iter(_free_ports(5))
         inference, management, metrics_port = (port or next(free) for _, port in named)
         return cls(inference, management, metrics_port, next(free), next(free))
@@ -119,7 +119,7 @@ def jvm_arguments(settings: Settings) -> list[str]:
 
 def _properties(folder: RunFolder, settings: Settings, ports: Ports) -> dict[str, Any]:
     properties = {
-        "inference_address": f"http://{settings.host}:{ports.inference}",
+        "inference_address": f"http://{LOOPBACK}:{ports.inference}",
         "management_address": f"http://{LOOPBACK}:{ports.management}",
         "metrics_address": f"http://{LOOPBACK}:{ports.metrics}",
         "grpc_inference_address": LOOPBACK,
@@ -161,15 +161,18 @@ def _metrics() -> dict[str, Any]:
     return configuration
 
 
-def _taken(host: str, port: int) -> OSError | None:
+def check_free(host: str, port: int, setting: str) -> None:
+    """Raise ServingError where a port cannot be had, with the setting that names another."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            return error
-    return None
+            raise ServingError(
+                f"port {port} on {host} cannot be had ({error}): stop what listens there (`ss -ltnp` names it), or "
+                f"choose another, {PREFIX}{setting}=0 for any free one"
+            ) from None
 
 
 def _free_ports(count: int) -> list[int]:

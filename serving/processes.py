@@ -1,6 +1,8 @@
 """Processes that end with us, and take what they started with them."""
 
+import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,10 +17,15 @@ _KILL_DEADLINE_S: Final = 5.0
 
 
 def start(
-    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, output: IO[bytes]
+    command: Sequence[str | Path],
+    environment: Mapping[str, str],
+    folder: Path,
+    output: IO[bytes] | None,
+    pass_fds: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
     """Start a process in a session of its own, so that a Ctrl-C reaches only us, and which dies when we are killed.
 
+    `output` is where it writes to, by default where we do; it inherits the open files `pass_fds`.
     To be called from the main thread: the kernel watches the thread that forks.
     """
     return subprocess.Popen(
@@ -29,6 +36,7 @@ def start(
         stdout=output,
         stderr=output,
         start_new_session=True,
+        pass_fds=pass_fds,
         preexec_fn=_die_with_parent,
     )
 
@@ -59,6 +67,9 @@ def stop(process: "subprocess.Popen[bytes]", grace_s: float) -> bool:
             survivor.kill()
         except psutil.NoSuchProcess:
             continue
+    # What it started before it was killed by others is no longer its child, but still in its session's group.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait(_KILL_DEADLINE_S)
     psutil.wait_procs(survivors, timeout=_KILL_DEADLINE_S)
     return in_time

@@ -2,10 +2,8 @@
 
 import http.client
 import json
-from pathlib import Path
 from typing import Any, Final
 
-from fashion_mnist.errors import ModelError
 from fashion_mnist.model_store import CANARY
 
 PATH: Final = "/predictions/fashion_mnist"
@@ -24,17 +22,6 @@ class NotReady(Exception):
 
 class ModelNotLoaded(NotReady):
     """TorchServe answers, but without the model: it will not change its mind."""
-
-
-def read_canary(model_store: Path) -> bytes:
-    """The canary image's bytes. Raises ModelError."""
-    path = model_store / CANARY[0]
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read ({error.strerror}): restore it, or run `fashion-mnist export`"
-        ) from None
 
 
 def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:

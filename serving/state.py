@@ -17,16 +17,13 @@ _FILE: Final = "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """A running server: our process, the JVM, and where it answers."""
+    """A running server: its process, and where it answers."""
 
     pid: int
     started: float
-    jvm_pid: int
     host: str
     port: int
-    management_port: int
-    metrics_port: int
-    ready: bool
+    admin_port: int
 
 
 def folder(port: int) -> Path:

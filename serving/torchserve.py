@@ -13,6 +13,7 @@ from typing import Final
 import psutil
 
 from fashion_mnist.errors import ServingError
+from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from serving import config, java, processes, readiness, state
 from serving.config import Ports, RunFolder
@@ -38,17 +39,18 @@ class TorchServe:
     Use it as a context manager: leaving it ends every process that it started, and removes the folder.
     """
 
-    def __init__(self, settings: Settings, model_store: Path) -> None:
+    def __init__(self, settings: Settings, model_store: Path, folder: Path | None = None) -> None:
+        """`folder` is where its files go, by default one named by its port; nothing is written or started yet."""
         self.settings = settings
         self.ports = Ports.choose(settings)
-        self.folder = RunFolder(state.folder(self.ports.inference))
-        self._canary = readiness.read_canary(model_store)
+        self.folder = RunFolder(folder or state.folder(self.ports.inference))
+        self._canary = read_canary(model_store)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where images are sent, from this machine."""
-        return readiness.url(self.settings.host, self.ports.inference)
+        return readiness.url(config.LOOPBACK, self.ports.inference)
 
     @property
     def pid(self) -> int:
@@ -101,7 +103,7 @@ class TorchServe:
             if sum(not _alive(worker) for worker in workers.values()) >= CRASHES:
                 raise self._failure("TorchServe's worker dies again and again while it loads the model")
             try:
-                readiness.ask_canary(self.settings.host, self.ports.inference, self._canary)
+                readiness.ask_canary(config.LOOPBACK, self.ports.inference, self._canary)
                 return time.monotonic() - started
             except readiness.ModelNotLoaded as error:
                 raise self._failure(f"TorchServe did not load the model: {error}") from None

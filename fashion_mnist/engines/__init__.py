@@ -15,7 +15,7 @@ from fashion_mnist.errors import UsageError
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MODEL_FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript.pt"}
-"""An engine's file in the model store."""
+"""A runtime's file in the model store."""
 
 
 class Engine(Protocol):
@@ -23,7 +23,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The engine as the settings name it: "onnx" or "torchscript"."""
+        """The runtime as the settings name it: "onnx" or "torchscript"."""
 
     @property
     def provider(self) -> str:
@@ -34,16 +34,16 @@ class Engine(Protocol):
 
 
 def open_engine(
-    model_store: Path, engine: str = "onnx", device: str = "auto", *, threads: int = 1, gpu_id: int | None = None
+    model_store: Path, runtime: str = "onnx", device: str = "auto", *, threads: int = 1, gpu_id: int | None = None
 ) -> Engine:
     """Load the model of a model store, after comparing its checksum with SHA256SUMS.
 
     `device` is "cpu", "cuda" or "auto", which takes the GPU if there is one and else says in the log why not.
     Raises ModelError for a model that is missing or altered, DeviceUnavailable where "cuda" cannot be had.
     """
-    if engine not in MODEL_FILES:
-        raise UsageError(f"engine is {engine!r}: choose one of {', '.join(MODEL_FILES)}")
-    path = model_store / MODEL_FILES[engine]
+    if runtime not in MODEL_FILES:
+        raise UsageError(f"runtime is {runtime!r}: choose one of {', '.join(MODEL_FILES)}")
+    path = model_store / MODEL_FILES[runtime]
     verify(path)
     return load_file(path, device, threads=threads, gpu_id=gpu_id)
 

@@ -16,10 +16,10 @@ def test_the_documentation_has_the_table_of_the_code() -> None:
 
 
 def test_the_environment_then_the_arguments_decide() -> None:
-    environment = {"FASHION_MNIST_PORT": "9000", "FASHION_MNIST_ENGINE": "torchscript", "PATH": "/bin"}
+    environment = {"FASHION_MNIST_PORT": "9000", "FASHION_MNIST_RUNTIME": "torchscript", "PATH": "/bin"}
     assert Settings.from_environment(environment).port == 9000
-    assert Settings.from_environment(environment, port=9001, engine=None).port == 9001
-    assert Settings.from_environment(environment, engine=None).engine == "torchscript"
+    assert Settings.from_environment(environment, port=9001, runtime=None).port == 9001
+    assert Settings.from_environment(environment, runtime=None).runtime == "torchscript"
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_what_cannot_be_used_is_refused(variable: str, value: str, message: str)
 
 
 def test_the_handler_gets_its_part_and_nothing_else() -> None:
-    settings = Settings(engine="torchscript", max_images=7, port=9000)
+    settings = Settings(runtime="torchscript", max_images=7, port=9000)
     handed_over = settings.for_handler()
     assert "port" not in handed_over
-    assert Settings.from_mapping(handed_over) == Settings(engine="torchscript", max_images=7)
+    assert Settings.from_mapping(handed_over) == Settings(runtime="torchscript", max_images=7)
     with pytest.raises(UsageError, match="batchsize"):
         Settings.from_mapping({"batchsize": 3})
 

@@ -46,7 +46,7 @@ def test_its_checksums_fit_its_files(store: Path, tmp_path: Path) -> None:
 
 def test_carries_the_settings(store: Path) -> None:
     settings = Settings(
-        workers=3, batch_size=5, max_batch_delay_ms=7, response_timeout_s=11, engine="torchscript", max_images=13
+        workers=3, batch_size=5, max_batch_delay_ms=7, response_timeout_s=11, runtime="torchscript", max_images=13
     )
     with zipfile.ZipFile(archive.build(settings, store)) as file:
         config = yaml.safe_load(file.read("model-config.yaml"))

@@ -62,7 +62,7 @@ def url(
     # Short, because sockets are made in it and their paths end at 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ts.", dir="/tmp", ignore_cleanup_errors=True) as name:
         home = Path(name)
-        archive.build(Settings(engine=request.param, device="cpu"), model_store, home / archive.NAME)
+        archive.build(Settings(runtime=request.param, device="cpu"), model_store, home / archive.NAME)
         (home / "config.properties").write_text(
             f"inference_address=http://127.0.0.1:{inference}\n"
             f"management_address=http://127.0.0.1:{management}\n"

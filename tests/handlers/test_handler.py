@@ -202,9 +202,9 @@ class TestOptions:
 
 
 class TestEngines:
-    @pytest.mark.parametrize("engine", ["onnx", "torchscript"])
-    def test_the_archive_chooses_the_engine(self, model_store: Path, tmp_path: Path, engine: str) -> None:
-        served = Served(model_store, {"engine": engine, "device": "cpu"}, tmp_path / "metrics.yaml")
+    @pytest.mark.parametrize("runtime", ["onnx", "torchscript"])
+    def test_the_archive_chooses_the_runtime(self, model_store: Path, tmp_path: Path, runtime: str) -> None:
+        served = Served(model_store, {"runtime": runtime, "device": "cpu"}, tmp_path / "metrics.yaml")
         ((status, _, answer),) = served(posted(GARMENTS.tobytes()))
         assert status == 200
         assert {prediction["label"] for prediction in answer["predictions"]} <= set(CLASSES)

@@ -1,0 +1,186 @@
+"""Images of many requests, packed into batches.
+
+A batch is taken whenever the engine has room for one: a lone image goes at once, and under load batches grow by
+themselves, because more images come while the engine is busy. There is no delay to tune.
+
+Requests take turns. In each round one gives at most QUANTUM images and goes to the end of the line, so a single image
+waits for the batches in flight and for one round of those before it, however many images they hold.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.errors import FashionMNISTError, Overloaded, Unavailable
+from fashion_mnist.image_files import Pixels
+from fashion_mnist.predictions import Probabilities
+from gateway.engines import Engine
+
+log = logging.getLogger(__name__)
+
+QUANTUM: Final = 64
+"""The most images that a request gives before others have their turn."""
+
+
+class Job:
+    """One request's images on their way through the engine, and the times at which it got there."""
+
+    __slots__ = ("_done", "_failure", "_on_done", "_pixels", "_sent", "ended", "probabilities", "queued", "started")
+
+    def __init__(self, pixels: Pixels, on_done: "Callable[[Job, FashionMNISTError | None], None]") -> None:
+        """`pixels` is uint8 [n, 28, 28], n > 0. `on_done` is called once, unless the job is cancelled before."""
+        self._pixels = pixels
+        self._on_done: Callable[[Job, FashionMNISTError | None], None] | None = on_done
+        self._sent = 0
+        self._done = 0
+        self._failure: FashionMNISTError | None = None
+        self.probabilities: Probabilities = _NOTHING
+        self.queued = time.perf_counter()
+        self.started = self.ended = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Images that no batch has taken yet."""
+        return len(self._pixels) - self._sent
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self._on_done is None
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer: what no batch has taken yet is dropped."""
+        self._on_done = None
+
+    def take(self, count: int) -> "Piece":
+        """The next images, at most so many."""
+        if not self._sent:
+            self.started = time.perf_counter()
+        start = self._sent
+        pixels = self._pixels[start : start + count]
+        self._sent += len(pixels)
+        return self, start, pixels
+
+    def deliver(self, start: int, probabilities: Probabilities) -> None:
+        """Take the answers to the images from `start` on."""
+        if len(probabilities) == len(self._pixels):
+            self.probabilities = probabilities
+        else:
+            if not self._done:
+                self.probabilities = np.empty((len(self._pixels), len(CLASSES)), np.float32)
+            self.probabilities[start : start + len(probabilities)] = probabilities
+        self._count(len(probabilities))
+
+    def fail(self, error: FashionMNISTError, count: int) -> None:
+        """Learn that so many of the images that were taken will have no answer."""
+        self._failure = error
+        self._count(count)
+
+    def _count(self, images: int) -> None:
+        self._done += images
+        # A request that failed is answered at once: what is left of it is not computed in vain.
+        if self._on_done is not None and (self._done == len(self._pixels) or self._failure):
+            on_done, self._on_done = self._on_done, None
+            self.ended = time.perf_counter()
+            on_done(self, self._failure)
+
+
+Piece: TypeAlias = tuple[Job, int, Pixels]
+"""What a job gives to a batch: the place of the first image, and the images."""
+
+
+class Batcher:
+    """The line in front of an engine. Everything in it runs on one event loop."""
+
+    def __init__(self, engine: Engine, max_waiting_images: int) -> None:
+        self._engine = engine
+        self._max_waiting = max_waiting_images
+        self._line: deque[Job] = deque()
+        self._in_flight = 0
+        self._wake_up: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.waiting = 0
+        self.on_batch: Callable[[Probabilities], None] = lambda probabilities: None
+        self.on_failure: Callable[[FashionMNISTError], None] = lambda error: None
+
+    def submit(self, job: Job) -> None:
+        """Put a job into the line. Raises Overloaded where the line is full."""
+        self.check_room()
+        self.waiting += job.waiting
+        self._line.append(job)
+        # Once in this turn of the loop: all that was received in it goes together.
+        if self._wake_up is None:
+            self._wake_up = asyncio.get_running_loop().call_soon(self._fill)
+
+    def check_room(self) -> None:
+        """Raise Overloaded where the line is full. It is full with the image that reaches the limit, not before."""
+        if self.waiting >= self._max_waiting:
+            raise Overloaded(f"{self.waiting:,} images wait already: send yours again a moment later")
+
+    async def close(self) -> None:
+        """Wait for the batches in flight."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _fill(self) -> None:
+        """Give the engine batches while it has room, and a reason to take one more."""
+        self._wake_up = None
+        while self._line and self._engine.wants(self._in_flight, self.waiting):
+            pieces = self._take()
+            if not pieces:
+                return
+            self._in_flight += 1
+            task = asyncio.get_running_loop().create_task(self._run(pieces))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _take(self) -> list[Piece]:
+        """The next batch: the images of the requests whose turn it is."""
+        pieces: list[Piece] = []
+        room = self._engine.max_batch
+        while room and self._line:
+            job = self._line.popleft()
+            if job.cancelled:
+                self.waiting -= job.waiting
+                continue
+            piece = job.take(min(room, QUANTUM) if self._line else room)
+            room -= len(piece[2])
+            self.waiting -= len(piece[2])
+            pieces.append(piece)
+            if job.waiting:
+                self._line.append(job)
+        return pieces
+
+    async def _run(self, pieces: list[Piece]) -> None:
+        images = pieces[0][2] if len(pieces) == 1 else np.concatenate([pixels for _, _, pixels in pieces])
+        try:
+            probabilities = await self._engine.predict(images)
+        except FashionMNISTError as error:
+            self._fail(pieces, error)
+        except Exception:
+            log.exception("the engine failed")
+            self._fail(pieces, Unavailable("the engine failed: try again, and see the server's log"))
+        else:
+            self.on_batch(probabilities)
+            self._in_flight -= 1
+            # The engine first: it computes the next batch while this one's answers are written.
+            self._fill()
+            row = 0
+            for job, start, pixels in pieces:
+                job.deliver(start, probabilities[row : row + len(pixels)])
+                row += len(pixels)
+
+    def _fail(self, pieces: list[Piece], error: FashionMNISTError) -> None:
+        self._in_flight -= 1
+        self.on_failure(error)
+        for job, _, pixels in pieces:
+            job.fail(error, len(pixels))
+        self._fill()
+
+
+_NOTHING: Final = np.empty((0, len(CLASSES)), np.float32)

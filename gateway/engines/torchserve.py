@@ -1,0 +1,120 @@
+"""TorchServe behind the gateway: each batch is one request of raw pixels, answered as octets."""
+
+import asyncio
+from typing import Final, cast
+
+import httptools
+import numpy as np
+
+from fashion_mnist.classes import CLASSES, IMAGE_BYTES
+from fashion_mnist.errors import Unavailable
+from fashion_mnist.image_files import Pixels
+from fashion_mnist.predictions import OCTET_STREAM, Probabilities
+from fashion_mnist.settings import Settings
+
+WORTH_A_BATCH: Final = 32
+"""Images in line that are worth one more batch beside one in flight; a request costs TorchServe some 0.3 ms."""
+
+_HEAD: Final = (
+    f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\n"
+    f"Content-Type: {OCTET_STREAM}\r\nContent-Length: "
+)
+
+
+class TorchServeEngine:
+    """TorchServe, at a port or a Unix socket of this machine. See `gateway.engines.Engine`."""
+
+    def __init__(self, settings: Settings, address: "str | int") -> None:
+        """`address` is a port on loopback, or the path of a Unix socket. Nothing is connected yet."""
+        self._address = address
+        self._timeout_s = settings.engine_timeout_s
+        self._slots = settings.workers + 1
+        self._idle: list[_Connection] = []
+        self.max_batch = max(1, min(256, settings.max_images, settings.max_body_bytes // IMAGE_BYTES))
+
+    def wants(self, in_flight: int, waiting: int) -> bool:
+        return in_flight == 0 or (in_flight < self._slots and waiting >= WORTH_A_BATCH)
+
+    async def predict(self, images: Pixels) -> Probabilities:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = self._idle.pop() if self._idle else await self._connect()
+                try:
+                    status, body = await connection.post(images.tobytes())
+                except BaseException:
+                    connection.close()
+                    raise
+        except TimeoutError:
+            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: try again") from None
+        except (OSError, httptools.HttpParserError) as error:
+            raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): try again") from None
+        if connection.reusable:
+            self._idle.append(connection)
+        if status != 200:
+            raise Unavailable(f"the engine answered {status}: try again")
+        if len(body) != 4 * len(CLASSES) * len(images):
+            raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: try again")
+        return np.frombuffer(body, "<f4").reshape(len(images), len(CLASSES))
+
+    async def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _connect(self) -> "_Connection":
+        loop = asyncio.get_running_loop()
+        if isinstance(self._address, int):
+            return (await loop.create_connection(lambda: _Connection(self._idle), "127.0.0.1", self._address))[1]
+        return (await loop.create_unix_connection(lambda: _Connection(self._idle), self._address))[1]
+
+
+class _Connection(asyncio.Protocol):
+    """A kept connection with one request at a time on it."""
+
+    def __init__(self, idle: "list[_Connection]") -> None:
+        self._idle = idle
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self.reusable = False
+
+    def post(self, body: bytes) -> "asyncio.Future[tuple[int, bytes]]":
+        self._answer = asyncio.get_running_loop().create_future()
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
+        self.reusable = False
+        self._transport.writelines([f"{_HEAD}{len(body)}\r\n\r\n".encode(), body])
+        return self._answer
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # asyncio's events
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            self._transport.close()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        # It may lie among the idle ones, where the next batch would find it dead.
+        if self in self._idle:
+            self._idle.remove(self)
+        self._fail(error or ConnectionResetError("it closed the connection"))
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    # httptools' events
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        self.reusable = self._parser.should_keep_alive()
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_result((self._parser.get_status_code(), b"".join(self._body)))

@@ -1,0 +1,96 @@
+"""Whether the engine answers: a real image gets its right label, asked over and over."""
+
+import asyncio
+import logging
+from typing import Final
+
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.errors import FashionMNISTError
+from fashion_mnist.image_files import Pixels
+from fashion_mnist.model_store import CANARY
+from gateway.engines import Engine
+
+log = logging.getLogger(__name__)
+
+READY_PAUSE_S: Final = 1.0
+LOST_PAUSE_S: Final = 0.05
+"""Pauses between two canaries: while all is well, and while the engine is away and everybody waits for it."""
+
+DEADLINE_S: Final = 2.0
+
+
+class Health:
+    """What `/health/...` says."""
+
+    def __init__(self, engine: Engine, canary: Pixels) -> None:
+        """`canary` is the image of `fashion_mnist.model_store.CANARY`, uint8 [1, 28, 28]."""
+        self._engine = engine
+        self._canary = canary
+        self._lost = asyncio.Event()
+        self.started = False
+        """Whether the engine has ever answered rightly."""
+        self.answers = False
+        """Whether it does now."""
+        self.draining = False
+        """Whether this process is about to end."""
+        self._reason = "the engine has not answered yet"
+
+    @property
+    def ready(self) -> bool:
+        """Whether to send requests here."""
+        return self.answers and not self.draining
+
+    @property
+    def reason(self) -> str:
+        """Why not."""
+        return "draining" if self.draining else self._reason
+
+    def lose(self, error: FashionMNISTError) -> None:
+        """The engine failed: nothing is sent to it before it gives a canary its label."""
+        if self.answers:
+            self.answers = False
+            self._reason = error.message
+            log.warning("engine lost", extra={"reason": self._reason})
+            self._lost.set()
+
+    def drain(self) -> None:
+        """Ask for no more requests; those that come are answered."""
+        self.draining = True
+
+    async def watch(self) -> None:
+        """Ask, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    probabilities = await self._engine.predict(self._canary)
+            except TimeoutError:
+                self._fails(f"the engine did not answer within {DEADLINE_S:g} s")
+            except FashionMNISTError as error:
+                self._fails(error.message)
+            except Exception as error:
+                log.exception("the canary failed")
+                self._fails(f"the engine failed: {type(error).__name__}")
+            else:
+                label = CLASSES[int(probabilities[0].argmax())]
+                if label == CANARY[1]:
+                    self._answered()
+                else:
+                    self._fails(f"the engine takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
+            self._lost.clear()
+            try:
+                async with asyncio.timeout(READY_PAUSE_S if self.answers else LOST_PAUSE_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                continue
+
+    def _answered(self) -> None:
+        if not self.answers:
+            log.warning("engine answers")
+        self.started = self.answers = True
+        self._reason = ""
+
+    def _fails(self, reason: str) -> None:
+        if self.answers:
+            log.warning("engine lost", extra={"reason": reason})
+        self.answers = False
+        self._reason = reason

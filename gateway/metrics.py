@@ -1,0 +1,185 @@
+"""What is counted: in an array that other processes can read, so that neither a scrape nor a restart costs a request.
+
+A request appends its times to a list; now and then they are counted all at once, by NumPy. `families` makes of the
+arrays of all gateways what Prometheus reads.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
+
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
+from fashion_mnist.predictions import Probabilities
+
+STAGES: Final = ("parse", "decode", "queue", "engine", "encode")
+SECONDS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0)
+IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CONFIDENCE: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
+GAUGES: Final = ("ready", "connections", "waiting_images", "waiting_bytes")
+
+AT_ONCE: Final = 512
+"""Requests whose times are kept before they are counted."""
+
+Times = tuple[float, float, float, float, float, float]
+"""A request's time, and that of each stage, in seconds."""
+
+
+def _codes(error: type[FashionMNISTError]) -> Iterator[str]:
+    """The codes of an error and of all below it."""
+    yield error.code
+    for below in error.__subclasses__():
+        yield from _codes(below)
+
+
+CODES: Final = (
+    "ok",
+    *sorted({*_codes(InputError), Overloaded.code, Unavailable.code, FashionMNISTError.code}),
+)
+"""What may come of a request: an answer, or an error by its code."""
+
+_SHAPES: Final = {
+    "codes": (len(CODES),),
+    "times": (1 + len(STAGES), len(SECONDS) + 1),
+    "time_sums": (1 + len(STAGES),),
+    "batches": (len(IMAGES) + 1,),
+    "batch_sum": (1,),
+    "classes": (len(CLASSES),),
+    "confidence": (len(CONFIDENCE) + 1,),
+    "confidence_sum": (1,),
+    "gauges": (len(GAUGES),),
+}
+_SIZE: Final = sum(map(math.prod, _SHAPES.values()))
+
+
+_Rows: TypeAlias = Mapping[tuple[str, ...], tuple[NDArray[Any], float]]
+"""By the values of its labels: the counts of a histogram's buckets, and the sum of what was counted."""
+
+
+class Metrics:
+    """One gateway's figures. It alone writes them; they outlive it."""
+
+    def __init__(self, path: Path) -> None:
+        """Count on from what is in the file, if it is there."""
+        if not path.exists():
+            path.write_bytes(bytes(8 * _SIZE))
+        self._found = _open(path, "r+")
+        self._times: list[Times] = []
+        self._probabilities: list[Probabilities] = []
+        self._code_places = {code: place for place, code in enumerate(CODES)}
+        self._codes = [0] * len(CODES)
+
+    def answer(self, code: str, times: Times) -> None:
+        """A request was answered with "ok", or with the error of this code because all its images are bad."""
+        self._codes[self._code_places[code]] += 1
+        self._times.append(times)
+        if len(self._times) >= AT_ONCE:
+            self.count()
+
+    def refuse(self, code: str) -> None:
+        """A request was refused with the error of this code."""
+        self._codes[self._code_places[code]] += 1
+
+    def batch(self, probabilities: Probabilities) -> None:
+        """The engine answered a batch."""
+        self._probabilities.append(probabilities)
+
+    def gauges(self, *values: float) -> None:
+        """How things stand: see GAUGES."""
+        self._found["gauges"][:] = values
+
+    def count(self) -> None:
+        """Count what was kept."""
+        found = self._found
+        found["codes"] += self._codes
+        self._codes = [0] * len(CODES)
+        if self._times:
+            times = np.array(self._times).T
+            self._times.clear()
+            for row, values in zip(found["times"], times, strict=True):
+                _add(row, SECONDS, values)
+            found["time_sums"] += times.sum(axis=1)
+        if self._probabilities:
+            sizes = np.array([len(probabilities) for probabilities in self._probabilities])
+            probabilities = np.concatenate(self._probabilities)
+            self._probabilities.clear()
+            _add(found["batches"], IMAGES, sizes)
+            found["batch_sum"] += sizes.sum()
+            confidence = probabilities.max(axis=1)
+            found["classes"] += np.bincount(probabilities.argmax(axis=1), minlength=len(CLASSES))
+            _add(found["confidence"], CONFIDENCE, confidence)
+            found["confidence_sum"] += confidence.sum()
+
+
+def families(paths: Sequence[Path]) -> Iterator[Metric]:
+    """The figures of all gateways together, for Prometheus."""
+    found = [_open(path, "r") for path in paths]
+    total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
+
+    requests = CounterMetricFamily("fashion_mnist_requests", "Requests by what came of them.", labels=["code"])
+    for code, value in zip(CODES, total["codes"], strict=True):
+        requests.add_metric([code], value)
+    yield requests
+
+    yield _histogram(
+        "fashion_mnist_request_seconds",
+        "From a request's first byte to its answer, those that were predicted.",
+        SECONDS,
+        {(): (total["times"][0], total["time_sums"][0])},
+    )
+    yield _histogram(
+        "fashion_mnist_stage_seconds",
+        "What a request's time went to; parse is also the time in which its bytes came.",
+        SECONDS,
+        {(stage,): (total["times"][place], total["time_sums"][place]) for place, stage in enumerate(STAGES, 1)},
+        ["stage"],
+    )
+    batches: _Rows = {(): (total["batches"], total["batch_sum"][0])}
+    yield _histogram("fashion_mnist_batch_images", "Images of a batch.", IMAGES, batches)
+    confidence: _Rows = {(): (total["confidence"], total["confidence_sum"][0])}
+    yield _histogram("fashion_mnist_confidence", "Probability of the likeliest class.", CONFIDENCE, confidence)
+
+    predictions = CounterMetricFamily("fashion_mnist_predictions", "Images by their likeliest class.", labels=["label"])
+    for label, value in zip(CLASSES, total["classes"], strict=True):
+        predictions.add_metric([label], value)
+    yield predictions
+
+    helps = (
+        "Gateways whose engine answers.",
+        "Open connections.",
+        "Images in line for the engine.",
+        "Bytes of bodies that are being received or wait for their answers.",
+    )
+    for name, help, value in zip(GAUGES, helps, total["gauges"], strict=True):
+        yield GaugeMetricFamily(f"fashion_mnist_{name}", help, value=value)
+
+
+def _open(path: Path, mode: Literal["r", "r+"]) -> dict[str, NDArray[np.float64]]:
+    array = np.memmap(path, np.float64, mode)
+    parts = np.split(array, np.cumsum([math.prod(shape) for shape in _SHAPES.values()])[:-1])
+    return {name: part.reshape(shape) for (name, shape), part in zip(_SHAPES.items(), parts, strict=True)}
+
+
+def _add(counts: NDArray[np.float64], bounds: Sequence[float], values: NDArray[Any]) -> None:
+    """Count values into the buckets that end at `bounds`, and one behind."""
+    counts += np.bincount(np.searchsorted(bounds, values), minlength=len(counts))
+
+
+def _histogram(
+    name: str,
+    help: str,
+    bounds: Sequence[float],
+    rows: _Rows,
+    labels: Sequence[str] = (),
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, help, labels=labels)
+    for values, (counts, total) in rows.items():
+        ends = [*map(floatToGoString, bounds), "+Inf"]
+        family.add_metric(values, list(zip(ends, np.cumsum(counts).tolist(), strict=True)), float(total))
+    return family

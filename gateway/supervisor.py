@@ -1,0 +1,214 @@
+"""`fashion-mnist serve`: the engine and the gateways in front of it, restarted when they die, ended when we say so."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import psutil
+
+from fashion_mnist.errors import ServingError
+from fashion_mnist.model_store import read_canary
+from fashion_mnist.settings import Settings
+from gateway import admin, listening
+from gateway.worker import ACCEPT_S, Task
+from serving import processes, readiness, state
+from serving.config import check_free
+from serving.torchserve import Build, TorchServe
+
+RESTARTS: Final = 5
+PER_S: Final = 60.0
+WATCH_S: Final = 0.05
+KILL_S: Final = 2.0
+"""How much longer than its own limits a gateway may take to end."""
+
+Tell = Callable[[str], None]
+
+
+class _Stop(Exception):
+    """A signal asked us to end."""
+
+
+def serve(
+    settings: Settings, model_store: Path, build_archive: Build, on_ready: Callable[[str, float], None], tell: Tell
+) -> None:
+    """Serve until SIGINT or SIGTERM, then let open requests be answered, and return; no process survives.
+
+    `build_archive` writes TorchServe's archive to the path it is given; `on_ready` is called with the URL and the
+    seconds it took, when a real image got its right label, at first and after each restart; `tell` with what else a
+    person should know. What dies is restarted, at most five times a minute. Raises ServingError where the server cannot
+    start or keeps dying.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stop(number)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with _Server(settings, model_store, tell) as server:
+            try:
+                server.start(build_archive)
+                server.watch(on_ready)
+            except _Stop as stopped:
+                # From here on a second signal must not interrupt what ends the processes.
+                for number in previous:
+                    signal.signal(number, signal.SIG_IGN)
+                server.drain(stopped.args[0])
+    except _Stop:
+        pass  # before there was anything to stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Server:
+    """The processes of one `serve`, its sockets and its folder. Leaving it ends them all."""
+
+    def __init__(self, settings: Settings, model_store: Path, tell: Tell) -> None:
+        self._settings = settings
+        self._model_store = model_store
+        self._tell = tell
+        self._canary = read_canary(model_store)
+        self._torchserve: TorchServe | None = None
+        self._gateways: list[subprocess.Popen[bytes]] = []
+        self._deaths: list[float] = []
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> "_Server":
+        settings = self._settings
+        # A socket of ours may share its port with others of ours: somebody else's would not be noticed otherwise.
+        check_free(settings.host, settings.port, "PORT")
+        check_free(settings.admin_host, settings.admin_port, "ADMIN_PORT")
+        with self._cleanup as cleanup:
+            self._sockets = listening.listen(settings.host, settings.port, settings.gateways)
+            for public in self._sockets:
+                cleanup.callback(public.close)
+            self._port: int = self._sockets[0].getsockname()[1]
+            self._folder = state.folder(self._port)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            try:
+                self._folder.mkdir(mode=0o700)
+            except OSError as error:
+                raise ServingError(f"{self._folder} cannot be written ({error.strerror}): set TMPDIR") from None
+            if settings.engine == "torchserve":
+                self._torchserve = cleanup.enter_context(
+                    TorchServe(settings, self._model_store, self._folder / "torchserve")
+                )
+            cleanup.callback(self._kill_gateways)
+            self._admin_port = cleanup.enter_context(
+                admin.serve(settings.admin_host, settings.admin_port, self._metrics())
+            )
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def start(self, build_archive: Build) -> None:
+        """Start everything; returns when TorchServe answers, if there is one."""
+        self._started = time.monotonic()
+        state.write(
+            state.State(
+                pid=os.getpid(),
+                started=psutil.Process().create_time(),
+                host=self._settings.host,
+                port=self._port,
+                admin_port=self._admin_port,
+            )
+        )
+        if self._torchserve:
+            self._torchserve.prepare(build_archive)
+            self._torchserve.start()
+        self._gateways = [self._start_gateway(place) for place in range(self._settings.gateways)]
+        if self._torchserve:
+            self._torchserve.wait_until_ready()
+
+    def watch(self, on_ready: Callable[[str, float], None]) -> None:
+        """Restart what dies, and tell whenever all is well again. Never returns."""
+        ready = False
+        while True:
+            if died := self._dead():
+                self._count_death(died, was_ready=ready)
+                ready = False
+            if not ready and self._answers():
+                ready = True
+                on_ready(readiness.url(self._settings.host, self._port), time.monotonic() - self._started)
+            time.sleep(WATCH_S)
+
+    def drain(self, number: int) -> None:
+        """Let the gateways answer what is asked, and end. Then nobody needs TorchServe any more."""
+        self._tell("stopping: open requests are answered")
+        for gateway in self._gateways:
+            if gateway.poll() is None:
+                gateway.send_signal(number)
+        polite = self._settings.drain_s if number == signal.SIGTERM else 0
+        deadline = time.monotonic() + polite + ACCEPT_S + self._settings.stop_timeout_s + KILL_S
+        for gateway in self._gateways:
+            try:
+                gateway.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self._tell("a gateway did not end in time and was killed")
+
+    def _dead(self) -> str:
+        """Restart what has died; its name, or "" where all live."""
+        for place, gateway in enumerate(self._gateways):
+            if gateway.poll() is not None:
+                processes.stop(gateway, grace_s=0)
+                listening.admit(self._sockets[place])
+                self._gateways[place] = self._start_gateway(place)
+                return "a gateway"
+        if self._torchserve and not self._torchserve.running():
+            self._torchserve.stop(grace_s=0)
+            self._torchserve.start()
+            return "TorchServe"
+        return ""
+
+    def _count_death(self, died: str, *, was_ready: bool) -> None:
+        now = time.monotonic()
+        self._deaths = [death for death in self._deaths if now - death < PER_S] + [now]
+        log = f" The end of its log:\n{self._torchserve.log_end()}" if self._torchserve and died == "TorchServe" else ""
+        if not was_ready and len(self._deaths) == 1:
+            raise ServingError(f"{died} ended while it started; what it said stands above.{log}")
+        if len(self._deaths) > RESTARTS:
+            raise ServingError(f"{died} died, the {len(self._deaths)}th death within a minute.{log}")
+        self._tell(f"{died} died and is started again")
+        self._started = now
+
+    def _answers(self) -> bool:
+        """Whether a real image gets its right label through a gateway and the engine."""
+        try:
+            readiness.ask_canary(self._settings.host, self._port, self._canary)
+        except readiness.NotReady as error:
+            if time.monotonic() - self._started > self._settings.startup_timeout_s:
+                raise ServingError(
+                    f"the server was not ready after {self._settings.startup_timeout_s} s: {error}"
+                ) from None
+            return False
+        return True
+
+    def _start_gateway(self, place: int) -> "subprocess.Popen[bytes]":
+        public = self._sockets[place].fileno()
+        task = Task(
+            settings=self._settings,
+            model_store=self._model_store,
+            socket_fd=public,
+            metrics=self._metrics()[place],
+            torchserve=self._torchserve.ports.inference if self._torchserve else 0,
+        )
+        command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
+        return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public])
+
+    def _metrics(self) -> list[Path]:
+        return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]
+
+    def _kill_gateways(self) -> None:
+        for gateway in self._gateways:
+            processes.stop(gateway, grace_s=0)

@@ -1,0 +1,162 @@
+"""One gateway process: `python -m gateway.worker`, started by the supervisor."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from fashion_mnist.errors import FashionMNISTError
+from fashion_mnist.images import decode
+from fashion_mnist.limits import Limits
+from fashion_mnist.model_store import model_version, read_canary
+from fashion_mnist.settings import Settings
+from gateway import listening, logs
+from gateway.batching import Batcher
+from gateway.connection import Connection
+from gateway.engines import Engine
+from gateway.health import Health
+from gateway.metrics import Metrics
+from gateway.service import Service
+
+log = logging.getLogger(__name__)
+
+COUNT_S: Final = 0.5
+DRAIN_POLL_S: Final = 0.02
+ACCEPT_S: Final = 0.1
+"""What has connected is accepted long before this is over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the supervisor tells a gateway."""
+
+    settings: Settings
+    model_store: Path
+    socket_fd: int
+    metrics: Path
+    torchserve: int
+    """The port of TorchServe; unused with the embedded engine."""
+
+    def to_json(self) -> str:
+        """As an argument of the process."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        """From that argument."""
+        found = json.loads(text)
+        paths = {name: Path(found[name]) for name in ("model_store", "metrics")}
+        return cls(**{**found, **paths, "settings": Settings(**found["settings"])})
+
+
+class Gateway:
+    """One process's engine, line and service."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        settings = task.settings
+        canary = decode(read_canary(task.model_store), "image/png", Limits.from_settings(settings)).pixels
+        self._engine = _engine(task)
+        self._health = Health(self._engine, canary)
+        self._metrics = Metrics(task.metrics)
+        self._batcher = Batcher(self._engine, settings.max_waiting_images)
+        self._batcher.on_batch = self._metrics.batch
+        self._batcher.on_failure = self._health.lose
+        self._service = Service(settings, self._batcher, self._health, self._metrics, model_version(task.model_store))
+        self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, or SIGINT from a person who does not want to wait; then drain and return."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number == signal.SIGTERM)
+        server = self._service.server
+        server.start()
+        watching = [loop.create_task(self._health.watch()), loop.create_task(self._count())]
+        with socket.socket(fileno=self._task.socket_fd) as public:
+            accepting = await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
+            politely = await self._stop
+            await self._drain(public, accepting, politely)
+        for task in watching:
+            task.cancel()
+        server.stop()
+        await self._batcher.close()
+        await self._engine.close()
+        self._metrics.gauges(0, 0, 0, 0)
+        self._metrics.count()
+
+    def _end(self, politely: bool) -> None:
+        if not self._stop.done():
+            self._stop.set_result(politely)
+
+    async def _drain(self, public: socket.socket, accepting: asyncio.Server, politely: bool) -> None:
+        """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
+        settings, server = self._task.settings, self._service.server
+        log.info("draining", extra={"connections": len(server.connections)})
+        self._health.drain()
+        server.draining = True
+        if politely:
+            await asyncio.sleep(settings.drain_s)
+        listening.admit_no_more(public)
+        await asyncio.sleep(ACCEPT_S)
+        accepting.close()
+        try:
+            async with asyncio.timeout(settings.stop_timeout_s):
+                while server.connections:
+                    for connection in list(server.connections):
+                        connection.close_if_idle()
+                    await asyncio.sleep(DRAIN_POLL_S)
+        except TimeoutError:
+            log.warning("connections cut off", extra={"connections": len(server.connections)})
+        log.info("drained")
+
+    async def _count(self) -> None:
+        while True:
+            server = self._service.server
+            self._metrics.gauges(
+                self._health.ready, len(server.connections), self._batcher.waiting, server.waiting_bytes
+            )
+            self._metrics.count()
+            await asyncio.sleep(COUNT_S)
+
+
+def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
+    """Run one gateway. The only argument is a `Task` as JSON."""
+    logs.configure()
+    task = Task.from_json(*arguments)
+    # Each connection is an open file: as many as we are allowed.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+    try:
+        uvloop.run(_run(task))
+    except FashionMNISTError as error:
+        log.error(error.message, extra={"code": error.code})
+        sys.exit(1)
+
+
+async def _run(task: Task) -> None:
+    await Gateway(task).run()
+
+
+def _engine(task: Task) -> Engine:
+    # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
+    if task.settings.engine == "embedded":
+        from gateway.engines.embedded import EmbeddedEngine
+
+        return EmbeddedEngine(task.settings, task.model_store)
+    from gateway.engines.torchserve import TorchServeEngine
+
+    return TorchServeEngine(task.settings, task.torchserve)
+
+
+if __name__ == "__main__":
+    main()
