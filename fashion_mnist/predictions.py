@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES
@@ -50,8 +51,8 @@ def answer_error(error: FashionMNISTError, index: int | None = None) -> Answer:
 def encode_json(probabilities: Probabilities, decoded: Decoded, model_version: str, top_k: int = len(CLASSES)) -> bytes:
     """The answer as JSON: `{"predictions": [{"label", "index", "probabilities"}, ...], "model_version"}`.
 
-    `probabilities`, float32 [n, 10], are those of `decoded.pixels`, in order; they are written with nine digits, which
-    give every float32 back exactly. With `top_k` below 10 the likeliest classes are given, the likeliest first.
+    `probabilities`, float32 [n, 10], are those of `decoded.pixels`, in order; each is written with as many digits as it
+    takes to get the same float32 back. With `top_k` below 10 the likeliest classes are given, the likeliest first.
     A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted".
 
     Raises the first image's error where no image is good.
@@ -63,7 +64,7 @@ def encode_json(probabilities: Probabilities, decoded: Decoded, model_version: s
     if decoded.errors or decoded.adjusted:
         good = iter(rows)
         rows = [_place(place, good, decoded) for place in range(len(decoded))]
-    return f'{{"predictions": [{", ".join(rows)}], "model_version": {json.dumps(model_version)}}}'.encode()
+    return b'{"predictions": [%b], "model_version": %b}' % (b", ".join(rows), orjson.dumps(model_version))
 
 
 def encode_octets(probabilities: Probabilities, decoded: Decoded) -> bytes:
@@ -95,34 +96,44 @@ def parse_top_k(text: str) -> int:
 
 
 _CLASSES_JSON: Final = [json.dumps(name) for name in CLASSES]
-# Filled in for each image: json.dumps would take several times as long to write ten floats.
+# Filled in for each image with the numbers that orjson writes: a third of the time that a dictionary would take.
 _ROWS: Final = [
-    f'{{"label": {name}, "index": {index}, "probabilities": {{'
-    + ", ".join(f"{other}: %.9g" for other in _CLASSES_JSON)
-    + "}}"
+    (
+        f'{{"label": {name}, "index": {index}, "probabilities": {{'
+        + ", ".join(f"{other}: %b" for other in _CLASSES_JSON)
+        + "}}"
+    ).encode()
     for index, name in enumerate(_CLASSES_JSON)
 ]
 
 
-def _place(place: int, good: Iterator[str], decoded: Decoded) -> str:
+def _place(place: int, good: Iterator[bytes], decoded: Decoded) -> bytes:
     if error := decoded.errors.get(place):
-        return json.dumps({"error": error.body(place)})
+        return orjson.dumps({"error": error.body(place)})
     row = next(good)
     if adjusted := decoded.adjusted.get(place):
-        return f'{row[:-1]}, "adjusted": {json.dumps(adjusted)}}}'
+        return b'%b, "adjusted": %b}' % (row[:-1], orjson.dumps(adjusted))
     return row
 
 
-def _every_class(probabilities: Probabilities) -> list[str]:
+def _every_class(probabilities: Probabilities) -> list[bytes]:
     winners = probabilities.argmax(axis=1).tolist()
-    return [_ROWS[winner] % tuple(row) for winner, row in zip(winners, probabilities.tolist(), strict=True)]
+    return [_ROWS[winner] % tuple(row) for winner, row in zip(winners, _written(probabilities), strict=True)]
 
 
-def _likeliest(probabilities: Probabilities, top_k: int) -> list[str]:
+def _likeliest(probabilities: Probabilities, top_k: int) -> list[bytes]:
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k].tolist()
     rows = []
-    for row, likeliest in zip(probabilities.tolist(), order, strict=True):
-        pairs = ", ".join(f"{_CLASSES_JSON[index]}: {row[index]:.9g}" for index in likeliest)
+    for row, likeliest in zip(_written(probabilities), order, strict=True):
+        pairs = ", ".join(f"{_CLASSES_JSON[index]}: {row[index].decode()}" for index in likeliest)
         winner = likeliest[0]
-        rows.append(f'{{"label": {_CLASSES_JSON[winner]}, "index": {winner}, "probabilities": {{{pairs}}}}}')
+        rows.append(f'{{"label": {_CLASSES_JSON[winner]}, "index": {winner}, "probabilities": {{{pairs}}}}}'.encode())
     return rows
+
+
+def _written(probabilities: Probabilities) -> list[list[bytes]]:
+    """Each number as text."""
+    if not len(probabilities):
+        return []
+    rows = orjson.dumps(np.ascontiguousarray(probabilities), option=orjson.OPT_SERIALIZE_NUMPY)
+    return [row.split(b",") for row in rows[2:-2].split(b"],[")]

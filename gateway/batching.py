@@ -31,23 +31,18 @@ QUANTUM: Final = 64
 class Job:
     """One request's images on their way through the engine, and the times at which it got there."""
 
-    __slots__ = ("_done", "_failure", "_on_done", "_pixels", "_sent", "ended", "probabilities", "queued", "started")
+    __slots__ = ("_done", "_on_done", "_pixels", "ended", "probabilities", "queued", "size", "started", "waiting")
 
-    def __init__(self, pixels: Pixels, on_done: "Callable[[Job, FashionMNISTError | None], None]") -> None:
-        """`pixels` is uint8 [n, 28, 28], n > 0. `on_done` is called once, unless the job is cancelled before."""
+    def __init__(self, pixels: Pixels, on_done: "OnDone") -> None:
+        """`pixels` is uint8 [n, 28, 28]. `on_done` is called once, unless the job is cancelled before."""
         self._pixels = pixels
-        self._on_done: Callable[[Job, FashionMNISTError | None], None] | None = on_done
-        self._sent = 0
+        self._on_done: OnDone | None = on_done
         self._done = 0
-        self._failure: FashionMNISTError | None = None
+        self.size = self.waiting = len(pixels)
+        """Images, and those of them that no batch has taken yet."""
         self.probabilities: Probabilities = _NOTHING
         self.queued = time.perf_counter()
         self.started = self.ended = 0.0
-
-    @property
-    def waiting(self) -> int:
-        """Images that no batch has taken yet."""
-        return len(self._pixels) - self._sent
 
     @property
     def cancelled(self) -> bool:
@@ -60,36 +55,42 @@ class Job:
 
     def take(self, count: int) -> "Piece":
         """The next images, at most so many."""
-        if not self._sent:
+        start = self.size - self.waiting
+        if not start:
             self.started = time.perf_counter()
-        start = self._sent
+            if count >= self.size:
+                self.waiting = 0
+                return self, 0, self._pixels
         pixels = self._pixels[start : start + count]
-        self._sent += len(pixels)
+        self.waiting -= len(pixels)
         return self, start, pixels
 
     def deliver(self, start: int, probabilities: Probabilities) -> None:
         """Take the answers to the images from `start` on."""
-        if len(probabilities) == len(self._pixels):
+        count = len(probabilities)
+        if count == self.size:
             self.probabilities = probabilities
         else:
             if not self._done:
-                self.probabilities = np.empty((len(self._pixels), len(CLASSES)), np.float32)
-            self.probabilities[start : start + len(probabilities)] = probabilities
-        self._count(len(probabilities))
+                self.probabilities = np.empty((self.size, len(CLASSES)), np.float32)
+            self.probabilities[start : start + count] = probabilities
+        self._done += count
+        if self._done == self.size:
+            self._end(None)
 
-    def fail(self, error: FashionMNISTError, count: int) -> None:
-        """Learn that so many of the images that were taken will have no answer."""
-        self._failure = error
-        self._count(count)
+    def fail(self, error: FashionMNISTError) -> None:
+        """Learn that some images will have no answer: the request fails, and the rest is not computed in vain."""
+        self._end(error)
 
-    def _count(self, images: int) -> None:
-        self._done += images
-        # A request that failed is answered at once: what is left of it is not computed in vain.
-        if self._on_done is not None and (self._done == len(self._pixels) or self._failure):
+    def _end(self, error: FashionMNISTError | None) -> None:
+        if self._on_done is not None:
             on_done, self._on_done = self._on_done, None
             self.ended = time.perf_counter()
-            on_done(self, self._failure)
+            on_done(self, error)
 
+
+OnDone: TypeAlias = Callable[[Job, FashionMNISTError | None], None]
+"""Takes a job that is done, and why it failed if it did."""
 
 Piece: TypeAlias = tuple[Job, int, Pixels]
 """What a job gives to a batch: the place of the first image, and the images."""
@@ -111,8 +112,9 @@ class Batcher:
 
     def submit(self, job: Job) -> None:
         """Put a job into the line. Raises Overloaded where the line is full."""
-        self.check_room()
-        self.waiting += job.waiting
+        if self.waiting >= self._max_waiting:
+            self.check_room()
+        self.waiting += job.size
         self._line.append(job)
         # Once in this turn of the loop: all that was received in it goes together.
         if self._wake_up is None:
@@ -142,18 +144,19 @@ class Batcher:
     def _take(self) -> list[Piece]:
         """The next batch: the images of the requests whose turn it is."""
         pieces: list[Piece] = []
-        room = self._engine.max_batch
-        while room and self._line:
-            job = self._line.popleft()
+        line, room = self._line, self._engine.max_batch
+        while room and line:
+            job = line.popleft()
+            before = job.waiting
             if job.cancelled:
-                self.waiting -= job.waiting
+                self.waiting -= before
                 continue
-            piece = job.take(min(room, QUANTUM) if self._line else room)
-            room -= len(piece[2])
-            self.waiting -= len(piece[2])
-            pieces.append(piece)
+            pieces.append(job.take(min(room, QUANTUM) if line else room))
+            taken = before - job.waiting
+            room -= taken
+            self.waiting -= taken
             if job.waiting:
-                self._line.append(job)
+                line.append(job)
         return pieces
 
     async def _run(self, pieces: list[Piece]) -> None:
@@ -178,8 +181,8 @@ class Batcher:
     def _fail(self, pieces: list[Piece], error: FashionMNISTError) -> None:
         self._in_flight -= 1
         self.on_failure(error)
-        for job, _, pixels in pieces:
-            job.fail(error, len(pixels))
+        for job, _, _ in pieces:
+            job.fail(error)
         self._fill()
 
 

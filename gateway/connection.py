@@ -37,6 +37,16 @@ IDLE_S: Final = 0.5
 TICK_S: Final = 0.25
 """How often deadlines are looked at."""
 
+_HEADERS: Final = {
+    b"accept": "accept",
+    b"content-length": "content_length",
+    b"content-type": "content_type",
+    b"expect": "expect",
+    b"x-request-id": "request_id",
+    b"x-top-k": "top_k",
+}
+"""The headers that are read, and the attributes of a request that they become."""
+
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _BARE_400: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -50,7 +60,9 @@ class Request:
         "accept",
         "body",
         "connection",
+        "content_length",
         "content_type",
+        "expect",
         "gone",
         "keep_alive",
         "method",
@@ -67,7 +79,7 @@ class Request:
         self.connection = connection
         self.started = self.received = time.perf_counter()
         self.method = self.url = self.body = b""
-        self.content_type = self.accept = self.top_k = self.request_id = ""
+        self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
         self.keep_alive = True
         self.gone = False
         """Whether nobody waits for the answer any more."""
@@ -103,8 +115,6 @@ class Connection(asyncio.Protocol):
         "_began",
         "_bytes",
         "_chunks",
-        "_declared",
-        "_expects_continue",
         "_head_bytes",
         "_length",
         "_lingering",
@@ -129,11 +139,9 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None  # the one that is being received
         self._chunks: list[bytes] = []  # of its body
         self._length = 0  # of its body, as far as it is there
-        self._declared = 0  # of its body, as its head says
         self._head_bytes = 0
         self._bytes = 0  # of it altogether, those aside that came with its first
         self._began = False  # whether it began in the bytes that are being read
-        self._expects_continue = False
         self._stopped = False  # no more requests are read
         self._lingering = False  # the last answer is sent
         self._reading = self._writable = True
@@ -199,8 +207,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._request = Request(self)
         self._began = True
-        self._expects_continue = False
-        self._length = self._declared = self._head_bytes = self._bytes = 0
+        self._length = self._head_bytes = self._bytes = 0
         self.deadline = self.server.now + self.server.settings.receive_timeout_s
 
     def on_url(self, url: bytes) -> None:
@@ -213,20 +220,8 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         self._head_bytes += len(name) + len(value)
-        match name.lower():
-            case b"content-type":
-                request.content_type = value.decode("latin-1")
-            case b"accept":
-                request.accept = value.decode("latin-1")
-            case b"content-length":
-                # The parser has seen to it that it is a number, the only one, and not beside chunks.
-                self._declared = int(value)
-            case b"x-top-k":
-                request.top_k = value.decode("latin-1")
-            case b"x-request-id":
-                request.request_id = value.decode("latin-1")
-            case b"expect":
-                self._expects_continue = value.lower() == b"100-continue"
+        if attribute := _HEADERS.get(name.lower()):
+            setattr(request, attribute, value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         request = self._request
@@ -236,9 +231,11 @@ class Connection(asyncio.Protocol):
         request.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
-        else:
-            self._check_body(self._declared, self.server.waiting_bytes + self._declared)
-        if self._expects_continue and not self._stopped:
+        elif request.content_length:
+            # The parser has seen to it that it is a number, the only one, and not beside chunks.
+            length = int(request.content_length)
+            self._check_body(length, self.server.waiting_bytes + length)
+        if request.expect and request.expect.lower() == "100-continue" and not self._stopped:
             self._transport.write(_CONTINUE)
 
     def on_body(self, chunk: bytes) -> None:
@@ -337,12 +334,13 @@ class Connection(asyncio.Protocol):
         self._refuse_with(HeadTooLarge(f"the head is longer than {limit:,} bytes: send fewer or shorter headers"))
 
     def _check_body(self, length: int, waiting: int) -> None:
-        try:
-            self.server.limits.check_body(length)
-            if length and waiting > self.server.settings.max_waiting_bytes:
-                raise Overloaded("as many bodies wait as there is room for: send it again a moment later")
-        except (BodyTooLarge, Overloaded) as error:
-            self._refuse_with(error)
+        if length > self.server.limits.max_body_bytes:
+            try:
+                self.server.limits.check_body(length)
+            except BodyTooLarge as error:
+                self._refuse_with(error)
+        elif waiting > self.server.settings.max_waiting_bytes and length:
+            self._refuse_with(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
 
     def _refuse_with(self, error: FashionMNISTError) -> None:
         answer = answer_error(error)

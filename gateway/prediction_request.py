@@ -1,5 +1,6 @@
 """What a request to `/predictions/fashion_mnist` asks for: its images, and the form of its answer."""
 
+import functools
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -24,25 +25,29 @@ def read_quickly(request: Request, limits: Limits) -> tuple[Form, Decoded] | Non
     """
     if len(request.body) > QUICK_BYTES:
         return read(request, limits) if is_plain(request.body, request.content_type) else None
-    small = limits._replace(
-        max_body_bytes=min(QUICK_BYTES, limits.max_body_bytes), max_pixels=min(QUICK_PIXELS, limits.max_pixels)
-    )
     try:
-        form, decoded = read(request, small)
+        found = read(request, _small(limits))
     except (BodyTooLarge, TooManyPixels):
         return None
-    if decoded.errors and any(isinstance(error, BodyTooLarge | TooManyPixels) for error in decoded.errors.values()):
+    errors = found[1].errors
+    if errors and any(isinstance(error, BodyTooLarge | TooManyPixels) for error in errors.values()):
         return None
-    return form, decoded
+    return found
+
+
+@functools.cache
+def _small(limits: Limits) -> Limits:
+    return limits._replace(
+        max_body_bytes=min(QUICK_BYTES, limits.max_body_bytes), max_pixels=min(QUICK_PIXELS, limits.max_pixels)
+    )
 
 
 def read(request: Request, limits: Limits) -> tuple[Form, Decoded]:
     """The form of the answer, and the images. Raises InputError where the request as a whole is at fault."""
-    _, _, query = request.url.partition(b"?")
+    query = request.url.partition(b"?")[2]
     content_type = request.content_type
-    kind = content_type[:33].lower()
-    top_k = _top_k(query.decode("latin-1")) or request.top_k if query else request.top_k
-    if kind.startswith("multipart/"):
+    top_k = (query and _top_k(query.decode("latin-1"))) or request.top_k
+    if content_type[:10].lower() == "multipart/":
         fields = forms.parse(request.body, content_type, limits)
         if in_form := [field for field in fields if field.name == "top_k"]:
             fields = [field for field in fields if field.name != "top_k"]
@@ -54,7 +59,7 @@ def read(request: Request, limits: Limits) -> tuple[Form, Decoded]:
         else:
             decoded = decode_many([(field.content, field.content_type) for field in fields], limits)
     else:
-        if kind.startswith("application/x-www-form-urlencoded"):
+        if content_type[:33].lower() == "application/x-www-form-urlencoded":
             # What curl says of --data-binary unless it is told better: it says nothing about the body.
             content_type = ""
         decoded = decode(request.body, content_type, limits)

@@ -31,6 +31,12 @@ QUICK_IMAGES: Final = 64
 SLOW_AT_ONCE: Final = 64
 """Requests that may wait for a thread; one more is refused."""
 
+_TIMED: Final = (
+    "X-Request-Id: %s\r\n"
+    "Server-Timing: parse;dur=%.3f, decode;dur=%.3f, queue;dur=%.3f, engine;dur=%.3f, encode;dur=%.3f\r\n"
+)
+"""The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
+
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
 
@@ -207,9 +213,7 @@ class _Prediction:
             queue, engine, encode = 0.0, 0.0, now - self._decoded_at
         request.answer(
             answer,
-            f"X-Request-Id: {request.request_id}\r\n"
-            f"Server-Timing: parse;dur={parse * 1e3:.3f}, decode;dur={decode * 1e3:.3f}, queue;dur={queue * 1e3:.3f}, "
-            f"engine;dur={engine * 1e3:.3f}, encode;dur={encode * 1e3:.3f}\r\n",
+            _TIMED % (request.request_id, parse * 1e3, decode * 1e3, queue * 1e3, engine * 1e3, encode * 1e3),
         )
         errors = self._decoded.errors
         code = "ok" if answer.status == 200 else errors[min(errors)].code

@@ -113,6 +113,9 @@ def jvm_arguments(settings: Settings) -> list[str]:
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
+        "-XX:TieredStopAtLevel=1",
+        f"-Xms{settings.jvm_heap_mb // 2}m",
+        f"-Xmn{settings.jvm_heap_mb // 4}m",
         "-Xshare:auto",
     ]
 
