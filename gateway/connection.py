@@ -164,7 +164,8 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # Nothing that follows can be understood.
-            self._refuse(_BARE_400)
+            if not self._stopped:
+                self._refuse(_BARE_400)
             return
         if self._request is not None and not self._began:
             # A header or a chunk's length without an end: the parser keeps them to itself until they are whole.
@@ -231,6 +232,8 @@ class Connection(asyncio.Protocol):
         request.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
+        elif self._parser.should_upgrade():
+            self._refuse(_BARE_400)
         elif request.content_length:
             # The parser has seen to it that it is a number, the only one, and not beside chunks.
             length = int(request.content_length)

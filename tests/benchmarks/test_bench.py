@@ -10,7 +10,7 @@ import pytest
 from benchmarks import load
 from benchmarks.load import Bodies, RunFailed
 from fashion_mnist.dataset import Dataset
-from tests.serving.command import COMMAND
+from tests.gateway.command import COMMAND
 from tests.serving.server import RunningServer
 
 pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (apt-get install wrk)")

@@ -13,7 +13,7 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from tests.bodies import encoded, idx, npy
-from tests.serving.command import COMMAND
+from tests.gateway.command import COMMAND
 from tests.serving.server import RunningServer
 
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from tests.serving.command import COMMAND
+from tests.gateway.command import COMMAND
 from tests.serving.server import RunningServer
 
 LOCUSTFILE = Path(__file__).parents[2] / "loadtest" / "locustfile.py"

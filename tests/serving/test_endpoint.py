@@ -16,7 +16,7 @@ from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import CANARY, model_card, model_store_path
 from fashion_mnist.settings import Settings
 from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies
-from tests.serving.command import wait_until
+from tests.gateway.command import wait_until
 from tests.serving.server import RunningServer
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)

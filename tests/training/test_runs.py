@@ -14,7 +14,7 @@ import torch
 from fashion_mnist.dataset import Dataset, Split
 from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.network import load_weights
-from tests.serving.command import COMMAND, wait_until
+from tests.gateway.command import COMMAND, wait_until
 from training import runs
 from training.augment import augment
 from training.loop import Trainer

@@ -57,6 +57,10 @@ class ServeCommand:
         """TorchServe's Python worker."""
         return next(process for process in self.jvm().children() if "python" in process.name())
 
+    def gateway(self) -> psutil.Process:
+        """The gateway's process."""
+        return next(process for process in self.family() if "gateway.worker" in process.cmdline())
+
     def times_ready(self) -> int:
         """How often it has become ready."""
         return self.said().count("ready: ")
@@ -74,7 +78,7 @@ def serve_command(folder: Path, *arguments: str, **environment: str) -> Iterator
     with output.open("wb") as file:
         process = subprocess.Popen(
             [COMMAND, "serve", "--port", "0", "--device", "cpu", *arguments],
-            env={**os.environ, **environment},
+            env={**os.environ, "FASHION_MNIST_ADMIN_PORT": "0", **environment},
             stdout=file,
             stderr=file,
             stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from fashion_mnist.model_store import CANARY
-from tests.serving.command import COMMAND, ServeCommand, gone, serve_command, wait_until
+from tests.gateway.command import COMMAND, ServeCommand, gone, serve_command, wait_until
 
 
 @pytest.fixture(scope="module")
