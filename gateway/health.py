@@ -27,8 +27,8 @@ class Health:
         self._engine = engine
         self._canary = canary
         self._lost = asyncio.Event()
-        self.started = False
-        """Whether the engine has ever answered rightly."""
+        self.started = asyncio.Event()
+        """Set when the engine answers rightly for the first time."""
         self.answers = False
         """Whether it does now."""
         self.draining = False
@@ -86,7 +86,8 @@ class Health:
     def _answered(self) -> None:
         if not self.answers:
             log.warning("engine answers")
-        self.started = self.answers = True
+        self.started.set()
+        self.answers = True
         self._reason = ""
 
     def _fails(self, reason: str) -> None:

@@ -117,7 +117,7 @@ class Service:
             self._say(request, 503, "not ready", self.health.reason)
 
     def _startup(self, request: Request) -> None:
-        if self.health.started:
+        if self.health.started.is_set():
             self._say(request, 200, "started", "")
         else:
             self._say(request, 503, "starting", self.health.reason)

@@ -99,9 +99,7 @@ class _Server:
             except OSError as error:
                 raise ServingError(f"{self._folder} cannot be written ({error.strerror}): set TMPDIR") from None
             if settings.engine == "torchserve":
-                self._torchserve = cleanup.enter_context(
-                    TorchServe(settings, self._model_store, self._folder / "torchserve")
-                )
+                self._torchserve = cleanup.enter_context(TorchServe(settings, self._model_store, self._folder / "ts"))
             cleanup.callback(self._kill_gateways)
             self._admin_port = cleanup.enter_context(
                 admin.serve(settings.admin_host, settings.admin_port, self._metrics())

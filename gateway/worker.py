@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 COUNT_S: Final = 0.5
 DRAIN_POLL_S: Final = 0.02
+PATIENCE_S: Final = 1.0
+"""How long clients wait to be accepted by a gateway whose engine has not answered it yet, before they are told so."""
+
 ACCEPT_S: Final = 0.1
 """What has connected is accepted long before this is over."""
 
@@ -83,6 +86,8 @@ class Gateway:
         server.start()
         watching = [loop.create_task(self._health.watch()), loop.create_task(self._count())]
         with socket.socket(fileno=self._task.socket_fd) as public:
+            # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
+            await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
             accepting = await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
             politely = await self._stop
             await self._drain(public, accepting, politely)

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
+
+from serving import state
 
 COMMAND = str(Path(sys.executable).parent / "fashion-mnist")
 DEADLINE_S = 60.0
@@ -60,6 +63,12 @@ class ServeCommand:
     def gateway(self) -> psutil.Process:
         """The gateway's process."""
         return next(process for process in self.family() if "gateway.worker" in process.cmdline())
+
+    def state(self) -> state.State:
+        """What it tells other processes."""
+        found = state.read(urlsplit(self.url).port or 0)
+        assert found is not None
+        return found
 
     def times_ready(self) -> int:
         """How often it has become ready."""

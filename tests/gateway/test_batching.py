@@ -69,7 +69,7 @@ async def settle() -> None:
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 10))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(test(), 10))
 
 
 def test_a_lone_image_goes_at_once() -> None:

@@ -5,17 +5,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.dataset import Dataset
+from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import CANARY
 from tests.gateway.command import COMMAND, ServeCommand, gone, serve_command, wait_until
+from tests.gateway.load import load
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,14 @@ def canary(model_store: Path) -> bytes:
     return (model_store / CANARY[0]).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def labels(dataset: Dataset, model_store: Path) -> list[str]:
+    """What the released model says of the first test images."""
+    return [
+        CLASSES[index] for index in open_engine(model_store, "onnx", "cpu").predict(dataset.test.images[:500]).argmax(1)
+    ]
+
+
 def test_the_curl_line_can_be_pasted(server: ServeCommand) -> None:
     line = next(line for line in server.said().splitlines() if line.strip().startswith("curl "))
     done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=10, check=True)
@@ -52,47 +64,122 @@ def test_status_tells_by_a_real_prediction(server: ServeCommand) -> None:
     assert str(server.jvm().pid) in done.stdout
 
 
-def test_a_killed_worker_is_replaced(server: ServeCommand, canary: bytes) -> None:
-    worker = server.worker()
-    worker.kill()
-    wait_until(lambda: gone([worker]), "the worker's death")
-    wait_until(lambda: answers(server.url, canary), "an answer", 30)
-
-
-def test_a_killed_jvm_is_replaced(server: ServeCommand, canary: bytes) -> None:
-    before, jvm, url = server.times_ready(), server.jvm(), server.url
-    jvm.kill()
-    wait_until(lambda: server.times_ready() == before + 1, "ready again", 30)
-    assert answers(url, canary)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
-    with serve_command(tmp_path) as command:
+@pytest.mark.parametrize("engine", ["torchserve", "embedded"])
+def test_a_signal_ends_everything(tmp_path: Path, engine: str, number: signal.Signals) -> None:
+    with serve_command(tmp_path, "--engine", engine) as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         family, address = command.family(), urlsplit(command.url)
-        # A client that has promised a body and sends nothing: its request is closed in the end.
+        # A client that has promised a body and sends nothing: it is not waited for forever.
         with socket.create_connection((address.hostname, address.port), timeout=10) as slow:
             slow.sendall(b"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: x\r\nContent-Length: 784\r\n\r\n")
-            started = time.monotonic()
             assert command.end(number) == 0
-            assert time.monotonic() - started < 10
         assert gone(family)
 
 
-def test_an_open_request_is_answered_or_closed_within_5_s(tmp_path: Path) -> None:
+def test_an_open_request_is_answered(tmp_path: Path) -> None:
     with serve_command(tmp_path) as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         with ThreadPoolExecutor(1) as pool:
             # 10,000 images take the worker a fraction of a second: the signal comes while it computes.
             sent = pool.submit(httpx.post, command.url, content=bytes(784 * 10_000), timeout=20)
             wait_until(lambda: command.worker().cpu_percent() > 50 or sent.done(), "work", 5)
-            started = time.monotonic()
             command.process.send_signal(signal.SIGTERM)
-            error = sent.exception(timeout=5)
-            assert time.monotonic() - started < 5
-            assert error is None or isinstance(error, httpx.TransportError)
+            assert sent.result(timeout=10).status_code == 200
         assert command.process.wait(15) == 0
+
+
+@pytest.mark.parametrize("engine", ["torchserve", "embedded"])
+def test_no_request_is_lost_when_it_drains_under_load(
+    tmp_path: Path, engine: str, dataset: Dataset, labels: list[str]
+) -> None:
+    """Every request that was sent is answered; the rest finds a closed port."""
+    with serve_command(tmp_path, "--engine", engine) as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        ready = command.url.replace("/predictions/fashion_mnist", "/health/ready")
+        with load(command.url, dataset.test.images[:500], labels, clients=16) as found:
+            found.wait_for(200)
+            before = found.outcomes["right"]
+            command.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: httpx.get(ready, timeout=5).status_code == 503, "not ready", 5)
+            last = httpx.post(command.url, content=bytes(784), timeout=5)
+            assert (last.status_code, last.headers["connection"]) == (200, "close")
+            assert command.process.wait(20) == 0
+            wait_until(lambda: found.outcomes["refused"] > 0, "a closed port", 10)
+        assert set(found.outcomes) == {"right", "refused"}
+        assert found.outcomes["right"] > before
+
+
+class TestDeaths:
+    """kill -9 of each process under load: errors for what was in flight, no wrong answer, whole again by itself."""
+
+    RECOVERY_S = 10.0
+
+    @pytest.mark.parametrize("victim", ["worker", "jvm", "gateway"])
+    def test_of_one_process(self, server: ServeCommand, dataset: Dataset, labels: list[str], victim: str) -> None:
+        process: psutil.Process = getattr(server, victim)()
+        with load(server.url, dataset.test.images[:500], labels) as found:
+            found.wait_for(100)
+            process.kill()
+            wait_until(lambda: gone([process]), "its death")
+            found.wait_for(100, self.RECOVERY_S)
+        # A gateway takes the requests that it holds with it. Nobody loses one to the death of an engine.
+        allowed = {"right", "lost"} if victim == "gateway" else {"right", "503"}
+        assert set(found.outcomes) <= allowed
+        assert found.outcomes["lost"] <= 8
+        assert not found.retry_after_missing
+
+    def test_a_gateway_is_replaced_with_the_embedded_engine_too(
+        self, embedded: ServeCommand, dataset: Dataset, labels: list[str]
+    ) -> None:
+        process = embedded.gateway()
+        with load(embedded.url, dataset.test.images[:500], labels) as found:
+            found.wait_for(100)
+            process.kill()
+            found.wait_for(100, self.RECOVERY_S)
+        assert set(found.outcomes) <= {"right", "lost"}
+        assert found.outcomes["lost"] <= 8
+
+
+def test_an_engine_that_hangs_is_a_503_in_time_and_comes_back(tmp_path: Path, canary: bytes) -> None:
+    with serve_command(tmp_path, FASHION_MNIST_ENGINE_TIMEOUT_S="1") as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        ready = command.url.replace("/predictions/fashion_mnist", "/health/ready")
+        jvm = command.jvm()
+        jvm.suspend()
+        try:
+            response = httpx.post(command.url, content=canary, timeout=10)
+            assert response.status_code == 503
+            assert response.headers["retry-after"]
+            assert response.json()["error"]["code"] == "unavailable"
+            assert httpx.get(ready, timeout=10).json()["status"] == "not ready"
+            assert httpx.get(ready.replace("ready", "live"), timeout=10).status_code == 200
+            # From now on nobody waits for it.
+            assert httpx.post(command.url, content=canary, timeout=10).status_code == 503
+        finally:
+            jvm.resume()
+        wait_until(lambda: answers(command.url, canary), "an answer", 10)
+
+
+def test_past_its_queue_it_refuses_at_once_and_goes_on(tmp_path: Path, dataset: Dataset, canary: bytes) -> None:
+    with serve_command(tmp_path, FASHION_MNIST_MAX_WAITING_IMAGES="1000") as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        body = dataset.test.images[:2000].tobytes()
+        with ThreadPoolExecutor(24) as pool:
+            found = list(pool.map(lambda _: httpx.post(command.url, content=body, timeout=20), range(48)))
+        statuses = {response.status_code for response in found}
+        assert statuses == {200, 429}
+        assert all(response.headers["retry-after"] for response in found if response.status_code == 429)
+        assert answers(command.url, canary)
+
+
+def test_two_gateways_share_the_port(tmp_path: Path, dataset: Dataset, labels: list[str]) -> None:
+    with serve_command(tmp_path, "--engine", "embedded", "--gateways", "2") as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        with load(command.url, dataset.test.images[:500], labels, clients=16) as found:
+            found.wait_for(500)
+        assert set(found.outcomes) == {"right"}
+        assert command.end() == 0
 
 
 def test_kill_9_of_serve_takes_everything_with_it(tmp_path: Path) -> None:
@@ -112,7 +199,7 @@ class TestWhatKeepsItFromStarting:
         with serve_command(folder, *arguments, **environment) as command:
             assert command.process.wait(deadline_s) == 1, command.said()
             said = command.said()
-        assert said.startswith("error: ")
+        assert sum(line.startswith("error: ") for line in said.splitlines()) == 1
         assert "Traceback" not in said
         return said
 
