@@ -50,6 +50,7 @@ _MOST_SCANS: Final = 100
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK: Final = struct.Struct(">I4s")
+_PNG_NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_HEADER: Final = struct.Struct(">IIBB")
 
 
@@ -57,6 +58,7 @@ def _decode_png(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
     # OpenCV decodes what is left of a damaged PNG and says nothing: lengths, checksums and the end are checked here.
     position, end, kind = len(_PNG_SIGNATURE), len(body), b""
     pixel_data = chunks = 0
+    needed: list[memoryview] = [body[:position]]
     depth = colour_type = width = height = -1
     while kind != b"IEND":
         if end - position < 12:
@@ -77,9 +79,14 @@ def _decode_png(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
             budget.take_pixels(width, height)
         elif kind == b"IDAT":
             pixel_data += length
+        if kind in _PNG_NEEDED:
+            needed.append(body[position : checksum + 4])
         position = checksum + 4
     if not pixel_data:
         raise CorruptImage("the PNG has no pixels in it: send the original file")
+    if len(needed) <= chunks:
+        # Texts and profiles may be packed: libpng would unpack some MB of each, for nothing.
+        body = memoryview(b"".join(needed))
     if colour_type == 0 and depth == 8:
         return _fitted(_imdecode(body, cv2.IMREAD_GRAYSCALE, "PNG"), [])
     return _grey(_imdecode(body, cv2.IMREAD_UNCHANGED, "PNG"))

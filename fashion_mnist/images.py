@@ -157,11 +157,14 @@ def _unpack(body: Bytes, budget: Budget) -> bytes:
         content = unpacker.decompress(body, budget.unpacked_bytes + 1)
     except zlib.error as error:
         raise CorruptImage(f"the gzip data is damaged ({error}): send the whole file") from None
-    budget.unpacked_bytes = max(0, budget.unpacked_bytes - len(content))
-    if not budget.unpacked_bytes:
+    if len(content) > budget.unpacked_bytes:
+        budget.unpacked_bytes = 0
         raise BodyTooLarge(f"the body unpacks to more than the limit of {budget.limits.max_body_bytes:,} bytes")
+    budget.unpacked_bytes -= len(content)
     if not unpacker.eof:
         raise CorruptImage("the gzip data is cut short: send the whole file")
+    if unpacker.unused_data:
+        raise CorruptImage("there is more behind the end of the gzip data: pack everything into one stream")
     if content.startswith(b"\x1f\x8b"):
         raise UnsupportedMediaType(f"gzip within gzip: send {KINDS}, packed once at most")
     return content

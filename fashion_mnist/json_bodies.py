@@ -49,10 +49,14 @@ def _is_one_image(document: Any) -> bool:
         return True
     if not document:
         return False
-    first = document[0]
-    if isinstance(first, list):
-        return not (first and isinstance(first[0], list)) and len(first) != IMAGE_BYTES
-    return not isinstance(first, str | dict)
+    if all(isinstance(value, list) for value in document):
+        # Rows of numbers; more than as many as an image has are flat images that went wrong.
+        return (
+            len(document) == GEOMETRY.height
+            and all(len(row) <= GEOMETRY.width for row in document)
+            and not any(isinstance(value, list) for row in document for value in row)
+        )
+    return all(isinstance(value, int | float) for value in document)
 
 
 def _decode_instance(instance: Any, budget: Budget) -> images.Decoded:

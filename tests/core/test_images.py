@@ -1,5 +1,7 @@
 """Decoding: the same pixels by every way in, and an error of its own for each bad image."""
 
+import gzip
+import json
 import struct
 import zlib
 
@@ -11,10 +13,10 @@ from hypothesis import strategies as st
 
 from fashion_mnist.classes import IMAGE_BYTES
 from fashion_mnist.dataset import Dataset
-from fashion_mnist.errors import BodyTooLarge, EmptyBody, InputError, TooManyImages, TooManyPixels
+from fashion_mnist.errors import BodyTooLarge, CorruptImage, EmptyBody, InputError, TooManyImages, TooManyPixels
 from fashion_mnist.images import Decoded, decode, decode_many
 from fashion_mnist.limits import Limits
-from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies, png_of_size
+from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies, png_chunk, png_of_size
 
 LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=16 * 2**20, max_images=16384)
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -206,3 +208,39 @@ def test_any_bytes_are_images_or_an_error_of_the_tree(content: bytes, content_ty
 def test_raw_pixels_are_taken_as_they_are(content: bytes) -> None:
     decoded = decode(content, OCTETS, LIMITS)
     assert decoded.pixels.tobytes() == content
+
+
+def test_packed_texts_in_a_png_are_not_unpacked(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would be unpacked to some MB, a thousand of them in one file: the decoder does not get to see them."""
+    png = encoded(GARMENTS[0])
+    text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000)))
+    seen: list[int] = []
+    decode_image = cv2.imdecode
+
+    def watched(data: np.ndarray, flags: int) -> np.ndarray | None:
+        seen.append(len(data))
+        return decode_image(data, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", watched)
+    for bomb in (png[:33] + text * 50 + png[33:], png[:-12] + text * 50 + png[-12:]):
+        np.testing.assert_array_equal(decode(bomb, "", limits).pixels[0], GARMENTS[0])
+    assert seen == [len(png)] * 2
+
+
+def test_gzip_with_more_behind_its_end_is_refused(limits: Limits) -> None:
+    packed = gzip.compress(GARMENTS[0].tobytes())
+    with pytest.raises(CorruptImage, match="one stream"):
+        decode(packed * 2, "application/gzip", limits)
+
+
+def test_gzip_up_to_the_limit_is_unpacked() -> None:
+    exactly = Limits(max_body_bytes=784 * 3, max_pixels=784, max_images=3)
+    assert len(decode(gzip.compress(GARMENTS.tobytes()[: 784 * 3]), "application/gzip", exactly)) == 3
+
+
+@pytest.mark.parametrize("bad", [[], None, "@", [[1, 2]], [0] * 783])
+def test_a_bad_image_fails_alone_wherever_it_stands(limits: Limits, bad: object) -> None:
+    for document in ([bad, GARMENTS[0].tolist()], [GARMENTS[0].tolist(), bad]):
+        decoded = decode(json.dumps(document).encode(), "application/json", limits)
+        assert len(decoded) == 2
+        assert list(decoded.errors) == [document.index(bad)]
