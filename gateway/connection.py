@@ -162,7 +162,12 @@ class Connection(asyncio.Protocol):
         self._began = False
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade as upgrade:
+            # To another protocol, which we may pass over (RFC 9110, 7.8). The request was whole and is being answered.
+            self._parser = httptools.HttpRequestParser(self)
+            self.data_received(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
             # Nothing that follows can be understood.
             if not self._stopped:
                 self._refuse(_BARE_400)
@@ -232,8 +237,6 @@ class Connection(asyncio.Protocol):
         request.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
-        elif self._parser.should_upgrade():
-            self._refuse(_BARE_400)
         elif request.content_length:
             # The parser has seen to it that it is a number, the only one, and not beside chunks.
             length = int(request.content_length)

@@ -18,7 +18,7 @@ from fashion_mnist.errors import ServingError
 from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from gateway import admin, listening
-from gateway.worker import ACCEPT_S, Task
+from gateway.worker import Task
 from serving import processes, readiness, state
 from serving.config import check_free
 from serving.torchserve import Build, TorchServe
@@ -27,7 +27,7 @@ RESTARTS: Final = 5
 PER_S: Final = 60.0
 WATCH_S: Final = 0.05
 KILL_S: Final = 2.0
-"""How much longer than its own limits a gateway may take to end."""
+"""How much longer than `stop_timeout_s` a gateway may take to end."""
 
 Tell = Callable[[str], None]
 
@@ -147,8 +147,7 @@ class _Server:
         for gateway in self._gateways:
             if gateway.poll() is None:
                 gateway.send_signal(number)
-        polite = self._settings.drain_s if number == signal.SIGTERM else 0
-        deadline = time.monotonic() + polite + ACCEPT_S + self._settings.stop_timeout_s + KILL_S
+        deadline = time.monotonic() + self._settings.stop_timeout_s + KILL_S
         for gateway in self._gateways:
             try:
                 gateway.wait(max(0.0, deadline - time.monotonic()))

@@ -107,15 +107,16 @@ class Gateway:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
         log.info("draining", extra={"connections": len(server.connections)})
+        deadline = asyncio.get_running_loop().time() + settings.stop_timeout_s
         self._health.drain()
         server.draining = True
         if politely:
-            await asyncio.sleep(settings.drain_s)
+            await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
         listening.admit_no_more(public)
         await asyncio.sleep(ACCEPT_S)
         accepting.close()
         try:
-            async with asyncio.timeout(settings.stop_timeout_s):
+            async with asyncio.timeout_at(deadline):
                 while server.connections:
                     for connection in list(server.connections):
                         connection.close_if_idle()
