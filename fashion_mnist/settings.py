@@ -20,11 +20,16 @@ def _setting(
     *,
     choices: tuple[str, ...] = (),
     minimum: int | None = None,
+    maximum: int | None = None,
     handler: bool = False,
 ) -> Any:
     """A row of the table. `handler` marks what travels in the archive to TorchServe's worker."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "handler": handler}
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "handler": handler}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _port(default: int, help: str) -> Any:
+    return _setting(default, f"{help}; 0 picks a free one", minimum=0, maximum=65535)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,9 +40,9 @@ class Settings:
     model_store: str = _setting("", "folder of the released model; empty: the repository's model_store/")
 
     host: str = _setting("127.0.0.1", "address that clients connect to")
-    port: int = _setting(8080, "port that clients connect to; 0 picks a free one", minimum=0)
+    port: int = _port(8080, "port that clients connect to")
     admin_host: str = _setting("127.0.0.1", "address of the metrics")
-    admin_port: int = _setting(8086, "port of the metrics; 0 picks a free one", minimum=0)
+    admin_port: int = _port(8086, "port of the metrics")
     engine: str = _setting(
         "torchserve",
         "what answers the gateway: TorchServe, or a runtime within the gateway",
@@ -57,13 +62,21 @@ class Settings:
         4096, "images that wait in one gateway; past it requests are refused with 429", minimum=1
     )
     engine_timeout_s: int = _setting(5, "seconds that the engine has for a batch", minimum=1)
-    drain_s: int = _setting(1, "seconds after SIGTERM in which new connections are still taken", minimum=0)
-    stop_timeout_s: int = _setting(5, "seconds that open requests, then TorchServe, get to end", minimum=0)
+    drain_s: int = _setting(
+        1, "seconds after SIGTERM, of stop_timeout_s, in which new connections are still taken", minimum=0
+    )
+    stop_timeout_s: int = _setting(5, "seconds in which open requests are answered, or else cut off", minimum=0)
     startup_timeout_s: int = _setting(60, "seconds until the canary must be answered", minimum=1)
 
-    inference_port: int = _setting(0, "TorchServe's own port, loopback only; 0 picks a free one", minimum=0)
-    management_port: int = _setting(0, "TorchServe's management port, loopback only; 0 picks a free one", minimum=0)
-    metrics_port: int = _setting(0, "TorchServe's metrics port, loopback only; 0 picks a free one", minimum=0)
+    inference_port: int = _setting(
+        0, "TorchServe's own port, loopback only; 0 picks a free one", minimum=0, maximum=65535
+    )
+    management_port: int = _setting(
+        0, "TorchServe's management port, loopback only; 0 picks a free one", minimum=0, maximum=65535
+    )
+    metrics_port: int = _setting(
+        0, "TorchServe's metrics port, loopback only; 0 picks a free one", minimum=0, maximum=65535
+    )
     workers: int = _setting(1, "worker processes of TorchServe", minimum=1)
     batch_size: int = _setting(
         1, "requests that TorchServe hands to a worker at once, at most; the gateway's are packed already", minimum=1
@@ -87,13 +100,15 @@ class Settings:
     def __post_init__(self) -> None:
         for row in dataclasses.fields(self):
             value = getattr(self, row.name)
-            choices, minimum = row.metadata["choices"], row.metadata["minimum"]
+            choices, minimum, maximum = (row.metadata[name] for name in ("choices", "minimum", "maximum"))
             if not isinstance(value, row.type) or isinstance(value, bool):  # type: ignore[arg-type]
                 raise UsageError(f"{row.name} is {value!r}: it takes a value of type {_type_name(row)}")
             if choices and value not in choices:
                 raise UsageError(f"{row.name} is {value!r}: choose one of {', '.join(choices)}")
             if minimum is not None and value < minimum:
                 raise UsageError(f"{row.name} is {value}: the least is {minimum}")
+            if maximum is not None and value > maximum:
+                raise UsageError(f"{row.name} is {value}: the most is {maximum}")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Self:
