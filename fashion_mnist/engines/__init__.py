@@ -50,6 +50,8 @@ def open_engine(
 
 def load_file(path: Path, device: str = "auto", *, threads: int = 1, gpu_id: int | None = None) -> Engine:
     """Load one exported file, .onnx or TorchScript .pt, wherever it lies. Raises as `open_engine` does."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device is {device!r}: choose one of auto, cpu, cuda")
     # Each runtime takes a second and hundreds of MB to import: only the one that is asked for is.
     if path.suffix == ".onnx":
         from fashion_mnist.engines.onnx import OnnxEngine

@@ -124,9 +124,15 @@ def _cuda_session(path: Path, gpu_id: int) -> onnxruntime.InferenceSession:
     torch = sys.modules.get("torch")
     if torch is None or torch.version.cuda is None:
         onnxruntime.preload_dlls()
-    session = _session(
-        path, _options(threads=1), [("CUDAExecutionProvider", {"device_id": str(gpu_id)}), "CPUExecutionProvider"]
-    )
+    providers: list[str | tuple[str, dict[str, str]]] = [
+        ("CUDAExecutionProvider", {"device_id": str(gpu_id)}),
+        "CPUExecutionProvider",
+    ]
+    try:
+        session = _session(path, _options(threads=1), providers)
+    except ModelError as error:
+        # Whether it is the GPU or the file, the CPU will tell: it is tried next, or asked for.
+        raise DeviceUnavailable(f"the model cannot be loaded onto GPU {gpu_id}: {error.message}") from None
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise DeviceUnavailable(
             f"ONNX Runtime could not start its CUDA provider on GPU {gpu_id}: compare the CUDA and cuDNN versions that "
