@@ -1,5 +1,6 @@
 """`fashion-mnist`: each command is a few lines over its room."""
 
+import os
 import sys
 
 import typer
@@ -47,5 +48,17 @@ def main() -> None:
             raise
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(error.message)}", highlight=False)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Nothing more is written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        Console(stderr=True, soft_wrap=True).print(
+            f"[red]error:[/] {escape(where)}{error.strerror or error}", highlight=False
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

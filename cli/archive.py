@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fashion_mnist.model_store import model_store_path
@@ -40,4 +41,4 @@ def archive(
     for entry in contents(path):
         table.add_row(entry.filename, f"{entry.file_size:,}", f"{entry.compress_size:,}")
     console.print(table)
-    console.print(f"written to {path} ({path.stat().st_size:,} bytes)", soft_wrap=True)
+    console.print(f"written to {escape(str(path))} ({path.stat().st_size:,} bytes)", soft_wrap=True)

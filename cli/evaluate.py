@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fashion_mnist import dataset
@@ -36,7 +37,7 @@ def evaluate(
     settings = Settings.from_environment()
     path = model or model_store_path(settings) / "model.onnx"
     console = Console()
-    with console.status(f"evaluating {path}"):
+    with console.status(f"evaluating {escape(str(path))}"):
         from training.evaluation import evaluate_file
 
         images = dataset.load(Path(settings.data) if settings.data else None)
@@ -53,7 +54,7 @@ def evaluate(
 
 def _table(figures: dict[str, Any], path: Path) -> Table:
     title = (
-        f"{path}: {figures['accuracy']:.2%} of {figures['images']:,} {figures['split']} images right "
+        f"{escape(str(path))}: {figures['accuracy']:.2%} of {figures['images']:,} {figures['split']} images right "
         f"(standard error {figures['standard_error']:.2%})"
     )
     table = Table("class", "images", "precision", "recall", "F1", title=title)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fashion_mnist.settings import Settings
+from serving import readiness
 
 
 def loadtest(
@@ -24,7 +25,7 @@ def loadtest(
     settings = Settings.from_environment()
     locustfile = Path(__file__).resolve().parent.parent / "loadtest" / "locustfile.py"
     command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--only-summary"]
-    command += ["--host", host or f"http://{settings.host}:{settings.port}"]
+    command += ["--host", host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH)]
     command += ["--users", str(users), "--spawn-rate", str(users), "--run-time", f"{seconds}s", "--stop-timeout", "10"]
     # In a process of its own, because Locust replaces the standard library's sockets by gevent's.
     raise typer.Exit(subprocess.run(command, timeout=seconds + 120, check=False).returncode)

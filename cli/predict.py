@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from fashion_mnist.errors import UsageError
 from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
+from serving import readiness
 
 _BAR = 20
 
@@ -51,7 +53,7 @@ def predict(
         engine = open_engine(store, settings.runtime, settings.device, threads=settings.threads)
         send = client.local_sender(engine, Limits.from_settings(settings), model_version(store))
     else:
-        send = client.server_sender(url or f"http://{settings.host}:{settings.port}/predictions/fashion_mnist")
+        send = client.server_sender(url or readiness.url(settings.host, settings.port))
     progress = Console(stderr=True)
     results = track(
         client.predict_files(files, send),
@@ -90,7 +92,7 @@ def _print_table(results: Iterable[client.FileResult]) -> list[client.FileResult
     table = Table("image", "label", "probability", "")
     for name, prediction in _rows(results, failed):
         label, probability = str(prediction["label"]), max(_probabilities(prediction).values())
-        table.add_row(name, label, f"{probability:.1%}", "█" * round(probability * _BAR))
+        table.add_row(escape(name), label, f"{probability:.1%}", "█" * round(probability * _BAR))
     if table.row_count:
         Console().print(table)
     return failed

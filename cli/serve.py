@@ -1,9 +1,11 @@
 """`fashion-mnist serve` and `fashion-mnist status`."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated
 
+import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -77,10 +79,12 @@ def status(
         readiness.ask_canary(running.host, running.port, read_canary(model_store_path(settings)))
     except readiness.NotReady as error:
         ready, reason = False, str(error)
-    rows = [
-        {"pid": process.pid, "process": process.name(), "memory_mb": round(process.memory_info().rss / 2**20)}
-        for process in processes.tree(running.pid)
-    ]
+    rows = []
+    for process in processes.tree(running.pid):
+        # One that has just ended is no longer of interest.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            memory_mb = round(process.memory_info().rss / 2**20)
+            rows.append({"pid": process.pid, "process": process.name(), "memory_mb": memory_mb})
     url = readiness.url(running.host, running.port)
     if as_json:
         print(json.dumps({"ready": ready, "reason": reason, "url": url, "processes": rows}, indent=2))

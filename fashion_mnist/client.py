@@ -118,7 +118,7 @@ def server_sender(url: str) -> Send:
                 kind = "application/json" if name.lower().endswith(".json") else "application/octet-stream"
                 response = http.post(url, content=content, headers={"content-type": kind})
             else:
-                fields = {str(index): (name, content) for index, (name, content) in enumerate(contents)}
+                fields = {str(index): (str(index), content) for index, (_, content) in enumerate(contents)}
                 response = http.post(url, files=fields)
         except httpx.HTTPError as error:
             raise Unavailable(
