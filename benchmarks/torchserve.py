@@ -53,7 +53,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
     repeats, seconds, checked, memory_requests = (1, 1, 500, 2000) if quick else (3, 5, 10_000, MEMORY_REQUESTS)
     settings = Settings.from_environment(port=0, device="cpu")
     store = model_store_path(settings)
-    images = dataset.load().test.images[:checked]
+    images = dataset.load(Path(settings.data) if settings.data else None).test.images[:checked]
     raws = [image.tobytes() for image in images]
     pngs = [cv2.imencode(".png", image)[1].tobytes() for image in images]
     engine = open_engine(store, "onnx", "cpu", threads=settings.threads)

@@ -7,6 +7,7 @@ as a failure, however fast it came, and so does a run without a single answer.
 """
 
 import random
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -37,7 +38,7 @@ def prepare(environment: Environment, **_: Any) -> None:
     """Load the images and what the released model says of them; before any user starts, in each process."""
     global _images, _pngs, _labels
     settings = Settings.from_environment()
-    _images = dataset.load().test.images[:IMAGES]
+    _images = dataset.load(Path(settings.data) if settings.data else None).test.images[:IMAGES]
     _pngs = [cv2.imencode(".png", image)[1].tobytes() for image in _images]
     engine = open_engine(model_store_path(settings), "onnx", "cpu")
     _labels = [CLASSES[index] for index in engine.predict(_images).argmax(axis=1)]
