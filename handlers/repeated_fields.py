@@ -32,10 +32,17 @@ def apply() -> None:
 
 
 def number_repeated(parameters: list[dict[str, Any]]) -> None:
-    """Rename, in place, each field whose name came before in the list."""
+    """Rename, in place, each field whose name came before in the list, to one that none of them has."""
+    taken = {parameter["name"] for parameter in parameters}
     seen: dict[str, int] = {}
     for parameter in parameters:
         name = parameter["name"]
-        if count := seen.get(name, 0):
-            parameter["name"] = f"{name}[{count}]"
+        count = seen.get(name, 0)
         seen[name] = count + 1
+        while count and (numbered := f"{name}[{count}]"):
+            if numbered not in taken:
+                parameter["name"] = numbered
+                taken.add(numbered)
+                break
+            count += 1
+            seen[name] = count + 1
