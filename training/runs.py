@@ -137,7 +137,8 @@ def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: b
         return []
     try:
         before = json.loads(begun.read_text())
-    except ValueError:
+        before = {name: before[name] for name in settings}
+    except (ValueError, KeyError, TypeError):
         raise TrainingError(f"{begun} is damaged: begin anew with another --run") from None
     if not resume:
         raise TrainingError(f"{folder} holds a run already: add --resume to go on with it, or name another --run")
