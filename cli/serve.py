@@ -76,7 +76,7 @@ def status(
         raise Unavailable(f"no server of yours runs on port {settings.port}: start one with `make serve`")
     ready, reason = True, ""
     try:
-        readiness.ask_canary(running.host, running.port, read_canary(model_store_path(settings)))
+        readiness.ask_canary(running.host, running.port, read_canary(model_store_path(settings)), running.key)
     except readiness.NotReady as error:
         ready, reason = False, str(error)
     rows = []

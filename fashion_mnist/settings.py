@@ -43,6 +43,12 @@ class Settings:
     port: int = _port(8080, "port that clients connect to")
     admin_host: str = _setting("127.0.0.1", "address of the metrics")
     admin_port: int = _port(8086, "port of the metrics")
+    auth: str = _setting(
+        "auto",
+        "auto: keys wherever key_file is set, and without it no address but loopback; off: whoever reaches the port",
+        choices=("auto", "off"),
+    )
+    key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
     engine: str = _setting(
         "torchserve",
         "what answers the gateway: TorchServe, or a runtime within the gateway",

@@ -11,11 +11,17 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fashion_mnist.predictions import answer_error
 from gateway import listening
+from gateway.connection import challenge
+from gateway.keys import ADMIN, Keyring
 from gateway.metrics import families
 
 
@@ -27,22 +33,43 @@ class _Gateways(Collector):
         return families([path for path in self._paths if path.exists()])
 
 
-def application(metrics: Sequence[Path]) -> Starlette:
-    """The admin pages; `metrics` are the files of all gateways."""
+class _Keys:
+    """ASGI: lets through what carries a key for administration."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+        self._app = app
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = None
+        if scope["type"] == "http":
+            self._keyring.refresh()
+            error = self._keyring.refusal(Headers(scope=scope).get("authorization", ""), ADMIN)
+        if error is None:
+            await self._app(scope, receive, send)
+        else:
+            status, content_type, body = answer_error(error)
+            headers = {"content-type": content_type, "www-authenticate": challenge(error)}
+            await Response(body, status, headers)(scope, receive, send)
+
+
+def application(metrics: Sequence[Path], keyring: Keyring | None = None) -> Starlette:
+    """The admin pages; `metrics` are the files of all gateways, and `keyring` the keys that open them, if any."""
     registry = CollectorRegistry()
     registry.register(_Gateways(metrics))
 
     def scrape(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/metrics", scrape)])
+    middleware = [] if keyring is None else [Middleware(_Keys, keyring)]
+    return Starlette(routes=[Route("/metrics", scrape)], middleware=middleware)
 
 
 @contextmanager
-def serve(host: str, port: int, metrics: Sequence[Path]) -> Iterator[int]:
+def serve(host: str, port: int, metrics: Sequence[Path], keyring: Keyring | None) -> Iterator[int]:
     """Serve the admin pages in a thread; yields the port. Raises OSError where it cannot be had."""
     (sock,) = listening.listen(host, port, 1)
-    config = uvicorn.Config(application(metrics), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(application(metrics, keyring), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([sock],), name="admin", daemon=True)
     thread.start()

@@ -15,7 +15,16 @@ from typing import Final, cast
 
 import httptools
 
-from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, HeadTooLarge, Overloaded, RequestTimeout
+from fashion_mnist.errors import (
+    BodyTooLarge,
+    FashionMNISTError,
+    Forbidden,
+    HeadTooLarge,
+    Overloaded,
+    RequestTimeout,
+    Unauthorized,
+    Unavailable,
+)
 from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import Answer, answer_error
 from fashion_mnist.settings import Settings
@@ -39,6 +48,7 @@ TICK_S: Final = 0.25
 
 _HEADERS: Final = {
     b"accept": "accept",
+    b"authorization": "authorization",
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
@@ -58,6 +68,7 @@ class Request:
 
     __slots__ = (
         "accept",
+        "authorization",
         "body",
         "connection",
         "content_length",
@@ -80,6 +91,7 @@ class Request:
         self.started = self.received = time.perf_counter()
         self.method = self.url = self.body = b""
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
+        self.authorization = ""
         self.keep_alive = True
         self.gone = False
         """Whether nobody waits for the answer any more."""
@@ -103,7 +115,20 @@ class Request:
         self.connection.send_answers()
 
 
-RETRY_AFTER: Final = "Retry-After: 1\r\n"
+def headers_of(error: FashionMNISTError) -> str:
+    """What an error says in the head of its answer, as whole lines."""
+    if isinstance(error, Overloaded | Unavailable):
+        return "Retry-After: 1\r\n"
+    if isinstance(error, Unauthorized | Forbidden):
+        return f"WWW-Authenticate: {challenge(error)}\r\n"
+    return ""
+
+
+def challenge(error: FashionMNISTError) -> str:
+    """What a refused client is asked for (RFC 6750, 3)."""
+    return 'Bearer realm="fashion_mnist"' + (', error="insufficient_scope"' if isinstance(error, Forbidden) else "")
+
+
 _END: Final = "\r\n"
 _CLOSE: Final = "Connection: close\r\n\r\n"
 
@@ -211,6 +236,8 @@ class Connection(asyncio.Protocol):
     # What the parser says
 
     def on_message_begin(self) -> None:
+        if self._stopped:
+            return  # it came in the same bytes as one that was refused
         self._request = Request(self)
         self._began = True
         self._length = self._head_bytes = self._bytes = 0
@@ -237,6 +264,9 @@ class Connection(asyncio.Protocol):
         request.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
+        elif (error := self.server.admit(request)) is not None:
+            # Before its body is received: who may not ask must not take room from those who may.
+            self._refuse_with(error)
         elif request.content_length:
             # The parser has seen to it that it is a number, the only one, and not beside chunks.
             length = int(request.content_length)
@@ -351,10 +381,9 @@ class Connection(asyncio.Protocol):
     def _refuse_with(self, error: FashionMNISTError) -> None:
         answer = answer_error(error)
         self.server.on_refusal(error)
-        retry = RETRY_AFTER if isinstance(error, Overloaded) else ""
         head = (
             f"{_STATUS_LINES[answer.status]}Date: {self.server.date}\r\nContent-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n{retry}{_CLOSE}"
+            f"Content-Length: {len(answer.body)}\r\n{headers_of(error)}{_CLOSE}"
         )
         self._refuse(head.encode() + answer.body)
 
@@ -387,6 +416,8 @@ class Server:
         self.draining = False
         """Whether each answer is the last one of its connection."""
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
+        self.admit: Callable[[Request], FashionMNISTError | None] = lambda request: None
+        """Why a request whose head is there is not received any further, if it is not."""
         self._handle = handle
         self._ticking: asyncio.Task[None] | None = None
         self._tick()

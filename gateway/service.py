@@ -16,8 +16,9 @@ from fashion_mnist.images import NOTHING, Decoded
 from fashion_mnist.predictions import JSON, Answer, Form, answer, answer_error
 from fashion_mnist.settings import Settings
 from gateway.batching import Batcher, Job
-from gateway.connection import RETRY_AFTER, Request, Server
+from gateway.connection import Request, Server, headers_of
 from gateway.health import Health
+from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
 from gateway.prediction_request import read, read_quickly
 
@@ -44,8 +45,15 @@ class Service:
     """One gateway: it decodes, puts images into the line for the engine, and answers."""
 
     def __init__(
-        self, settings: Settings, batcher: Batcher, health: Health, metrics: Metrics, model_version: str
+        self,
+        settings: Settings,
+        batcher: Batcher,
+        health: Health,
+        metrics: Metrics,
+        model_version: str,
+        keyring: Keyring | None = None,
     ) -> None:
+        """`keyring` has the keys of which each request must carry one; None lets everybody in."""
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.batcher = batcher
@@ -62,6 +70,9 @@ class Service:
             b"/health/startup": self._startup,
             b"/ping": self._ping,
         }
+        self._keyring = keyring
+        if keyring is not None:
+            self.server.admit = self._admit
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or later."""
@@ -83,14 +94,18 @@ class Service:
                 request, NotFound(f"there are POST {PREDICTIONS.decode()} and GET /health/live, ready, startup")
             )
 
+    def _admit(self, request: Request) -> FashionMNISTError | None:
+        # Load balancers ask for health, and have no key.
+        if self._keyring is None or request.url.partition(b"?")[0] in self._pages:
+            return None
+        return self._keyring.refusal(request.authorization, PREDICT)
+
     def refuse(self, request: Request, error: FashionMNISTError, headers: str = "") -> None:
         """Answer with an error."""
-        if isinstance(error, Overloaded | Unavailable):
-            headers += RETRY_AFTER
         self.metrics.refuse(error.code)
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.error("request failed", extra={"request_id": request.request_id, "code": error.code})
-        request.answer(answer_error(error), f"X-Request-Id: {request.request_id}\r\n{headers}")
+        request.answer(answer_error(error), f"X-Request-Id: {request.request_id}\r\n{headers_of(error)}{headers}")
 
     def in_thread(self, then: Callable[[Any], None], function: Callable[..., Any], *arguments: Any) -> None:
         """Do what takes long beside the event loop; `then` gets its result, or its exception, on the loop.

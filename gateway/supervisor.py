@@ -17,7 +17,8 @@ import psutil
 from fashion_mnist.errors import ServingError
 from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
-from gateway import admin, listening
+from gateway import admin, keys, listening
+from gateway.keys import Keyring
 from gateway.worker import Task
 from serving import processes, readiness, state
 from serving.config import check_free
@@ -79,6 +80,11 @@ class _Server:
         self._torchserve: TorchServe | None = None
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
+        # With a key of our own we can ask like everybody else. It ends with us.
+        self._key = ""
+        self._own_key: keys.Key | None = None
+        if keys.wanted(settings):
+            self._key, self._own_key = keys.make("the server itself", keys.SCOPES)
         self._cleanup = ExitStack()
 
     def __enter__(self) -> "_Server":
@@ -101,8 +107,9 @@ class _Server:
             if settings.engine == "torchserve":
                 self._torchserve = cleanup.enter_context(TorchServe(settings, self._model_store, self._folder / "ts"))
             cleanup.callback(self._kill_gateways)
+            keyring = Keyring(Path(settings.key_file), self._own_key) if self._own_key else None
             self._admin_port = cleanup.enter_context(
-                admin.serve(settings.admin_host, settings.admin_port, self._metrics())
+                admin.serve(settings.admin_host, settings.admin_port, self._metrics(), keyring)
             )
             self._cleanup = cleanup.pop_all()
         return self
@@ -120,6 +127,7 @@ class _Server:
                 host=self._settings.host,
                 port=self._port,
                 admin_port=self._admin_port,
+                key=self._key,
             )
         )
         if self._torchserve:
@@ -182,7 +190,7 @@ class _Server:
     def _answers(self) -> bool:
         """Whether a real image gets its right label through a gateway and the engine."""
         try:
-            readiness.ask_canary(self._settings.host, self._port, self._canary)
+            readiness.ask_canary(self._settings.host, self._port, self._canary, self._key)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(
@@ -199,6 +207,7 @@ class _Server:
             socket_fd=public,
             metrics=self._metrics()[place],
             torchserve=self._torchserve.ports.inference if self._torchserve else 0,
+            own_key=self._own_key,
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
         return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public])

@@ -24,12 +24,14 @@ from gateway.batching import Batcher
 from gateway.connection import Connection
 from gateway.engines import Engine
 from gateway.health import Health
+from gateway.keys import Key, Keyring
 from gateway.metrics import Metrics
 from gateway.service import Service
 
 log = logging.getLogger(__name__)
 
 COUNT_S: Final = 0.5
+REFRESH_S: Final = 0.5
 DRAIN_POLL_S: Final = 0.02
 PATIENCE_S: Final = 1.0
 """How long clients wait to be accepted by a gateway whose engine has not answered it yet, before they are told so."""
@@ -48,6 +50,8 @@ class Task:
     metrics: Path
     torchserve: int
     """The port of TorchServe; unused with the embedded engine."""
+    own_key: Key | None = None
+    """What is known of the supervisor's key, where keys are wanted."""
 
     def to_json(self) -> str:
         """As an argument of the process."""
@@ -58,7 +62,8 @@ class Task:
         """From that argument."""
         found = json.loads(text)
         paths = {name: Path(found[name]) for name in ("model_store", "metrics")}
-        return cls(**{**found, **paths, "settings": Settings(**found["settings"])})
+        own_key = found["own_key"] and Key.from_mapping(found["own_key"])
+        return cls(**{**found, **paths, "settings": Settings(**found["settings"]), "own_key": own_key})
 
 
 class Gateway:
@@ -74,7 +79,10 @@ class Gateway:
         self._batcher = Batcher(self._engine, settings.max_waiting_images)
         self._batcher.on_batch = self._metrics.batch
         self._batcher.on_failure = self._health.lose
-        self._service = Service(settings, self._batcher, self._health, self._metrics, model_version(task.model_store))
+        self._keyring = Keyring(Path(settings.key_file), task.own_key) if task.own_key else None
+        self._service = Service(
+            settings, self._batcher, self._health, self._metrics, model_version(task.model_store), self._keyring
+        )
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -84,7 +92,7 @@ class Gateway:
             loop.add_signal_handler(number, self._end, number == signal.SIGTERM)
         server = self._service.server
         server.start()
-        watching = [loop.create_task(self._health.watch()), loop.create_task(self._count())]
+        watching = [loop.create_task(task) for task in (self._health.watch(), self._count(), self._refresh())]
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
@@ -133,6 +141,13 @@ class Gateway:
             )
             self._metrics.count()
             await asyncio.sleep(COUNT_S)
+
+    async def _refresh(self) -> None:
+        """Notice what operators replace."""
+        while True:
+            if self._keyring is not None:
+                self._keyring.refresh()
+            await asyncio.sleep(REFRESH_S)
 
 
 def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:

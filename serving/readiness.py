@@ -24,11 +24,12 @@ class ModelNotLoaded(NotReady):
     """TorchServe answers, but without the model: it will not change its mind."""
 
 
-def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
-    """Send the canary; the prediction, if it is the right one. Raises NotReady."""
+def ask_canary(host: str, port: int, image: bytes, key: str = "") -> dict[str, Any]:
+    """Send the canary, with a key where one is wanted; the prediction, if it is the right one. Raises NotReady."""
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
-        connection.request("POST", PATH, image, {"content-type": "image/png"})
+        authorization = {"authorization": f"Bearer {key}"} if key else {}
+        connection.request("POST", PATH, image, {"content-type": "image/png", **authorization})
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:

@@ -17,13 +17,14 @@ _FILE: Final = "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """A running server: its process, and where it answers."""
+    """A running server: its process, and where it answers. `key` is one that it takes, "" where it asks for none."""
 
     pid: int
     started: float
     host: str
     port: int
     admin_port: int
+    key: str = ""
 
 
 def folder(port: int) -> Path:
