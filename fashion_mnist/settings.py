@@ -48,6 +48,7 @@ class Settings:
         "auto: keys wherever key_file is set, and without it no address but loopback; off: whoever reaches the port",
         choices=("auto", "off"),
     )
+    key: str = _setting("", "key that `predict` sends")
     key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
     engine: str = _setting(
         "torchserve",

@@ -1,5 +1,6 @@
 """`fashion-mnist serve`: the engine and the gateways in front of it, restarted when they die, ended when we say so."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -73,7 +74,8 @@ class _Server:
     """The processes of one `serve`, its sockets and its folder. Leaving it ends them all."""
 
     def __init__(self, settings: Settings, model_store: Path, tell: Tell) -> None:
-        self._settings = settings
+        # What goes to other processes can be read by everybody on the machine.
+        self._settings = dataclasses.replace(settings, key="")
         self._model_store = model_store
         self._tell = tell
         self._canary = read_canary(model_store)

@@ -45,6 +45,7 @@ class Task:
     """What the supervisor tells a gateway."""
 
     settings: Settings
+    """Without secrets: whoever is on this machine can read a process's arguments."""
     model_store: Path
     socket_fd: int
     metrics: Path
