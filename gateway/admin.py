@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fashion_mnist.drift import Reference
 from fashion_mnist.predictions import answer_error
 from gateway import listening
 from gateway.connection import challenge
@@ -26,11 +27,12 @@ from gateway.metrics import families
 
 
 class _Gateways(Collector):
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], reference: Reference | None) -> None:
         self._paths = paths
+        self._reference = reference
 
     def collect(self) -> Iterator[Metric]:
-        return families([path for path in self._paths if path.exists()])
+        return families([path for path in self._paths if path.exists()], self._reference)
 
 
 class _Keys:
@@ -53,10 +55,14 @@ class _Keys:
             await Response(body, status, headers)(scope, receive, send)
 
 
-def application(metrics: Sequence[Path], keyring: Keyring | None = None) -> Starlette:
-    """The admin pages; `metrics` are the files of all gateways, and `keyring` the keys that open them, if any."""
+def application(metrics: Sequence[Path], reference: Reference | None, keyring: Keyring | None) -> Starlette:
+    """The admin pages.
+
+    `metrics` are the files of all gateways, `reference` is what they measure drift from, `keyring` has the keys that
+    open the pages; None where there is no reference, or no key is needed.
+    """
     registry = CollectorRegistry()
-    registry.register(_Gateways(metrics))
+    registry.register(_Gateways(metrics, reference))
 
     def scrape(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -66,10 +72,14 @@ def application(metrics: Sequence[Path], keyring: Keyring | None = None) -> Star
 
 
 @contextmanager
-def serve(host: str, port: int, metrics: Sequence[Path], keyring: Keyring | None) -> Iterator[int]:
+def serve(
+    host: str, port: int, metrics: Sequence[Path], reference: Reference | None, keyring: Keyring | None
+) -> Iterator[int]:
     """Serve the admin pages in a thread; yields the port. Raises OSError where it cannot be had."""
     (sock,) = listening.listen(host, port, 1)
-    config = uvicorn.Config(application(metrics, keyring), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        application(metrics, reference, keyring), log_config=None, lifespan="off", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([sock],), name="admin", daemon=True)
     thread.start()

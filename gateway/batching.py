@@ -107,7 +107,7 @@ class Batcher:
         self._wake_up: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.waiting = 0
-        self.on_batch: Callable[[Probabilities], None] = lambda probabilities: None
+        self.on_batch: Callable[[Pixels, Probabilities], None] = lambda images, probabilities: None
         self.on_failure: Callable[[FashionMNISTError], None] = lambda error: None
 
     def submit(self, job: Job) -> None:
@@ -169,7 +169,7 @@ class Batcher:
             log.exception("the engine failed")
             self._fail(pieces, Unavailable("the engine failed: try again, and see the server's log"))
         else:
-            self.on_batch(probabilities)
+            self.on_batch(images, probabilities)
             self._in_flight -= 1
             # The engine first: it computes the next batch while this one's answers are written.
             self._fill()

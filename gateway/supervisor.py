@@ -15,8 +15,9 @@ from typing import Final
 
 import psutil
 
+from fashion_mnist.drift import Reference
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import model_card, read_canary
 from fashion_mnist.settings import Settings
 from gateway import admin, keys, listening
 from gateway.keys import Keyring
@@ -79,6 +80,7 @@ class _Server:
         self._model_store = model_store
         self._tell = tell
         self._canary = read_canary(model_store)
+        self._reference = Reference.from_card(model_card(model_store))
         self._torchserve: TorchServe | None = None
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
@@ -111,7 +113,7 @@ class _Server:
             cleanup.callback(self._kill_gateways)
             keyring = Keyring(Path(settings.key_file), self._own_key) if self._own_key else None
             self._admin_port = cleanup.enter_context(
-                admin.serve(settings.admin_host, settings.admin_port, self._metrics(), keyring)
+                admin.serve(settings.admin_host, settings.admin_port, self._metrics(), self._reference, keyring)
             )
             self._cleanup = cleanup.pop_all()
         return self

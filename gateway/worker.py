@@ -14,10 +14,11 @@ from typing import Final
 
 import uvloop
 
+from fashion_mnist.drift import Reference
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import model_version, read_canary
+from fashion_mnist.model_store import model_card, model_version, read_canary
 from fashion_mnist.settings import Settings
 from gateway import listening, logs
 from gateway.batching import Batcher
@@ -76,7 +77,7 @@ class Gateway:
         canary = decode(read_canary(task.model_store), "image/png", Limits.from_settings(settings)).pixels
         self._engine = _engine(task)
         self._health = Health(self._engine, canary)
-        self._metrics = Metrics(task.metrics)
+        self._metrics = Metrics(task.metrics, Reference.from_card(model_card(task.model_store)))
         self._batcher = Batcher(self._engine, settings.max_waiting_images)
         self._batcher.on_batch = self._metrics.batch
         self._batcher.on_failure = self._health.lose
