@@ -21,7 +21,7 @@ from fashion_mnist.errors import UsageError
 from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
-from serving import readiness, state
+from serving import readiness
 
 _BAR = 20
 _PATIENCE_S = 2.0
@@ -59,7 +59,7 @@ def predict(
         send = file_predictions.local_sender(engine, Limits.from_settings(settings), model_version(store))
     else:
         send = file_predictions.server_sender(
-            Client(url or readiness.url(settings.host, settings.port), key=_key(settings, url), patience_s=_PATIENCE_S)
+            Client(url or readiness.url(settings.host, settings.port), key=settings.key, patience_s=_PATIENCE_S)
         )
     progress = Console(stderr=True)
     results = track(
@@ -76,12 +76,6 @@ def predict(
         for result in failed:
             print(f"  {result.path}: {result.error}", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _key(settings: Settings, url: str | None) -> str:
-    """The key to send: that of the settings, else, to a server of this user's own, the one that it keeps for itself."""
-    running = None if settings.key or url else state.read(settings.port)
-    return running.key if running else settings.key
 
 
 def _rows(

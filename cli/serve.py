@@ -76,7 +76,8 @@ def status(
         raise Unavailable(f"no server of yours runs on port {settings.port}: start one with `make serve`")
     ready, reason = True, ""
     try:
-        readiness.ask_canary(running.host, running.port, read_canary(model_store_path(settings)), running.key)
+        for door in running.doors:
+            readiness.ask_canary_at(Path(door), read_canary(model_store_path(settings)))
     except readiness.NotReady as error:
         ready, reason = False, str(error)
     rows = []

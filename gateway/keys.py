@@ -131,13 +131,11 @@ def editing(path: Path) -> Iterator[list[Key]]:
 class Keyring:
     """The keys that are good now."""
 
-    def __init__(self, path: Path, own: Key | None = None) -> None:
-        """Of a file, and one more of the server itself. Where the file cannot be read, nobody else gets in."""
+    def __init__(self, path: Path) -> None:
+        """Those of a file. As long as it cannot be read, nobody gets in."""
         self._path = path
-        self._own = own
         self._files = WatchedFiles([path])
         self._keys: dict[str, tuple[Key, bytes, float]] = {}
-        self._take([])
         self.refresh()
 
     def refresh(self) -> None:
@@ -145,9 +143,11 @@ class Keyring:
         if not self._files.changed():
             return
         try:
-            self._take(read(self._path))
+            keys = read(self._path)
         except FashionMNISTError as error:
             log.error("the keys stay as they were", extra={"reason": error.message})
+        else:
+            self._keys = {key.id: (key, bytes.fromhex(key.sha256), key.expires_s) for key in keys}
 
     def refusal(self, authorization: str, scope: str) -> FashionMNISTError | None:
         """Why a request with this header of that name may not do what takes that scope, or None where it may.
@@ -166,10 +166,6 @@ class Keyring:
         if scope not in key.scopes:
             return Forbidden(f"the key is for {', '.join(key.scopes)}, and this takes one for {scope}")
         return None
-
-    def _take(self, keys: Iterable[Key]) -> None:
-        own = [] if self._own is None else [self._own]
-        self._keys = {key.id: (key, bytes.fromhex(key.sha256), key.expires_s) for key in (*keys, *own)}
 
 
 def wanted(settings: Settings) -> bool:

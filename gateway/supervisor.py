@@ -84,11 +84,7 @@ class _Server:
         self._torchserve: TorchServe | None = None
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
-        # With a key of our own we can ask like everybody else. It ends with us.
-        self._key = ""
-        self._own_key: keys.Key | None = None
-        if keys.wanted(settings):
-            self._key, self._own_key = keys.make("the server itself", keys.SCOPES)
+        self._keyring = Keyring(Path(settings.key_file)) if keys.wanted(settings) else None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> "_Server":
@@ -111,9 +107,8 @@ class _Server:
             if settings.engine == "torchserve":
                 self._torchserve = cleanup.enter_context(TorchServe(settings, self._model_store, self._folder / "ts"))
             cleanup.callback(self._kill_gateways)
-            keyring = Keyring(Path(settings.key_file), self._own_key) if self._own_key else None
             self._admin_port = cleanup.enter_context(
-                admin.serve(settings.admin_host, settings.admin_port, self._metrics(), self._reference, keyring)
+                admin.serve(settings.admin_host, settings.admin_port, self._metrics(), self._reference, self._keyring)
             )
             self._cleanup = cleanup.pop_all()
         return self
@@ -131,7 +126,7 @@ class _Server:
                 host=self._settings.host,
                 port=self._port,
                 admin_port=self._admin_port,
-                key=self._key,
+                doors=[str(door) for door in self._doors()],
             )
         )
         if self._torchserve:
@@ -192,9 +187,10 @@ class _Server:
         self._started = now
 
     def _answers(self) -> bool:
-        """Whether a real image gets its right label through a gateway and the engine."""
+        """Whether a real image gets its right label through every gateway and the engine."""
         try:
-            readiness.ask_canary(self._settings.host, self._port, self._canary, self._key)
+            for door in self._doors():
+                readiness.ask_canary_at(door, self._canary)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(
@@ -211,13 +207,16 @@ class _Server:
             socket_fd=public,
             metrics=self._metrics()[place],
             torchserve=self._torchserve.ports.inference if self._torchserve else 0,
-            own_key=self._own_key,
+            door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
         return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public])
 
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]
+
+    def _doors(self) -> list[Path]:
+        return [self._folder / f"gateway-{place}" for place in range(self._settings.gateways)]
 
     def _kill_gateways(self) -> None:
         for gateway in self._gateways:

@@ -22,10 +22,10 @@ from fashion_mnist.model_store import model_card, model_version, read_canary
 from fashion_mnist.settings import Settings
 from gateway import listening, logs
 from gateway.batching import Batcher
-from gateway.connection import Connection
+from gateway.connection import Connection, Server
 from gateway.engines import Engine
 from gateway.health import Health
-from gateway.keys import Key, Keyring
+from gateway.keys import Keyring
 from gateway.metrics import Metrics
 from gateway.service import Service
 
@@ -50,10 +50,10 @@ class Task:
     model_store: Path
     socket_fd: int
     metrics: Path
+    door: Path
+    """A socket in the file system, for the supervisor and its user: no TLS, no keys, nobody else can reach it."""
     torchserve: int
     """The port of TorchServe; unused with the embedded engine."""
-    own_key: Key | None = None
-    """What is known of the supervisor's key, where keys are wanted."""
 
     def to_json(self) -> str:
         """As an argument of the process."""
@@ -63,9 +63,8 @@ class Task:
     def from_json(cls, text: str) -> "Task":
         """From that argument."""
         found = json.loads(text)
-        paths = {name: Path(found[name]) for name in ("model_store", "metrics")}
-        own_key = found["own_key"] and Key.from_mapping(found["own_key"])
-        return cls(**{**found, **paths, "settings": Settings(**found["settings"]), "own_key": own_key})
+        paths = {name: Path(found[name]) for name in ("model_store", "metrics", "door")}
+        return cls(**{**found, **paths, "settings": Settings(**found["settings"])})
 
 
 class Gateway:
@@ -81,10 +80,11 @@ class Gateway:
         self._batcher = Batcher(self._engine, settings.max_waiting_images)
         self._batcher.on_batch = self._metrics.batch
         self._batcher.on_failure = self._health.lose
-        self._keyring = Keyring(Path(settings.key_file), task.own_key) if task.own_key else None
+        self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._service = Service(
             settings, self._batcher, self._health, self._metrics, model_version(task.model_store), self._keyring
         )
+        self._private = Server(settings, self._service.handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -92,8 +92,11 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number == signal.SIGTERM)
-        server = self._service.server
+        server, private = self._service.server, self._private
         server.start()
+        private.start()
+        self._task.door.unlink(missing_ok=True)  # a gateway that was killed left it
+        await loop.create_unix_server(lambda: Connection(private), str(self._task.door))
         watching = [loop.create_task(task) for task in (self._health.watch(), self._count(), self._refresh())]
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
@@ -104,6 +107,7 @@ class Gateway:
         for task in watching:
             task.cancel()
         server.stop()
+        private.stop()
         await self._batcher.close()
         await self._engine.close()
         self._metrics.gauges(0, 0, 0, 0)

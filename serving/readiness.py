@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+from pathlib import Path
 from typing import Any, Final
 
 from fashion_mnist.model_store import CANARY
@@ -24,16 +26,34 @@ class ModelNotLoaded(NotReady):
     """TorchServe answers, but without the model: it will not change its mind."""
 
 
-def ask_canary(host: str, port: int, image: bytes, key: str = "") -> dict[str, Any]:
-    """Send the canary, with a key where one is wanted; the prediction, if it is the right one. Raises NotReady."""
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
+    """Send the canary; the prediction, if it is the right one. Raises NotReady."""
+    return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
+
+
+def ask_canary_at(door: Path, image: bytes) -> dict[str, Any]:
+    """The same through a socket in the file system. Raises NotReady."""
+    return _ask(_DoorConnection(door), str(door), image)
+
+
+class _DoorConnection(http.client.HTTPConnection):
+    def __init__(self, door: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._door = door
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._door))
+
+
+def _ask(connection: http.client.HTTPConnection, where: str, image: bytes) -> dict[str, Any]:
     try:
-        authorization = {"authorization": f"Bearer {key}"} if key else {}
-        connection.request("POST", PATH, image, {"content-type": "image/png", **authorization})
+        connection.request("POST", PATH, image, {"content-type": "image/png"})
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise NotReady(f"no answer on {host}:{port} ({error or type(error).__name__})") from None
+        raise NotReady(f"no answer on {where} ({error or type(error).__name__})") from None
     finally:
         connection.close()
     if response.status == http.client.NOT_FOUND:

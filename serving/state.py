@@ -17,14 +17,14 @@ _FILE: Final = "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """A running server: its process, and where it answers. `key` is one that it takes, "" where it asks for none."""
+    """A running server: its process, and where it answers. `doors` are sockets in its folder, one for each gateway."""
 
     pid: int
     started: float
     host: str
     port: int
     admin_port: int
-    key: str = ""
+    doors: list[str]
 
 
 def folder(port: int) -> Path:
