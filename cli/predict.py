@@ -58,9 +58,8 @@ def predict(
         engine = open_engine(store, settings.runtime, settings.device, threads=settings.threads)
         send = file_predictions.local_sender(engine, Limits.from_settings(settings), model_version(store))
     else:
-        send = file_predictions.server_sender(
-            Client(url or readiness.url(settings.host, settings.port), key=settings.key, patience_s=_PATIENCE_S)
-        )
+        url = url or readiness.url(settings.host, settings.port, tls=bool(settings.tls_certificate))
+        send = file_predictions.server_sender(Client(url, key=settings.key, patience_s=_PATIENCE_S))
     progress = Console(stderr=True)
     results = track(
         file_predictions.predict_files(files, send),

@@ -86,7 +86,7 @@ def status(
         with contextlib.suppress(psutil.NoSuchProcess):
             memory_mb = round(process.memory_info().rss / 2**20)
             rows.append({"pid": process.pid, "process": process.name(), "memory_mb": memory_mb})
-    url = readiness.url(running.host, running.port)
+    url = readiness.url(running.host, running.port, tls=running.tls)
     if as_json:
         print(json.dumps({"ready": ready, "reason": reason, "url": url, "processes": rows}, indent=2))
     else:

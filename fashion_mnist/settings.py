@@ -50,6 +50,9 @@ class Settings:
     )
     key: str = _setting("", "key that `predict` sends")
     key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
+    tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS")
+    tls_key: str = _setting("", "PEM file of the certificate's key")
+    tls_client_ca: str = _setting("", "PEM file of authorities, of which clients must have a certificate; empty: none")
     engine: str = _setting(
         "torchserve",
         "what answers the gateway: TorchServe, or a runtime within the gateway",

@@ -24,6 +24,7 @@ from gateway import listening
 from gateway.connection import challenge
 from gateway.keys import ADMIN, Keyring
 from gateway.metrics import families
+from gateway.tls import Tls
 
 
 class _Gateways(Collector):
@@ -72,14 +73,12 @@ def application(metrics: Sequence[Path], reference: Reference | None, keyring: K
 
 
 @contextmanager
-def serve(
-    host: str, port: int, metrics: Sequence[Path], reference: Reference | None, keyring: Keyring | None
-) -> Iterator[int]:
+def serve(host: str, port: int, pages: ASGIApp, tls: Tls | None) -> Iterator[int]:
     """Serve the admin pages in a thread; yields the port. Raises OSError where it cannot be had."""
     (sock,) = listening.listen(host, port, 1)
-    config = uvicorn.Config(
-        application(metrics, reference, keyring), log_config=None, lifespan="off", timeout_graceful_shutdown=1
-    )
+    config = uvicorn.Config(pages, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config.load()
+    config.ssl = tls.context if tls else None
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([sock],), name="admin", daemon=True)
     thread.start()

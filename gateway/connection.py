@@ -209,7 +209,8 @@ class Connection(asyncio.Protocol):
         self._forget()
         if not self._requests:
             self._transport.close()
-        return True
+        # With TLS a connection ends as a whole.
+        return self._transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stopped = True
@@ -360,7 +361,8 @@ class Connection(asyncio.Protocol):
         """The last answer is sent."""
         if self._lingering:
             # A socket that is closed while bytes come in takes back what it has sent. So only our half is closed now.
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
             self.deadline = self.server.now + LINGER_S
         else:
             self._transport.close()

@@ -21,6 +21,7 @@ from fashion_mnist.model_store import model_card, read_canary
 from fashion_mnist.settings import Settings
 from gateway import admin, keys, listening
 from gateway.keys import Keyring
+from gateway.tls import open_tls
 from gateway.worker import Task
 from serving import processes, readiness, state
 from serving.config import check_free
@@ -84,6 +85,7 @@ class _Server:
         self._torchserve: TorchServe | None = None
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
+        self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if keys.wanted(settings) else None
         self._cleanup = ExitStack()
 
@@ -107,8 +109,9 @@ class _Server:
             if settings.engine == "torchserve":
                 self._torchserve = cleanup.enter_context(TorchServe(settings, self._model_store, self._folder / "ts"))
             cleanup.callback(self._kill_gateways)
+            pages = admin.application(self._metrics(), self._reference, self._keyring)
             self._admin_port = cleanup.enter_context(
-                admin.serve(settings.admin_host, settings.admin_port, self._metrics(), self._reference, self._keyring)
+                admin.serve(settings.admin_host, settings.admin_port, pages, self._tls)
             )
             self._cleanup = cleanup.pop_all()
         return self
@@ -126,6 +129,7 @@ class _Server:
                 host=self._settings.host,
                 port=self._port,
                 admin_port=self._admin_port,
+                tls=self._tls is not None,
                 doors=[str(door) for door in self._doors()],
             )
         )
@@ -145,7 +149,10 @@ class _Server:
                 ready = False
             if not ready and self._answers():
                 ready = True
-                on_ready(readiness.url(self._settings.host, self._port), time.monotonic() - self._started)
+                url = readiness.url(self._settings.host, self._port, tls=self._tls is not None)
+                on_ready(url, time.monotonic() - self._started)
+            if self._tls is not None:
+                self._tls.refresh()
             time.sleep(WATCH_S)
 
     def drain(self, number: int) -> None:

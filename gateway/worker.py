@@ -22,12 +22,13 @@ from fashion_mnist.model_store import model_card, model_version, read_canary
 from fashion_mnist.settings import Settings
 from gateway import listening, logs
 from gateway.batching import Batcher
-from gateway.connection import Connection, Server
+from gateway.connection import LINGER_S, Connection, Server
 from gateway.engines import Engine
 from gateway.health import Health
 from gateway.keys import Keyring
 from gateway.metrics import Metrics
 from gateway.service import Service
+from gateway.tls import open_tls
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Gateway:
         self._batcher = Batcher(self._engine, settings.max_waiting_images)
         self._batcher.on_batch = self._metrics.batch
         self._batcher.on_failure = self._health.lose
+        self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._service = Service(
             settings, self._batcher, self._health, self._metrics, model_version(task.model_store), self._keyring
@@ -101,7 +103,14 @@ class Gateway:
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
-            accepting = await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
+            accepting = await loop.create_server(
+                lambda: Connection(server),
+                sock=public,
+                backlog=listening.BACKLOG,
+                ssl=self._tls.context if self._tls else None,
+                ssl_handshake_timeout=self._task.settings.receive_timeout_s if self._tls else None,
+                ssl_shutdown_timeout=LINGER_S if self._tls else None,
+            )
             politely = await self._stop
             await self._drain(public, accepting, politely)
         for task in watching:
@@ -153,6 +162,8 @@ class Gateway:
         while True:
             if self._keyring is not None:
                 self._keyring.refresh()
+            if self._tls is not None:
+                self._tls.refresh()
             await asyncio.sleep(REFRESH_S)
 
 

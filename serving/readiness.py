@@ -12,10 +12,10 @@ PATH: Final = "/predictions/fashion_mnist"
 TIMEOUT_S: Final = 2.0
 
 
-def url(host: str, port: int) -> str:
+def url(host: str, port: int, *, tls: bool = False) -> str:
     """The prediction endpoint as one reaches it from this machine: a server on every address is on loopback too."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
 
 class NotReady(Exception):

@@ -24,6 +24,7 @@ class State:
     host: str
     port: int
     admin_port: int
+    tls: bool
     doors: list[str]
 
 
