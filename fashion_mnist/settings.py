@@ -53,6 +53,7 @@ class Settings:
     tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS")
     tls_key: str = _setting("", "PEM file of the certificate's key")
     tls_client_ca: str = _setting("", "PEM file of authorities, of which clients must have a certificate; empty: none")
+    cors_origins: str = _setting("", "origins whose pages may ask from a browser, with commas; * for all; empty: none")
     engine: str = _setting(
         "torchserve",
         "what answers the gateway: TorchServe, or a runtime within the gateway",

@@ -28,6 +28,7 @@ from fashion_mnist.errors import (
 from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import Answer, answer_error
 from fashion_mnist.settings import Settings
+from gateway.cors import Cors
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ _HEADERS: Final = {
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
+    b"origin": "origin",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
 }
@@ -78,6 +80,7 @@ class Request:
         "keep_alive",
         "method",
         "on_gone",
+        "origin",
         "received",
         "request_id",
         "response",
@@ -91,7 +94,7 @@ class Request:
         self.started = self.received = time.perf_counter()
         self.method = self.url = self.body = b""
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
-        self.authorization = ""
+        self.authorization = self.origin = ""
         self.keep_alive = True
         self.gone = False
         """Whether nobody waits for the answer any more."""
@@ -107,6 +110,8 @@ class Request:
         server = self.connection.server
         if server.draining:
             self.connection.let_end_with(self)
+        if self.origin:
+            headers += server.cors(self.origin)
         head = (
             f"{_STATUS_LINES[answer.status]}Date: {server.date}\r\nContent-Type: {answer.content_type}\r\n"
             f"Content-Length: {len(answer.body)}\r\n{headers}{_END if self.keep_alive else _CLOSE}"
@@ -383,9 +388,10 @@ class Connection(asyncio.Protocol):
     def _refuse_with(self, error: FashionMNISTError) -> None:
         answer = answer_error(error)
         self.server.on_refusal(error)
+        cors = self.server.cors(self._request.origin) if self._request and self._request.origin else ""
         head = (
             f"{_STATUS_LINES[answer.status]}Date: {self.server.date}\r\nContent-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n{headers_of(error)}{_CLOSE}"
+            f"Content-Length: {len(answer.body)}\r\n{headers_of(error)}{cors}{_CLOSE}"
         )
         self._refuse(head.encode() + answer.body)
 
@@ -420,6 +426,7 @@ class Server:
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
         self.admit: Callable[[Request], FashionMNISTError | None] = lambda request: None
         """Why a request whose head is there is not received any further, if it is not."""
+        self.cors = Cors(settings.cors_origins).headers
         self._handle = handle
         self._ticking: asyncio.Task[None] | None = None
         self._tick()

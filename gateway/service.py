@@ -17,6 +17,7 @@ from fashion_mnist.predictions import JSON, Answer, Form, answer, answer_error
 from fashion_mnist.settings import Settings
 from gateway.batching import Batcher, Job
 from gateway.connection import Request, Server, headers_of
+from gateway.cors import PREFLIGHT
 from gateway.health import Health
 from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
@@ -79,7 +80,9 @@ class Service:
         if not (request.request_id and _REQUEST_ID.fullmatch(request.request_id)):
             request.request_id = next(self._request_ids)
         path = request.url.partition(b"?")[0]
-        if path == PREDICTIONS:
+        if request.method == b"OPTIONS" and request.origin and self.server.cors(request.origin):
+            request.answer(Answer(200, JSON, b""), PREFLIGHT)
+        elif path == PREDICTIONS:
             if request.method in (b"POST", b"PUT"):  # curl -T puts
                 _Prediction(self, request).begin()
             else:
@@ -95,8 +98,8 @@ class Service:
             )
 
     def _admit(self, request: Request) -> FashionMNISTError | None:
-        # Load balancers ask for health, and have no key.
-        if self._keyring is None or request.url.partition(b"?")[0] in self._pages:
+        # Load balancers ask for health, and browsers whether they may ask, without a key.
+        if self._keyring is None or request.url.partition(b"?")[0] in self._pages or request.method == b"OPTIONS":
             return None
         return self._keyring.refusal(request.authorization, PREDICT)
 

@@ -20,6 +20,7 @@ from fashion_mnist.errors import ServingError
 from fashion_mnist.model_store import model_card, read_canary
 from fashion_mnist.settings import Settings
 from gateway import admin, keys, listening
+from gateway.cors import Cors
 from gateway.keys import Keyring
 from gateway.tls import open_tls
 from gateway.worker import Task
@@ -85,6 +86,7 @@ class _Server:
         self._torchserve: TorchServe | None = None
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
+        Cors(settings.cors_origins)  # raises here, where a person reads it
         self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if keys.wanted(settings) else None
         self._cleanup = ExitStack()
