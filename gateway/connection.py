@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -47,7 +47,7 @@ IDLE_S: Final = 0.5
 TICK_S: Final = 0.25
 """How often deadlines are looked at."""
 
-_HEADERS: Final = {
+HEADERS: Final = {
     b"accept": "accept",
     b"authorization": "authorization",
     b"content-length": "content_length",
@@ -259,7 +259,7 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         self._head_bytes += len(name) + len(value)
-        if attribute := _HEADERS.get(name.lower()):
+        if attribute := HEADERS.get(name.lower()):
             setattr(request, attribute, value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
@@ -412,13 +412,26 @@ class Connection(asyncio.Protocol):
         self._request = None
 
 
+class Connected(Protocol):
+    """What a server asks of a connection, whatever it speaks."""
+
+    def look_at_the_clock(self) -> None:
+        """Close it where its deadline is over."""
+
+    def close_if_idle(self) -> None:
+        """Close it where no request is being received or answered, and none came for a while."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+
 class Server:
     """The connections of one process, and what they share."""
 
     def __init__(self, settings: Settings, handle: Callable[[Request], None]) -> None:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
-        self.connections: set[Connection] = set()
+        self.connections: set[Connected] = set()
         self.waiting_bytes = 0
         """Bytes of bodies that are being received or wait for their answers."""
         self.draining = False

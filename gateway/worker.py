@@ -25,10 +25,11 @@ from gateway.batching import Batcher
 from gateway.connection import LINGER_S, Connection, Server
 from gateway.engines import Engine
 from gateway.health import Health
+from gateway.http2 import Negotiated
 from gateway.keys import Keyring
 from gateway.metrics import Metrics
 from gateway.service import Service
-from gateway.tls import open_tls
+from gateway.tls import HTTP_2, open_tls
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Gateway:
         self._batcher = Batcher(self._engine, settings.max_waiting_images)
         self._batcher.on_batch = self._metrics.batch
         self._batcher.on_failure = self._health.lose
-        self._tls = open_tls(settings)
+        self._tls = open_tls(settings, HTTP_2)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._service = Service(
             settings, self._batcher, self._health, self._metrics, model_version(task.model_store), self._keyring
@@ -98,13 +99,13 @@ class Gateway:
         server.start()
         private.start()
         self._task.door.unlink(missing_ok=True)  # a gateway that was killed left it
-        await loop.create_unix_server(lambda: Connection(private), str(self._task.door))
+        door = await loop.create_unix_server(lambda: Connection(private), str(self._task.door))
         watching = [loop.create_task(task) for task in (self._health.watch(), self._count(), self._refresh())]
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
             accepting = await loop.create_server(
-                lambda: Connection(server),
+                lambda: Negotiated(server) if self._tls else Connection(server),
                 sock=public,
                 backlog=listening.BACKLOG,
                 ssl=self._tls.context if self._tls else None,
@@ -115,6 +116,7 @@ class Gateway:
             await self._drain(public, accepting, politely)
         for task in watching:
             task.cancel()
+        door.close()
         server.stop()
         private.stop()
         await self._batcher.close()

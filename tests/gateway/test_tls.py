@@ -151,7 +151,7 @@ class TestServer:
     def test_status_needs_none_of_it(self, server: ServeCommand) -> None:
         command = [COMMAND, "status", "--port", str(urlsplit(server.url).port)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout
         assert "https://" in done.stdout
 
     def test_a_new_certificate_is_shown_and_old_connections_stay(self, server: ServeCommand, files: Files) -> None:
