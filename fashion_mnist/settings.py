@@ -54,6 +54,12 @@ class Settings:
     tls_key: str = _setting("", "PEM file of the certificate's key")
     tls_client_ca: str = _setting("", "PEM file of authorities, of which clients must have a certificate; empty: none")
     cors_origins: str = _setting("", "origins whose pages may ask from a browser, with commas; * for all; empty: none")
+    traces_endpoint: str = _setting(
+        "", "OTLP collector to send traces to by HTTP, such as http://127.0.0.1:4318; empty: no traces", handler=True
+    )
+    traces_percent: int = _setting(
+        1, "requests that are traced of those whose caller does not say, in percent", minimum=0, maximum=100
+    )
     engine: str = _setting(
         "torchserve",
         "what answers the gateway: TorchServe, or a runtime within the gateway",

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from fashion_mnist.errors import FashionMNISTError, Overloaded, Unavailable
 from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 from gateway.engines import Engine
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +36,25 @@ QUANTUM: Final = 64
 class Job:
     """One request's images on their way through the engine, and the times at which it got there."""
 
-    __slots__ = ("_done", "_on_done", "_pixels", "ended", "probabilities", "queued", "size", "started", "waiting")
+    __slots__ = (
+        "_done",
+        "_on_done",
+        "_pixels",
+        "ended",
+        "probabilities",
+        "queued",
+        "size",
+        "span",
+        "started",
+        "waiting",
+    )
 
-    def __init__(self, pixels: Pixels, on_done: "OnDone") -> None:
-        """`pixels` is uint8 [n, 28, 28]. `on_done` is called once, unless the job is cancelled before."""
+    def __init__(self, pixels: Pixels, on_done: "OnDone", span: "Span | None" = None) -> None:
+        """`pixels` is uint8 [n, 28, 28]. `on_done` is called once, unless the job is cancelled before.
+
+        `span` is that of the request, where it is traced.
+        """
+        self.span = span
         self._pixels = pixels
         self._on_done: OnDone | None = on_done
         self._done = 0
@@ -107,6 +127,7 @@ class Batcher:
         self._wake_up: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.waiting = 0
+        self.traces: Traces | None = None
         self.on_batch: Callable[[Pixels, Probabilities], None] = lambda images, probabilities: None
         self.on_failure: Callable[[FashionMNISTError], None] = lambda error: None
 
@@ -162,7 +183,12 @@ class Batcher:
     async def _run(self, pieces: list[Piece]) -> None:
         images = pieces[0][2] if len(pieces) == 1 else np.concatenate([pixels for _, _, pixels in pieces])
         try:
-            probabilities = await self._engine.predict(images)
+            if self.traces is None:
+                probabilities = await self._engine.predict(images)
+            else:
+                spans = {id(job): job.span for job, _, _ in pieces if job.span is not None}
+                with self.traces.batch(list(spans.values()), len(images)):
+                    probabilities = await self._engine.predict(images)
         except FashionMNISTError as error:
             self._fail(pieces, error)
         except Exception:

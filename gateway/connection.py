@@ -54,6 +54,8 @@ HEADERS: Final = {
     b"content-type": "content_type",
     b"expect": "expect",
     b"origin": "origin",
+    b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
 }
@@ -86,6 +88,8 @@ class Request:
         "response",
         "started",
         "top_k",
+        "traceparent",
+        "tracestate",
         "url",
     )
 
@@ -94,7 +98,7 @@ class Request:
         self.started = self.received = time.perf_counter()
         self.method = self.url = self.body = b""
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
-        self.authorization = self.origin = ""
+        self.authorization = self.origin = self.traceparent = self.tracestate = ""
         self.keep_alive = True
         self.gone = False
         """Whether nobody waits for the answer any more."""

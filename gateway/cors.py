@@ -7,12 +7,13 @@ from fashion_mnist.errors import UsageError
 
 PREFLIGHT: Final = (
     "Access-Control-Allow-Methods: POST, PUT, GET, HEAD\r\n"
-    "Access-Control-Allow-Headers: Accept, Authorization, Content-Type, X-Request-Id, X-Top-K\r\n"
+    "Access-Control-Allow-Headers: Accept, Authorization, Content-Type, Traceparent, Tracestate, X-Request-Id, "
+    "X-Top-K\r\n"
     "Access-Control-Max-Age: 7200\r\n"
 )
 """What a browser is told that asks before it sends, as whole lines."""
 
-_EXPOSED: Final = "Access-Control-Expose-Headers: Retry-After, Server-Timing, X-Request-Id\r\n"
+_EXPOSED: Final = "Access-Control-Expose-Headers: Retry-After, Server-Timing, Traceresponse, X-Request-Id\r\n"
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 

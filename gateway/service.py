@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, Unavailable
 from fashion_mnist.images import NOTHING, Decoded
@@ -22,6 +22,9 @@ from gateway.health import Health
 from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
 from gateway.prediction_request import read, read_quickly
+
+if TYPE_CHECKING:
+    from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +56,19 @@ class Service:
         metrics: Metrics,
         model_version: str,
         keyring: Keyring | None = None,
+        traces: "Traces | None" = None,
     ) -> None:
-        """`keyring` has the keys of which each request must carry one; None lets everybody in."""
+        """`keyring` has the keys of which each request must carry one; None lets everybody in.
+
+        `traces` notes down what becomes of some requests, where that is wanted.
+        """
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.batcher = batcher
         self.health = health
         self.metrics = metrics
         self.model_version = model_version
+        self.traces = traces
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="slow")
         self._slow = 0
         prefix = os.urandom(4).hex()
@@ -155,12 +163,13 @@ class Service:
 class _Prediction:
     """One request to predict, step by step: read, in line, computed, answered."""
 
-    __slots__ = ("_decoded", "_decoded_at", "_form", "_job", "_request", "_service")
+    __slots__ = ("_decoded", "_decoded_at", "_form", "_job", "_request", "_service", "_span")
 
     def __init__(self, service: Service, request: Request) -> None:
         self._service = service
         self._request = request
         self._decoded = NOTHING
+        self._span = None if service.traces is None else service.traces.begin(request)
 
     def begin(self) -> None:
         """Decode the images, or refuse."""
@@ -176,7 +185,7 @@ class _Prediction:
             else:
                 self._submit(*found)
         except FashionMNISTError as error:
-            service.refuse(self._request, error)
+            self._refuse(error)
 
     def _was_read(self, found: tuple[Form, Decoded] | BaseException) -> None:
         try:
@@ -185,14 +194,14 @@ class _Prediction:
             else:
                 raise found
         except FashionMNISTError as error:
-            self._service.refuse(self._request, error)
+            self._refuse(error)
         except Exception:
             self._fail("a request could not be decoded")
 
     def _submit(self, form: Form, decoded: Decoded) -> None:
         self._decoded_at = time.perf_counter()
         self._form, self._decoded = form, decoded
-        job = Job(decoded.pixels, self._computed)
+        job = Job(decoded.pixels, self._computed, self._span)
         if not len(decoded.pixels):
             # All of them are bad: there is nothing to compute, and the answer says why.
             self._send(job, answer(job.probabilities, decoded, self._service.model_version, form))
@@ -203,7 +212,7 @@ class _Prediction:
     def _computed(self, job: Job, error: FashionMNISTError | None) -> None:
         service = self._service
         if error is not None:
-            service.refuse(self._request, error)
+            self._refuse(error)
             return
         arguments = (job.probabilities, self._decoded, service.model_version, self._form)
         if len(self._decoded) <= QUICK_IMAGES or self._form.octets:
@@ -212,7 +221,7 @@ class _Prediction:
         try:
             service.in_thread(lambda written: self._written(job, written), answer, *arguments)
         except Overloaded as overloaded:
-            service.refuse(self._request, overloaded)
+            self._refuse(overloaded)
 
     def _written(self, job: Job, written: Answer | BaseException) -> None:
         if isinstance(written, Answer):
@@ -229,14 +238,22 @@ class _Prediction:
         queue, engine, encode = job.started - job.queued, job.ended - job.started, now - job.ended
         if not job.ended:
             queue, engine, encode = 0.0, 0.0, now - self._decoded_at
-        request.answer(
-            answer,
-            _TIMED % (request.request_id, parse * 1e3, decode * 1e3, queue * 1e3, engine * 1e3, encode * 1e3),
-        )
+        headers = _TIMED % (request.request_id, parse * 1e3, decode * 1e3, queue * 1e3, engine * 1e3, encode * 1e3)
+        if self._span is not None and self._service.traces is not None:
+            ends = (job.started, job.ended) if job.ended else (self._decoded_at, self._decoded_at)
+            moments = (request.started, request.received, self._decoded_at, *ends, now)
+            self._service.traces.end(self._span, answer.status, len(self._decoded), moments)
+            headers += self._service.traces.headers(self._span)
+        request.answer(answer, headers)
         errors = self._decoded.errors
         code = "ok" if answer.status == 200 else errors[min(errors)].code
         self._service.metrics.answer(code, (now - request.started, parse, decode, queue, engine, encode))
 
     def _fail(self, what: str) -> None:
         log.exception(what, extra={"request_id": self._request.request_id})
-        self._service.refuse(self._request, FashionMNISTError("the request failed, which is not your fault: report it"))
+        self._refuse(FashionMNISTError("the request failed, which is not your fault: report it"))
+
+    def _refuse(self, error: FashionMNISTError) -> None:
+        if self._span is not None and self._service.traces is not None:
+            self._service.traces.fail(self._span, error)
+        self._service.refuse(self._request, error)

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -30,6 +30,9 @@ from gateway.keys import Keyring
 from gateway.metrics import Metrics
 from gateway.service import Service
 from gateway.tls import HTTP_2, open_tls
+
+if TYPE_CHECKING:
+    from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +79,19 @@ class Gateway:
         self._task = task
         settings = task.settings
         canary = decode(read_canary(task.model_store), "image/png", Limits.from_settings(settings)).pixels
-        self._engine = _engine(task)
+        version = model_version(task.model_store)
+        self._traces = _traces(settings, version)
+        self._engine = _engine(task, self._traces)
         self._health = Health(self._engine, canary)
         self._metrics = Metrics(task.metrics, Reference.from_card(model_card(task.model_store)))
         self._batcher = Batcher(self._engine, settings.max_waiting_images)
         self._batcher.on_batch = self._metrics.batch
         self._batcher.on_failure = self._health.lose
+        self._batcher.traces = self._traces
         self._tls = open_tls(settings, HTTP_2)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._service = Service(
-            settings, self._batcher, self._health, self._metrics, model_version(task.model_store), self._keyring
+            settings, self._batcher, self._health, self._metrics, version, self._keyring, self._traces
         )
         self._private = Server(settings, self._service.handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -123,6 +129,8 @@ class Gateway:
         await self._engine.close()
         self._metrics.gauges(0, 0, 0, 0)
         self._metrics.count()
+        if self._traces is not None:
+            self._traces.close()
 
     def _end(self, politely: bool) -> None:
         if not self._stop.done():
@@ -187,7 +195,15 @@ async def _run(task: Task) -> None:
     await Gateway(task).run()
 
 
-def _engine(task: Task) -> Engine:
+def _traces(settings: Settings, version: str) -> "Traces | None":
+    if not settings.traces_endpoint:
+        return None
+    from gateway.traces import Traces
+
+    return Traces(settings, version)
+
+
+def _engine(task: Task, traces: "Traces | None") -> Engine:
     # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
     if task.settings.engine == "embedded":
         from gateway.engines.embedded import EmbeddedEngine
@@ -195,7 +211,10 @@ def _engine(task: Task) -> Engine:
         return EmbeddedEngine(task.settings, task.model_store)
     from gateway.engines.torchserve import TorchServeEngine
 
-    return TorchServeEngine(task.settings, task.torchserve)
+    engine = TorchServeEngine(task.settings, task.torchserve)
+    if traces is not None:
+        engine.headers = traces.engine_headers
+    return engine
 
 
 if __name__ == "__main__":
