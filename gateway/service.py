@@ -106,10 +106,11 @@ class Service:
             )
 
     def _admit(self, request: Request) -> FashionMNISTError | None:
-        # Load balancers ask for health, and browsers whether they may ask, without a key.
-        if self._keyring is None or request.url.partition(b"?")[0] in self._pages or request.method == b"OPTIONS":
+        if self._keyring is None or (error := self._keyring.refusal(request.authorization, PREDICT)) is None:
             return None
-        return self._keyring.refusal(request.authorization, PREDICT)
+        # Load balancers ask for health, and browsers whether they may ask, without a key.
+        is_open = request.method == b"OPTIONS" or request.url.partition(b"?")[0] in self._pages
+        return None if is_open else error
 
     def refuse(self, request: Request, error: FashionMNISTError, headers: str = "") -> None:
         """Answer with an error."""

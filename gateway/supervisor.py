@@ -26,7 +26,7 @@ from gateway.tls import open_tls
 from gateway.worker import Task
 from serving import processes, readiness, state
 from serving.config import check_free
-from serving.torchserve import Build, TorchServe
+from serving.torchserve import SOCKET_PATH_LENGTH, Build, TorchServe
 
 RESTARTS: Final = 5
 PER_S: Final = 60.0
@@ -108,6 +108,8 @@ class _Server:
                 self._folder.mkdir(mode=0o700)
             except OSError as error:
                 raise ServingError(f"{self._folder} cannot be written ({error.strerror}): set TMPDIR") from None
+            if len(longest := str(self._doors()[-1])) > SOCKET_PATH_LENGTH:
+                raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
             if settings.engine == "torchserve":
                 self._torchserve = cleanup.enter_context(TorchServe(settings, self._model_store, self._folder / "ts"))
             cleanup.callback(self._kill_gateways)

@@ -32,6 +32,7 @@ from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import CANARY
 from tests.gateway.command import ServeCommand, serve_command, wait_until
+from tests.gateway.test_keys import add
 
 IMAGE = bytes(784)
 LARGE = bytes(784 * 2000)  # its answer is longer than any window
@@ -292,6 +293,19 @@ class TestFoulPlay:
             wait_until(lambda: gauge(server, client, "waiting_bytes") >= 10_000, "the body", 10)
         wait_until(lambda: gauge(server, client, "waiting_bytes") == 0, "nothing", 10)
         assert answers(server, client, model_store)
+
+
+def test_keys_are_asked_for(tmp_path: Path, ca: trustme.CA, client: httpx.Client) -> None:
+    key, _ = add(tmp_path / "keys.json")
+    environment = environment_of(tmp_path, ca) | {"FASHION_MNIST_KEY_FILE": str(tmp_path / "keys.json")}
+    with serve_command(tmp_path, "--engine", "embedded", **environment) as command:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        refused = client.post(command.url, content=IMAGE)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized")
+        assert refused.headers["www-authenticate"] == 'Bearer realm="fashion_mnist"'
+        assert client.get(command.url.replace(PATH, "/health/ready")).status_code == 200
+        answered = client.post(command.url, content=IMAGE, headers={"authorization": f"Bearer {key}"})
+        assert (answered.status_code, answered.http_version) == (200, "HTTP/2")
 
 
 def gauge(server: ServeCommand, client: httpx.Client, name: str) -> float:
