@@ -145,8 +145,7 @@ class Http2Connection(asyncio.Protocol):
             self._drop(stream, gone=True)
             self._resets += 1
             if self._resets > RESETS + self._answered // 2:
-                self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-                self._end()
+                self._close(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _begin(self, event: RequestReceived) -> None:
         stream = Stream(self, event.stream_id)
@@ -225,21 +224,19 @@ class Http2Connection(asyncio.Protocol):
                 with contextlib.suppress(H2Error):
                     self._h2.reset_stream(stream.id, ErrorCodes.CANCEL if stream.unsent else ErrorCodes.NO_ERROR)
                 self._drop(stream, gone=True)
-        if self.server.draining and not self._told:
+        if self.server.draining and not self._told and not self._transport.is_closing():
             # The library can only say that all is over. We say that no more is welcome; what has begun is answered.
             self._told = True
             self._transport.write(GoAwayFrame(0, last_stream_id=_LAST_STREAM).serialize())
         if not self._streams and now - self._idle_since >= settings.idle_timeout_s:
-            self._h2.close_connection()
-            self._end()
+            self._close()
         else:
             self._flush()
 
     def close_if_idle(self) -> None:
         """Close the connection where no request is being received or answered, and none was for a while."""
         if not self._streams and self._told and self.server.now - self._idle_since >= IDLE_S:
-            self._h2.close_connection()
-            self._end()
+            self._close()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -310,6 +307,12 @@ class Http2Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if (data := self._h2.data_to_send()) and not self._transport.is_closing():
             self._transport.write(data)
+
+    def _close(self, reason: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
+        """Say that it is over, and why."""
+        with contextlib.suppress(H2Error):  # the client has said so already
+            self._h2.close_connection(reason)
+        self._end()
 
     def _end(self) -> None:
         self._flush()
