@@ -29,7 +29,7 @@ BODY_BYTES_PER_S: Final = 64 * 1024
 """A body that comes slower than this is cut off, once `receive_timeout_s` is over."""
 
 LINGER_S: Final = 2.0
-"""How long a refused connection stays open, so that the client, which may still be sending, reads why."""
+"""How long a connection stays half open behind its last answer, for a client that may still be sending to read it."""
 
 IDLE_S: Final = 0.5
 """So long after its last answer, or its beginning, no request is on its way to us on a connection."""
@@ -115,6 +115,7 @@ class Connection(asyncio.Protocol):
         "_began",
         "_bytes",
         "_chunks",
+        "_half_closed",
         "_head_bytes",
         "_length",
         "_lingering",
@@ -143,6 +144,7 @@ class Connection(asyncio.Protocol):
         self._bytes = 0  # of it altogether, those aside that came with its first
         self._began = False  # whether it began in the bytes that are being read
         self._stopped = False  # no more requests are read
+        self._half_closed = False  # by the client
         self._lingering = False  # the last answer is sent
         self._reading = self._writable = True
 
@@ -180,7 +182,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client may close its half and wait for the answers with the other.
-        self._stopped = True
+        self._stopped = self._half_closed = True
         self._forget()
         if not self._requests:
             self._transport.close()
@@ -308,12 +310,13 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         """Close the connection where no request is being received or answered, and none came for a while."""
         idle_since = self.deadline - self.server.settings.idle_timeout_s
-        if self._request is None and not self._requests and self.server.now - idle_since >= IDLE_S:
+        idle = self._request is None and not self._requests and not self._lingering
+        if idle and self.server.now - idle_since >= IDLE_S:
             self._transport.close()
 
     def _rest(self) -> None:
         """Nothing is owed: the next request may come, or the end."""
-        if not self._requests and self._request is None:
+        if not self._requests and self._request is None and not self._lingering:
             self.deadline = self.server.now + self.server.settings.idle_timeout_s
 
     def _regulate(self) -> None:
@@ -328,12 +331,14 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """The last answer is sent."""
-        if self._lingering:
-            # A socket that is closed while bytes come in takes back what it has sent. So only our half is closed now.
+        if self._half_closed or not self._transport.can_write_eof():
+            self._transport.close()
+        else:
+            # A socket that is closed while bytes come in may take back what it has sent (RFC 9112, 9.6). So only our
+            # half is closed now, and the client closes the other.
+            self._lingering = True
             self._transport.write_eof()
             self.deadline = self.server.now + LINGER_S
-        else:
-            self._transport.close()
 
     def _refuse_head(self) -> None:
         limit = self.server.settings.max_head_bytes
@@ -361,7 +366,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, response: bytes) -> None:
         """Answer what is being received before it is whole, and read no further."""
         self._forget()
-        self._stopped = self._lingering = True
+        self._stopped = True
         self.deadline = _NEVER
         request = Request(self)
         request.response = response
