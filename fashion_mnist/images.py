@@ -57,10 +57,11 @@ def decode(body: Bytes, content_type: str, limits: Limits) -> Decoded:
     is one image and that is bad.
     """
     limits.check_body(len(body))
+    budget = Budget(limits)
     if content_type == _OCTETS and body and len(body) % IMAGE_BYTES == 0 and body[0] not in _TELLING:
         # What `decode_part` would find in the end, by more questions than an image has microseconds.
-        return _counted(_pixels(body), Budget(limits))
-    return decode_part(body, content_type, Budget(limits))
+        return _counted(_pixels(body), budget)
+    return decode_part(body, content_type, budget)
 
 
 def is_plain(body: Bytes, content_type: str) -> bool:
@@ -141,7 +142,7 @@ def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget:
 
 
 def _pixels(body: Bytes) -> Pixels:
-    return np.frombuffer(body, np.uint8).reshape(-1, GEOMETRY.height, GEOMETRY.width)
+    return np.ndarray((len(body) // IMAGE_BYTES, GEOMETRY.height, GEOMETRY.width), np.uint8, body)
 
 
 def _counted(pixels: Pixels, budget: Budget) -> Decoded:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 import logging
 import resource
@@ -150,7 +151,11 @@ def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
 
 
 async def _run(task: Task) -> None:
-    await Gateway(task).run()
+    gateway = Gateway(task)
+    # What is there by now stays: the collector need not go through it again and again.
+    gc.collect()
+    gc.freeze()
+    await gateway.run()
 
 
 def _engine(task: Task) -> Engine:
