@@ -1,4 +1,4 @@
-"""TorchServe as shipped against ours: the run, its figures, and their report."""
+"""This service beside TorchServe as shipped and tuned, and FastAPI: one run, interleaved, every label checked."""
 
 import contextlib
 import json
@@ -12,35 +12,47 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
-import psutil
+from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import load
+from benchmarks import aims, load, servers
 from benchmarks.client import classify_packed, classify_singly
-from benchmarks.load import Bodies, RunFailed
+from benchmarks.load import Bodies, Load, RunFailed
 from benchmarks.report import markdown, table
+from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
-from export import archive
 from fashion_mnist import atomic, dataset
 from fashion_mnist.commit import commit
-from fashion_mnist.engines import open_engine
+from fashion_mnist.engines import Engine, open_engine
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
-from serving import processes
-from serving.torchserve import TorchServe
 
 CONNECTIONS: Final = (1, 32, 64)
 CYCLED: Final = 256
 """Different images that the load generator sends, over and over."""
 PACKED: Final = 1024
-MEMORY_REQUESTS: Final = 200_000
 OCTETS: Final = "application/octet-stream"
+
+
+class Size(NamedTuple):
+    """How long a run is."""
+
+    repeats: int
+    seconds: int
+    """Of one load."""
+    checked: int
+    """Images whose labels are checked."""
+    memory_requests: int
+
+
+FULL: Final = Size(repeats=3, seconds=5, checked=10_000, memory_requests=200_000)
+QUICK: Final = Size(repeats=1, seconds=1, checked=200, memory_requests=2000)
 
 
 def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
@@ -50,81 +62,34 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
     """
     load.require_wrk()
     console = Console()
-    repeats, seconds, checked, memory_requests = (1, 1, 500, 2000) if quick else (3, 5, 10_000, MEMORY_REQUESTS)
-    settings = Settings.from_environment(port=0, device="cpu")
-    store = model_store_path(settings)
-    images = dataset.load(Path(settings.data) if settings.data else None).test.images[:checked]
-    raws = [image.tobytes() for image in images]
-    pngs = [cv2.imencode(".png", image)[1].tobytes() for image in images]
-    engine = open_engine(store, "onnx", "cpu", threads=settings.threads)
-    expected = engine.predict(images).argmax(axis=1).tolist()
-    expected_of_stock = expected_labels(store / "weights.pt", images)
-
-    with contextlib.ExitStack() as stack, console.status("starting the servers") as status:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fm-")))
-        png = Bodies.write(folder / "png", pngs[:CYCLED], "image/png")
-        raw = Bodies.write(folder / "raw", raws[:CYCLED], OCTETS)
-        packed = images[np.arange(PACKED) % len(images)].tobytes()
-        packed_octets = Bodies.write(folder / "packed", [packed], OCTETS, accept=OCTETS)
-        packed_json = Bodies(packed_octets.folder, 1, OCTETS)
-        stock_urls = {
-            name: stack.enter_context(
-                stock_torchserve(store / "weights.pt", folder / name, pngs[0], expected_of_stock[0], threads=threads)
-            )
-            for name, threads in (("stock", None), ("one thread", 1))
-        }
-        ours = stack.enter_context(TorchServe(settings, store))
-        ours.prepare(lambda path: archive.build(settings, store, path))
-        ours.start()
-        ours.wait_until_ready()
-
-        def check_labels() -> None:
-            status.update(f"checking the labels of {checked:,} images at all servers")
-            for name, found, right in (
-                *(
-                    (f"{name}, PNG", classify_singly(url, pngs, "image/png"), expected_of_stock)
-                    for name, url in stock_urls.items()
-                ),
-                ("ours, PNG", classify_singly(ours.url, pngs, "image/png"), expected),
-                ("ours, raw", classify_singly(ours.url, raws, OCTETS), expected),
-                ("ours, packed", classify_packed(ours.url, images), expected),
-            ):
-                if wrong := sum(one != other for one, other in zip(found, right, strict=True)):
-                    raise RunFailed(f"{name}: {wrong} of {checked} labels are not the model's")
-
-        check_labels()
-        series = [(name, url, "png", png) for name, url in stock_urls.items()]
-        series += [("ours", ours.url, "png", png), ("ours", ours.url, "raw", raw)]
-        measured: dict[tuple[str, str, int], list[load.Load]] = {}
-        for _, url, kind, bodies in series:
-            status.update(f"warming up: {kind}")
-            load.run(url, bodies, connections=32, seconds=max(1, seconds - 2))
-        for repeat in range(repeats):
-            for connections in CONNECTIONS:
-                for name, url, kind, bodies in series:
-                    status.update(f"repeat {repeat + 1} of {repeats}: {name}, {kind}, {connections} connections")
-                    found = load.run(url, bodies, connections=connections, seconds=seconds)
-                    measured.setdefault((name, kind, connections), []).append(found)
-        status.update("packed bodies against ONNX Runtime alone")
-        rates = _packed_rates(engine, images, ours.url, packed_octets, packed_json, repeats, seconds)
-        status.update(f"memory over {memory_requests:,} requests")
-        memory = _memory(ours, raw, memory_requests)
-        check_labels()
-
+    size = QUICK if quick else FULL
+    with tempfile.TemporaryDirectory(prefix="fm-") as name, console.status("starting the servers") as status:
+        comparison = _Comparison(Path(name), size, status.update)
+        with contextlib.ExitStack() as stack:
+            comparison.start(stack)
+            comparison.check_labels()
+            single = comparison.single()
+            packed = comparison.packed()
+            memory = comparison.memory()
+            comparison.check_labels()
+        observed = comparison.observed()
+        cores = comparison.cores()
     results = {
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("torchserve", "torch", "onnxruntime-gpu", "numpy")},
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
-        "repeats": repeats,
-        "seconds": seconds,
-        "labels_checked": checked,
-        "single": [_median(key, loads) for key, loads in measured.items()],
-        "packed": rates,
+        "repeats": size.repeats,
+        "seconds": size.seconds,
+        "labels_checked": size.checked,
+        "single": single,
+        "packed": packed,
         "memory": memory,
-        "png_decode_us": round(_decode_us(pngs[:CYCLED]), 1),
+        "observed": observed,
+        "cores": cores,
+        "png_decode_us": round(comparison.decode_us(), 1),
     }
-    results["ratios"] = _ratios(results)
+    results["aims"] = aims.reached(results)
     for part in table(results):
         console.print(part)
     atomic.write_text(output / "results.json", json.dumps(results, indent=2) + "\n")
@@ -133,7 +98,169 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
     return results
 
 
-def _median(key: tuple[str, str, int], loads: list[load.Load]) -> dict[str, Any]:
+class _Comparison:
+    """The images, the servers, and what is done with them."""
+
+    def __init__(self, folder: Path, size: Size, tell: Callable[[str], None]) -> None:
+        settings = Settings.from_environment(device="cpu")
+        self._store = model_store_path(settings)
+        self._folder = folder
+        self._size = size
+        self._tell = tell
+        self._limits = Limits.from_settings(settings)
+        self._images = dataset.load(Path(settings.data) if settings.data else None).test.images[: size.checked]
+        self._packed = self._images[np.arange(PACKED) % len(self._images)]
+        self._engine: Engine = open_engine(self._store, "onnx", "cpu", threads=settings.threads)
+        pngs = [cv2.imencode(".png", image)[1].tobytes() for image in self._images]
+        raws = [image.tobytes() for image in self._images]
+        self._sent = {"png": (pngs, "image/png"), "raw": (raws, OCTETS)}
+        self._bodies = {
+            kind: Bodies.write(folder / kind, bodies[:CYCLED], content_type)
+            for kind, (bodies, content_type) in self._sent.items()
+        }
+        self._bodies["octets"] = Bodies.write(folder / "octets", [self._packed.tobytes()], OCTETS, accept=OCTETS)
+        self._bodies["json"] = Bodies(folder / "octets", 1, OCTETS)
+        self._servers: dict[str, Server] = {}
+
+    def start(self, stack: contextlib.ExitStack) -> None:
+        """Start every server that is measured beside the others."""
+        weights = self._store / "weights.pt"
+        pngs = self._sent["png"][0]
+        label = expected_labels(weights, self._images[:1])[0]
+        folder = self._folder
+        for name, starting in {
+            "stock": stock_torchserve(weights, folder / "stock", pngs[0], label),
+            "stock, one thread": stock_torchserve(weights, folder / "one", pngs[0], label, threads=1),
+            "FastAPI": servers.fastapi(folder / "fastapi", tuned=False),
+            "FastAPI, tuned": servers.fastapi(folder / "tuned", tuned=True),
+            "TorchServe, tuned": servers.torchserve_alone(folder / "ts32", batch_size=32),
+            "TorchServe, batch 1": servers.torchserve_alone(folder / "ts1", batch_size=1),
+            "gateway + TorchServe": servers.fashion_mnist(folder / "front", "torchserve"),
+            "gateway, embedded": servers.fashion_mnist(folder / "embedded", "embedded"),
+            "constant": servers.constant(folder / "constant"),
+        }.items():
+            self._tell(f"starting: {name}")
+            self._servers[name] = stack.enter_context(starting)
+
+    def check_labels(self) -> None:
+        """Compare what every server says of every image with what it must say. Raises RunFailed."""
+        stock = expected_labels(self._store / "weights.pt", self._images)
+        ours = self._engine.predict(self._images).argmax(axis=1).tolist()
+        for name, server in self._servers.items():
+            for kind, (bodies, content_type) in self._sent.items():
+                if name == "constant" or (name, kind) in _left_out(self._servers):
+                    continue
+                self._tell(f"checking the labels of {self._size.checked:,} images: {name}, {kind}")
+                found = classify_singly(server.url, bodies, content_type)
+                self._compare(f"{name}, {kind}", found, stock if name.startswith("stock") else ours)
+            if name.startswith("gateway"):
+                self._compare(f"{name}, packed", classify_packed(server.url, self._images), ours)
+
+    def single(self) -> list[dict[str, Any]]:
+        """Single images: the medians of each server's figures, for each kind of body and number of connections."""
+        series = [
+            (name, kind)
+            for name in self._servers
+            for kind in self._sent
+            if (name, kind) not in _left_out(self._servers)
+        ]
+        measured: dict[tuple[str, str, int], list[Load]] = {}
+        for name, kind in series:
+            self._tell(f"warming up: {name}, {kind}")
+            self._load(self._servers[name], kind, 32)
+        for repeat in range(self._size.repeats):
+            for connections in CONNECTIONS:
+                for name, kind in series:
+                    self._tell(
+                        f"repeat {repeat + 1} of {self._size.repeats}: {name}, {kind}, {connections} connections"
+                    )
+                    found = self._load(self._servers[name], kind, connections)
+                    measured.setdefault((name, kind, connections), []).append(found)
+        return [_median(key, loads) for key, loads in measured.items()]
+
+    def packed(self) -> dict[str, float]:
+        """Images a second: ONNX Runtime in this process, and bodies of 1,024 through our servers, interleaved."""
+        self._tell("packed bodies against ONNX Runtime alone")
+        rates: dict[str, list[float]] = {}
+        for _ in range(self._size.repeats):
+            alone = _per_second(lambda: self._engine.predict(self._packed), self._size.seconds)
+            rates.setdefault("ONNX Runtime", []).append(alone * PACKED)
+            for name in ("gateway + TorchServe", "gateway, embedded"):
+                for kind in ("octets", "json"):
+                    found = self._load(self._servers[name], kind, 2)
+                    rates.setdefault(f"{name}, {kind}", []).append(found.per_second * PACKED)
+        return {name: round(statistics.median(found)) for name, found in rates.items()}
+
+    def memory(self) -> dict[str, Any]:
+        """Resident memory of gateway, JVM and worker, in MiB, before and after many requests."""
+        self._tell(f"memory over {self._size.memory_requests:,} requests")
+        server = self._servers["gateway + TorchServe"]
+        before, sent = server.rss_mb(), 0
+        while sent < self._size.memory_requests:
+            sent += self._load(server, "raw", 64).requests
+        after = server.rss_mb()
+        return {
+            "requests": sent,
+            "mb": {name: [round(before[name], 1), round(after[name], 1)] for name in before},
+        }
+
+    def observed(self) -> dict[str, float]:
+        """Requests a second of a gateway, and of one that has no metrics, request ids and timings."""
+        rates: dict[str, list[float]] = {"as it is": [], "without": []}
+        with (
+            servers.gateway_alone(self._folder / "as-it-is") as as_it_is,
+            servers.gateway_alone(self._folder / "without", "benchmarks.unobserved") as without,
+        ):
+            for repeat in range(2 * self._size.repeats):
+                self._tell(f"what metrics cost, repeat {repeat + 1} of {2 * self._size.repeats}")
+                for name, server in (("as it is", as_it_is), ("without", without)):
+                    rates[name].append(self._load(server, "raw", 64).per_second)
+        return {name: round(statistics.median(found)) for name, found in rates.items()}
+
+    def cores(self) -> list[dict[str, Any]]:
+        """Images for each second of processor time of all a server's processes, with one and with two of each."""
+        rows = []
+        with contextlib.ExitStack() as stack:
+            pairs = {
+                f"{engine}, {count}": stack.enter_context(
+                    servers.fashion_mnist(self._folder / f"{engine}-{count}", engine, **{what: count})
+                )
+                for engine, what in (("embedded", "gateways"), ("torchserve", "workers"))
+                for count in (1, 2)
+            }
+            found: dict[str, list[tuple[float, float]]] = {name: [] for name in pairs}
+            for repeat in range(self._size.repeats):
+                for name, server in pairs.items():
+                    self._tell(f"one and two processes, repeat {repeat + 1} of {self._size.repeats}: {name}")
+                    before = server.cpu_s()
+                    loaded = self._load(server, "octets", 4)
+                    used = server.cpu_s() - before
+                    found[name].append((loaded.requests * PACKED / used, loaded.per_second * PACKED))
+            for name, measured in found.items():
+                per_cpu_s, per_s = (statistics.median(column) for column in zip(*measured, strict=True))
+                rows.append({"server": name, "images_per_cpu_s": round(per_cpu_s), "images_per_s": round(per_s)})
+        return rows
+
+    def decode_us(self) -> float:
+        """Microseconds to decode one PNG: the best of many rounds, which is when nothing else ran."""
+        pngs = self._sent["png"][0][:CYCLED]
+        rounds = timeit.repeat(lambda: [decode(png, "image/png", self._limits) for png in pngs], number=1, repeat=50)
+        return min(rounds) / len(pngs) * 1e6
+
+    def _load(self, server: Server, kind: str, connections: int) -> Load:
+        return load.run(server.url, self._bodies[kind], connections=connections, seconds=self._size.seconds)
+
+    def _compare(self, what: str, found: list[int], right: list[int]) -> None:
+        if wrong := sum(one != other for one, other in zip(found, right, strict=True)):
+            raise RunFailed(f"{what}: {wrong} of {len(right)} labels are not the model's")
+
+
+def _left_out(names: dict[str, Server]) -> set[tuple[str, str]]:
+    """The stock handler takes no raw pixels, and what answers the same to everything is the same with all."""
+    return {(name, "raw") for name in names if name.startswith("stock")} | {("constant", "png")}
+
+
+def _median(key: tuple[str, str, int], loads: list[Load]) -> dict[str, Any]:
     """The median of each figure over the repeats, and the spread of the rate."""
     name, kind, connections = key
     rates = [found.per_second for found in loads]
@@ -149,96 +276,13 @@ def _median(key: tuple[str, str, int], loads: list[load.Load]) -> dict[str, Any]
     }
 
 
-def _packed_rates(
-    engine: Any, images: np.ndarray, url: str, octets: Bodies, as_json: Bodies, repeats: int, seconds: int
-) -> dict[str, float]:
-    """Images a second: ONNX Runtime in this process, and bodies of 1,024 through the server, interleaved."""
-    batch = images[np.arange(PACKED) % len(images)]
-    rates: dict[str, list[float]] = {"onnxruntime": [], "octets": [], "json": []}
-    for _ in range(repeats):
-        rates["onnxruntime"].append(_per_second(lambda: engine.predict(batch), seconds) * PACKED)
-        for name, bodies in (("octets", octets), ("json", as_json)):
-            rates[name].append(load.run(url, bodies, connections=2, seconds=seconds).per_second * PACKED)
-    return {name: round(statistics.median(found)) for name, found in rates.items()}
-
-
-def _memory(server: TorchServe, bodies: Bodies, requests: int) -> dict[str, float]:
-    """Resident memory of the worker, in MiB, before and after so many requests."""
-    worker = max(processes.tree(server.pid)[1:], key=lambda process: int(process.memory_info().rss))
-    before = _rss(worker)
-    sent = 0
-    while sent < requests:
-        sent += load.run(server.url, bodies, connections=64, seconds=5 if requests == MEMORY_REQUESTS else 1).requests
-    return {"requests": sent, "before_mb": before, "after_mb": _rss(worker)}
-
-
-def _rss(process: psutil.Process) -> float:
-    return float(round(process.memory_info().rss / 2**20, 1))
-
-
-def _decode_us(pngs: list[bytes]) -> float:
-    limits = Limits.from_settings(Settings())
-    best = min(timeit.repeat(lambda: [decode(png, "image/png", limits) for png in pngs], number=1, repeat=20))
-    return best / len(pngs) * 1e6
-
-
-def _per_second(call: Callable[[], object], seconds: float) -> float:
+def _per_second(call: Callable[[], NDArray[np.float32]], seconds: float) -> float:
     call()
     calls, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < seconds:
         call()
         calls += 1
     return calls / elapsed
-
-
-def _ratios(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The figures that were aimed at, with whether they were reached."""
-
-    def rate(server: str, body: str) -> float:
-        (row,) = (
-            row
-            for row in results["single"]
-            if (row["server"], row["body"], row["connections"]) == (server, body, CONNECTIONS[-1])
-        )
-        return float(row["per_second"])
-
-    # Against the better of the two, so that what is gained is not threads getting out of each other's way.
-    stock = max(rate("stock", "png"), rate("one thread", "png"))
-    memory = results["memory"]
-    found = [
-        ("PNG at 64 connections, against the better stock TorchServe", rate("ours", "png") / stock, 3.0, "x"),
-        ("raw bytes at 64 connections, against PNG there", rate("ours", "raw") / stock, 4.0, "x"),
-        (
-            "packed bodies of 1,024 images, against ONNX Runtime alone",
-            results["packed"]["octets"] / results["packed"]["onnxruntime"],
-            0.7,
-            "x",
-        ),
-    ]
-    rows = [
-        {"figure": name, "value": round(value, 2), "aim": aim, "unit": unit, "reached": value >= aim}
-        for name, value, aim, unit in found
-    ]
-    growth = memory["after_mb"] / memory["before_mb"] - 1
-    rows.append(
-        {
-            "figure": "decoding a PNG",
-            "value": results["png_decode_us"],
-            "aim": 20,
-            "unit": "us",
-            "reached": results["png_decode_us"] <= 20,
-        }
-    )
-    rows.append(
-        {
-            "figure": f"growth of the worker's memory over {memory['requests']:,} requests",
-            "value": round(100 * growth, 1),
-            "aim": 5,
-            "unit": "%",
-            "reached": growth <= 0.05,
-        }
-    )
-    return rows
 
 
 def _cpu() -> str:
