@@ -51,7 +51,7 @@ class Size(NamedTuple):
     memory_requests: int
 
 
-FULL: Final = Size(repeats=3, seconds=5, checked=10_000, memory_requests=200_000)
+FULL: Final = Size(repeats=3, seconds=3, checked=10_000, memory_requests=200_000)
 QUICK: Final = Size(repeats=1, seconds=1, checked=200, memory_requests=2000)
 
 
