@@ -36,6 +36,8 @@ class Answer(NamedTuple):
     status: int
     content_type: str
     body: bytes
+    headers: str = ""
+    """More headers, whole lines."""
 
 
 def answer(probabilities: Probabilities, decoded: Decoded, model_version: str, form: Form) -> Answer:

@@ -17,8 +17,9 @@ import httptools
 
 from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, HeadTooLarge, Overloaded, RequestTimeout
 from fashion_mnist.limits import Limits
-from fashion_mnist.predictions import Answer, answer_error
+from fashion_mnist.predictions import Answer
 from fashion_mnist.settings import Settings
+from gateway.protocols import answer_error
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,11 @@ TICK_S: Final = 0.25
 
 _HEADERS: Final = {
     b"accept": "accept",
+    b"content-encoding": "content_encoding",
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
+    b"inference-header-content-length": "inference_length",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
 }
@@ -60,10 +63,12 @@ class Request:
         "accept",
         "body",
         "connection",
+        "content_encoding",
         "content_length",
         "content_type",
         "expect",
         "gone",
+        "inference_length",
         "keep_alive",
         "method",
         "on_gone",
@@ -80,6 +85,7 @@ class Request:
         self.started = self.received = time.perf_counter()
         self.method = self.url = self.body = b""
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
+        self.content_encoding = self.inference_length = ""
         self.keep_alive = True
         self.gone = False
         """Whether nobody waits for the answer any more."""
@@ -97,7 +103,7 @@ class Request:
             self.connection.let_end_with(self)
         head = (
             f"{_STATUS_LINES[answer.status]}Date: {server.date}\r\nContent-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n{headers}{_END if self.keep_alive else _CLOSE}"
+            f"Content-Length: {len(answer.body)}\r\n{answer.headers}{headers}{_END if self.keep_alive else _CLOSE}"
         ).encode("latin-1")
         self.response = head if self.method == b"HEAD" else head + answer.body
         self.connection.send_answers()
@@ -349,7 +355,7 @@ class Connection(asyncio.Protocol):
             self._refuse_with(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
 
     def _refuse_with(self, error: FashionMNISTError) -> None:
-        answer = answer_error(error)
+        answer = answer_error(self._request.url if self._request else b"", error)
         self.server.on_refusal(error)
         retry = RETRY_AFTER if isinstance(error, Overloaded) else ""
         head = (
@@ -399,7 +405,7 @@ class Server:
             log.exception("a request could not be handled")
             if request.response is None:
                 error = FashionMNISTError("the request failed, which is not your fault: report it")
-                request.answer(answer_error(error))
+                request.answer(answer_error(request.url, error))
 
     def start(self) -> None:
         """Begin to watch deadlines."""

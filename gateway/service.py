@@ -13,17 +13,15 @@ from typing import Any, Final
 
 from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, Unavailable
 from fashion_mnist.images import NOTHING, Decoded
-from fashion_mnist.predictions import JSON, Answer, Form, answer, answer_error
+from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway.batching import Batcher, Job
 from gateway.connection import RETRY_AFTER, Request, Server
 from gateway.health import Health
 from gateway.metrics import Metrics
-from gateway.prediction_request import read, read_quickly
+from gateway.protocols import Exchange, Form, Speaker, answer_error, native, oip_rest, read_quickly, v1
 
 log = logging.getLogger(__name__)
-
-PREDICTIONS: Final = b"/predictions/fashion_mnist"
 
 QUICK_IMAGES: Final = 64
 """Answers to more images than these are written in a thread; they take some 4 us an image."""
@@ -37,6 +35,7 @@ _TIMED: Final = (
 )
 """The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
 
+_NO_STORE: Final = "Cache-Control: no-store\r\n"
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
 
@@ -51,11 +50,16 @@ class Service:
         self.batcher = batcher
         self.health = health
         self.metrics = metrics
-        self.model_version = model_version
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="slow")
         self._slow = 0
         prefix = os.urandom(4).hex()
         self._request_ids = (f"{prefix}-{number:x}" for number in itertools.count())
+        self._speakers: dict[bytes, Speaker[Any, Any]] = {
+            native.PATH: native.Native(model_version),
+            **dict.fromkeys(oip_rest.paths(model_version, "/infer"), oip_rest.OipRest(model_version)),
+            **dict.fromkeys(v1.paths(model_version, ":predict"), v1.V1()),
+        }
+        self._protocol_pages = {**oip_rest.pages(model_version), **v1.pages(model_version)}
         self._pages = {
             b"/health/live": self._live,
             b"/health/ready": self._ready,
@@ -68,9 +72,9 @@ class Service:
         if not (request.request_id and _REQUEST_ID.fullmatch(request.request_id)):
             request.request_id = next(self._request_ids)
         path = request.url.partition(b"?")[0]
-        if path == PREDICTIONS:
+        if speaker := self._speakers.get(path):
             if request.method in (b"POST", b"PUT"):  # curl -T puts
-                _Prediction(self, request).begin()
+                self.predict(speaker, request)
             else:
                 self.refuse(request, MethodNotAllowed("send images here by POST"), "Allow: POST, PUT\r\n")
         elif page := self._pages.get(path):
@@ -78,19 +82,26 @@ class Service:
                 page(request)
             else:
                 self.refuse(request, MethodNotAllowed("ask by GET"), "Allow: GET, HEAD\r\n")
+        elif protocol_page := self._protocol_pages.get(path):
+            if request.method in (b"GET", b"HEAD"):
+                request.answer(protocol_page.ready if self.health.ready else protocol_page.not_ready, _NO_STORE)
+            else:
+                self.refuse(request, MethodNotAllowed("ask by GET"), "Allow: GET, HEAD\r\n")
         else:
-            self.refuse(
-                request, NotFound(f"there are POST {PREDICTIONS.decode()} and GET /health/live, ready, startup")
-            )
+            self.refuse(request, NotFound("there is nothing here: GET /openapi.json says what there is and where"))
 
-    def refuse(self, request: Request, error: FashionMNISTError, headers: str = "") -> None:
+    def predict(self, speaker: Speaker[Any, Any], request: Exchange) -> None:
+        """Answer a request to predict, in the words of its protocol."""
+        _Prediction(self, speaker, request).begin()
+
+    def refuse(self, request: Exchange, error: FashionMNISTError, headers: str = "") -> None:
         """Answer with an error."""
         if isinstance(error, Overloaded | Unavailable):
             headers += RETRY_AFTER
         self.metrics.refuse(error.code)
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.error("request failed", extra={"request_id": request.request_id, "code": error.code})
-        request.answer(answer_error(error), f"X-Request-Id: {request.request_id}\r\n{headers}")
+        request.answer(answer_error(request.url, error), f"X-Request-Id: {request.request_id}\r\n{headers}")
 
     def in_thread(self, then: Callable[[Any], None], function: Callable[..., Any], *arguments: Any) -> None:
         """Do what takes long beside the event loop; `then` gets its result, or its exception, on the loop.
@@ -131,16 +142,17 @@ class Service:
 
     def _say(self, request: Request, status: int, word: str, reason: str) -> None:
         body = json.dumps({"status": word, **({"reason": reason} if reason else {})}).encode()
-        request.answer(Answer(status, JSON, body), "Cache-Control: no-store\r\n")
+        request.answer(Answer(status, JSON, body), _NO_STORE)
 
 
 class _Prediction:
     """One request to predict, step by step: read, in line, computed, answered."""
 
-    __slots__ = ("_decoded", "_decoded_at", "_form", "_job", "_request", "_service")
+    __slots__ = ("_decoded", "_decoded_at", "_form", "_request", "_service", "_speaker")
 
-    def __init__(self, service: Service, request: Request) -> None:
+    def __init__(self, service: Service, speaker: Speaker[Any, Any], request: Exchange) -> None:
         self._service = service
+        self._speaker = speaker
         self._request = request
         self._decoded = NOTHING
 
@@ -152,9 +164,9 @@ class _Prediction:
             if not service.health.answers:
                 raise Unavailable(f"not ready: {service.health.reason}")
             service.batcher.check_room()
-            found = read_quickly(self._request, service.server.limits)
+            found = read_quickly(self._speaker, self._request, service.server.limits)
             if found is None:
-                service.in_thread(self._was_read, read, self._request, service.server.limits)
+                service.in_thread(self._was_read, self._speaker.read, self._request, service.server.limits)
             else:
                 self._submit(*found)
         except FashionMNISTError as error:
@@ -177,7 +189,7 @@ class _Prediction:
         job = Job(decoded.pixels, self._computed)
         if not len(decoded.pixels):
             # All of them are bad: there is nothing to compute, and the answer says why.
-            self._send(job, answer(job.probabilities, decoded, self._service.model_version, form))
+            self._send(job, self._speaker.write(job.probabilities, decoded, form))
         elif not self._request.gone:
             self._request.on_gone = job.cancel
             self._service.batcher.submit(job)
@@ -187,12 +199,12 @@ class _Prediction:
         if error is not None:
             service.refuse(self._request, error)
             return
-        arguments = (job.probabilities, self._decoded, service.model_version, self._form)
+        arguments = (job.probabilities, self._decoded, self._form)
         if len(self._decoded) <= QUICK_IMAGES or self._form.octets:
-            self._send(job, answer(*arguments))
+            self._send(job, self._speaker.write(*arguments))
             return
         try:
-            service.in_thread(lambda written: self._written(job, written), answer, *arguments)
+            service.in_thread(lambda written: self._written(job, written), self._speaker.write, *arguments)
         except Overloaded as overloaded:
             service.refuse(self._request, overloaded)
 
