@@ -41,6 +41,8 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address that clients connect to")
     port: int = _port(8080, "port that clients connect to")
+    grpc: str = _setting("on", "the Open Inference Protocol over gRPC", choices=("on", "off"))
+    grpc_port: int = _port(8085, "port of gRPC, at the same address")
     admin_host: str = _setting("127.0.0.1", "address of the metrics")
     admin_port: int = _port(8086, "port of the metrics")
     engine: str = _setting(

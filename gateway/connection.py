@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -107,6 +107,10 @@ class Request:
         ).encode("latin-1")
         self.response = head if self.method == b"HEAD" else head + answer.body
         self.connection.send_answers()
+
+    def answer_error(self, error: FashionMNISTError, headers: str = "") -> None:
+        """Send an error, in the words of the protocol that was asked."""
+        self.answer(answer_error(self.url, error), headers)
 
 
 RETRY_AFTER: Final = "Retry-After: 1\r\n"
@@ -381,13 +385,26 @@ class Connection(asyncio.Protocol):
         self._request = None
 
 
+class Connected(Protocol):
+    """A client's connection, of whichever version of HTTP, as the server sees it."""
+
+    def look_at_the_clock(self) -> None:
+        """Close the connection where its deadline is over."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+    def close_if_idle(self) -> None:
+        """Close the connection where no request is being received or answered."""
+
+
 class Server:
     """The connections of one process, and what they share."""
 
     def __init__(self, settings: Settings, handle: Callable[[Request], None]) -> None:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
-        self.connections: set[Connection] = set()
+        self.connections: set[Connected] = set()
         self.waiting_bytes = 0
         """Bytes of bodies that are being received or wait for their answers."""
         self.draining = False
@@ -405,7 +422,7 @@ class Server:
             log.exception("a request could not be handled")
             if request.response is None:
                 error = FashionMNISTError("the request failed, which is not your fault: report it")
-                request.answer(answer_error(request.url, error))
+                request.answer_error(error)
 
     def start(self) -> None:
         """Begin to watch deadlines."""

@@ -1,6 +1,7 @@
 """The API: what is done with a request, until its answer is sent."""
 
 import asyncio
+import functools
 import itertools
 import json
 import logging
@@ -17,9 +18,10 @@ from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway.batching import Batcher, Job
 from gateway.connection import RETRY_AFTER, Request, Server
+from gateway.grpc_call import Call
 from gateway.health import Health
 from gateway.metrics import Metrics
-from gateway.protocols import Exchange, Form, Speaker, answer_error, native, oip_rest, read_quickly, v1
+from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, read_quickly, v1
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +61,10 @@ class Service:
             **dict.fromkeys(oip_rest.paths(model_version, "/infer"), oip_rest.OipRest(model_version)),
             **dict.fromkeys(v1.paths(model_version, ":predict"), v1.V1()),
         }
-        self._protocol_pages = {**oip_rest.pages(model_version), **v1.pages(model_version)}
-        self._pages = {
+        self._grpc = oip_grpc.OipGrpc(model_version)
+        pages = {**oip_rest.pages(model_version), **v1.pages(model_version)}
+        self._pages: dict[bytes, Callable[[Request], None]] = {
+            **{path: functools.partial(self._show, page) for path, page in pages.items()},
             b"/health/live": self._live,
             b"/health/ready": self._ready,
             b"/health/startup": self._startup,
@@ -69,8 +73,7 @@ class Service:
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or later."""
-        if not (request.request_id and _REQUEST_ID.fullmatch(request.request_id)):
-            request.request_id = next(self._request_ids)
+        self._name(request)
         path = request.url.partition(b"?")[0]
         if speaker := self._speakers.get(path):
             if request.method in (b"POST", b"PUT"):  # curl -T puts
@@ -82,13 +85,21 @@ class Service:
                 page(request)
             else:
                 self.refuse(request, MethodNotAllowed("ask by GET"), "Allow: GET, HEAD\r\n")
-        elif protocol_page := self._protocol_pages.get(path):
-            if request.method in (b"GET", b"HEAD"):
-                request.answer(protocol_page.ready if self.health.ready else protocol_page.not_ready, _NO_STORE)
-            else:
-                self.refuse(request, MethodNotAllowed("ask by GET"), "Allow: GET, HEAD\r\n")
         else:
             self.refuse(request, NotFound("there is nothing here: GET /openapi.json says what there is and where"))
+
+    def handle_call(self, call: Call) -> None:
+        """Answer a call of gRPC, now or later."""
+        self._name(call)
+        try:
+            if call.url == oip_grpc.INFER:
+                self.predict(self._grpc, call)
+            elif said := self._grpc.say(call.url, call.body, self.health.ready):
+                call.answer(said)
+            else:
+                self.refuse(call, MethodNotAllowed(f"there is no such call: there are those of {oip_grpc.SERVICE}"))
+        except FashionMNISTError as error:
+            self.refuse(call, error)
 
     def predict(self, speaker: Speaker[Any, Any], request: Exchange) -> None:
         """Answer a request to predict, in the words of its protocol."""
@@ -101,7 +112,12 @@ class Service:
         self.metrics.refuse(error.code)
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.error("request failed", extra={"request_id": request.request_id, "code": error.code})
-        request.answer(answer_error(request.url, error), f"X-Request-Id: {request.request_id}\r\n{headers}")
+        request.answer_error(error, f"X-Request-Id: {request.request_id}\r\n{headers}")
+
+    def _name(self, request: Exchange) -> None:
+        """Give a request an id, unless it has a good one."""
+        if not (request.request_id and _REQUEST_ID.fullmatch(request.request_id)):
+            request.request_id = next(self._request_ids)
 
     def in_thread(self, then: Callable[[Any], None], function: Callable[..., Any], *arguments: Any) -> None:
         """Do what takes long beside the event loop; `then` gets its result, or its exception, on the loop.
@@ -117,6 +133,9 @@ class Service:
 
         self._slow += 1
         asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments).add_done_callback(done)
+
+    def _show(self, page: Page, request: Request) -> None:
+        request.answer(page.ready if self.health.ready else page.not_ready, _NO_STORE)
 
     def _live(self, request: Request) -> None:
         self._say(request, 200, "live", "")

@@ -19,7 +19,7 @@ from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_version, read_canary
 from fashion_mnist.settings import Settings
-from gateway import listening, logs
+from gateway import grpc_call, listening, logs
 from gateway.batching import Batcher
 from gateway.connection import Connection
 from gateway.engines import Engine
@@ -45,6 +45,8 @@ class Task:
     settings: Settings
     model_store: Path
     socket_fd: int
+    grpc_fd: int
+    """Of the socket for gRPC; -1 where that is off."""
     metrics: Path
     torchserve: int
     """The port of TorchServe; unused with the embedded engine."""
@@ -89,8 +91,9 @@ class Gateway:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
             accepting = await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
+            accepting_grpc = await self._accept_grpc()
             politely = await self._stop
-            await self._drain(public, accepting, politely)
+            await self._drain(public, accepting, politely, accepting_grpc)
         for task in watching:
             task.cancel()
         server.stop()
@@ -99,11 +102,22 @@ class Gateway:
         self._metrics.gauges(0, 0, 0, 0)
         self._metrics.count()
 
+    async def _accept_grpc(self) -> asyncio.Server | None:
+        if self._task.grpc_fd < 0:
+            return None
+        sock = socket.socket(fileno=self._task.grpc_fd)
+        server, handle = self._service.server, self._service.handle_call
+        return await asyncio.get_running_loop().create_server(
+            lambda: grpc_call.connection(server, handle), sock=sock, backlog=listening.BACKLOG
+        )
+
     def _end(self, politely: bool) -> None:
         if not self._stop.done():
             self._stop.set_result(politely)
 
-    async def _drain(self, public: socket.socket, accepting: asyncio.Server, politely: bool) -> None:
+    async def _drain(
+        self, public: socket.socket, accepting: asyncio.Server, politely: bool, accepting_grpc: asyncio.Server | None
+    ) -> None:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
         log.info("draining", extra={"connections": len(server.connections)})
@@ -115,6 +129,9 @@ class Gateway:
         listening.admit_no_more(public)
         await asyncio.sleep(ACCEPT_S)
         accepting.close()
+        if accepting_grpc:
+            # Who connects meanwhile is told to go away before its first call, and tries again elsewhere by itself.
+            accepting_grpc.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:

@@ -35,6 +35,9 @@ class Exchange(Protocol):
     def answer(self, answer: Answer, headers: str = "") -> None:
         """Send the answer, once; `headers` are whole lines."""
 
+    def answer_error(self, error: FashionMNISTError, headers: str = "") -> None:
+        """Send an error instead, in the words of the protocol that was asked."""
+
 
 class Form(Protocol):
     """What a request wants to have back; each protocol has its own."""
