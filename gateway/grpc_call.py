@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
-from fashion_mnist.errors import BadTensor, FashionMNISTError, MethodNotAllowed, UnsupportedMediaType
+from fashion_mnist.errors import BadTensor, FashionMNISTError, MethodNotAllowed
 from fashion_mnist.predictions import Answer
 from gateway.connection import Server
 from gateway.http2 import Connection, Headers, Stream, literal
@@ -118,7 +118,8 @@ def _message(call: Call, content: bytes) -> bytes:
     if len(content) < 5:
         raise BadTensor(f"the call's body is cut short, it has {len(content)} bytes: send one message")
     if content[0]:
-        raise UnsupportedMediaType(f"the message is packed ({call.content_encoding[:20]!r}): send it as it is")
+        # UNIMPLEMENTED, as gRPC's own servers say.
+        raise MethodNotAllowed(f"messages packed as {call.content_encoding[:20]!r} are not read: send them as they are")
     length = int.from_bytes(content[1:5], "big")
     if length != len(content) - 5:
         raise BadTensor(f"the message says {length:,} bytes, and {len(content) - 5:,} were sent: send one, and whole")

@@ -16,6 +16,7 @@ from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, 
 from fashion_mnist.images import NOTHING, Decoded
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
+from gateway import openapi
 from gateway.batching import Batcher, Job
 from gateway.connection import RETRY_AFTER, Request, Server
 from gateway.grpc_call import Call
@@ -62,7 +63,7 @@ class Service:
             **dict.fromkeys(v1.paths(model_version, ":predict"), v1.V1()),
         }
         self._grpc = oip_grpc.OipGrpc(model_version)
-        pages = {**oip_rest.pages(model_version), **v1.pages(model_version)}
+        pages = {**oip_rest.pages(model_version), **v1.pages(model_version), **openapi.pages(model_version)}
         self._pages: dict[bytes, Callable[[Request], None]] = {
             **{path: functools.partial(self._show, page) for path, page in pages.items()},
             b"/health/live": self._live,
