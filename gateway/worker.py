@@ -176,6 +176,10 @@ def _engine(task: Task) -> Engine:
         from gateway.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(task.settings, task.model_store)
+    if task.settings.engine == "oip":
+        from gateway.engines.oip import OipEngine
+
+        return OipEngine(task.settings)
     from gateway.engines.torchserve import TorchServeEngine
 
     return TorchServeEngine(task.settings, task.torchserve)

@@ -34,7 +34,9 @@ class Native:
             fields = forms.parse(request.body, content_type, limits)
             if in_form := [field for field in fields if field.name == "top_k"]:
                 fields = [field for field in fields if field.name != "top_k"]
-                top_k = top_k or in_form[0].content.decode("latin-1")
+                in_field = in_form[0].content.decode("latin-1")
+                parse_top_k(in_field)  # wrong is wrong, even where another one wins
+                top_k = top_k or in_field
             if not fields:
                 raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
             if len(fields) == 1:

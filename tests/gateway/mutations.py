@@ -1,6 +1,7 @@
 """Requests that were once good: what hypothesis makes of documents and bytes."""
 
 import copy
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -37,8 +38,17 @@ def _places(document: Any) -> list[tuple[Any, Any]]:
     return here + [place for container, key in list(here) for place in _places(container[key])]
 
 
-class Corpus(tuple[Any, ...]):
-    """Documents or bytes to begin with. Hypothesis shows what its strategies are made of: it need not show images."""
+class Corpus(Sequence[Any]):
+    """Documents or bytes. Hypothesis would show all of them, images too, on each occasion."""
+
+    def __init__(self, members: Iterable[Any]) -> None:
+        self._members = list(members)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._members[place]
+
+    def __len__(self) -> int:
+        return len(self._members)
 
     def __repr__(self) -> str:
         return f"Corpus of {len(self)}"

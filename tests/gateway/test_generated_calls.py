@@ -77,8 +77,8 @@ def channel(embedded: ServeCommand) -> grpc.Channel:
 
 
 @many
-@given(st.lists(messages, min_size=AT_ONCE, max_size=AT_ONCE))
-def test_through_the_embedded_engine(channel: grpc.Channel, sent: list[bytes]) -> None:
+@given(st.lists(messages, min_size=AT_ONCE, max_size=AT_ONCE).map(Corpus))
+def test_through_the_embedded_engine(channel: grpc.Channel, sent: Corpus) -> None:
     infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     # All at once: each must get its own answer.
     calls = [infer.future(content, timeout=TIMEOUT_S) for content in sent]

@@ -76,11 +76,11 @@ def documents(templates: list[Any], paths: list[str]) -> st.SearchStrategy[Sent]
     return st.builds(Sent, st.sampled_from(paths), bodies, st.just({"Content-Type": "application/json"}))
 
 
-def batches(requests: st.SearchStrategy[Sent]) -> st.SearchStrategy[list[Sent]]:
-    return st.lists(requests, min_size=AT_ONCE, max_size=AT_ONCE)
+def batches(requests: st.SearchStrategy[Sent]) -> st.SearchStrategy[Corpus]:
+    return st.lists(requests, min_size=AT_ONCE, max_size=AT_ONCE).map(Corpus)
 
 
-def check(url: str, sent: list[Sent], is_answer: Callable[[Any], bool]) -> None:
+def check(url: str, sent: Corpus, is_answer: Callable[[Any], bool]) -> None:
     address = urlsplit(url)
     connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
     try:
@@ -103,11 +103,11 @@ def check(url: str, sent: list[Sent], is_answer: Callable[[Any], bool]) -> None:
 
 @many
 @given(batches(documents(OIP_JSON, OIP_PATHS) | with_tensors()))
-def test_by_the_open_inference_protocol(embedded: ServeCommand, sent: list[Sent]) -> None:
+def test_by_the_open_inference_protocol(embedded: ServeCommand, sent: Corpus) -> None:
     check(embedded.url, sent, lambda document: document["model_name"] == "fashion_mnist" and document["outputs"])
 
 
 @many
 @given(batches(documents(V1, V1_PATHS)))
-def test_by_v1(embedded: ServeCommand, sent: list[Sent]) -> None:
+def test_by_v1(embedded: ServeCommand, sent: Corpus) -> None:
     check(embedded.url, sent, lambda document: list(document) == ["predictions"] and document["predictions"])

@@ -378,8 +378,8 @@ GOOD = Corpus(
 
 
 @hypothesis_settings(many, max_examples=300)
-@given(st.lists(damaged(GOOD), min_size=5, max_size=5))
-def test_damaged_frames_harm_nobody_else(strict: int, sent: list[bytes]) -> None:
+@given(st.lists(damaged(GOOD), min_size=5, max_size=5).map(Corpus))
+def test_damaged_frames_harm_nobody_else(strict: int, sent: Corpus) -> None:
     """Whatever becomes of a connection that sends them, the next is answered, and nothing is left of it."""
     for content in sent:
         with connected(strict) as client:
