@@ -27,7 +27,7 @@ def programs(name: str) -> Path:
         if not stamp.is_file() or stamp.read_text() != wanted:
             venv.create(folder, with_pip=True, clear=True)
             options = ["--disable-pip-version-check", "--quiet", "--no-deps", "--require-hashes"]
-            command = [found / "python", "-m", "pip", "install", *options, "-r", lock]
+            command: list[str | Path] = [found / "python", "-m", "pip", "install", *options, "-r", lock]
             subprocess.run(command, timeout=DEADLINE_S, check=True)
             stamp.write_text(wanted)
     return found
