@@ -166,7 +166,8 @@ class _Server:
         for place, gateway in enumerate(self._gateways):
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                listening.admit(self._sockets[place])
+                for sockets in filter(None, (self._sockets, self._grpc_sockets)):
+                    listening.admit(sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
         if self._torchserve and not self._torchserve.running():
@@ -200,7 +201,7 @@ class _Server:
 
     def _start_gateway(self, place: int) -> "subprocess.Popen[bytes]":
         public = self._sockets[place].fileno()
-        grpc = [sockets[place].fileno() for sockets in [self._grpc_sockets] if sockets]
+        grpc = [self._grpc_sockets[place].fileno()] if self._grpc_sockets else []
         task = Task(
             settings=self._settings,
             model_store=self._model_store,

@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -90,10 +90,13 @@ class Gateway:
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
-            accepting = await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
-            accepting_grpc = await self._accept_grpc()
+            sockets = [public]
+            accepting = [await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)]
+            if self._task.grpc_fd >= 0:
+                sockets.append(socket.socket(fileno=self._task.grpc_fd))
+                accepting.append(await self._accept_grpc(sockets[-1]))
             politely = await self._stop
-            await self._drain(public, accepting, politely, accepting_grpc)
+            await self._drain(sockets, accepting, politely)
         for task in watching:
             task.cancel()
         server.stop()
@@ -102,10 +105,7 @@ class Gateway:
         self._metrics.gauges(0, 0, 0, 0)
         self._metrics.count()
 
-    async def _accept_grpc(self) -> asyncio.Server | None:
-        if self._task.grpc_fd < 0:
-            return None
-        sock = socket.socket(fileno=self._task.grpc_fd)
+    async def _accept_grpc(self, sock: socket.socket) -> asyncio.Server:
         server, handle = self._service.server, self._service.handle_call
         return await asyncio.get_running_loop().create_server(
             lambda: grpc_call.connection(server, handle), sock=sock, backlog=listening.BACKLOG
@@ -116,7 +116,7 @@ class Gateway:
             self._stop.set_result(politely)
 
     async def _drain(
-        self, public: socket.socket, accepting: asyncio.Server, politely: bool, accepting_grpc: asyncio.Server | None
+        self, sockets: Sequence[socket.socket], accepting: Sequence[asyncio.Server], politely: bool
     ) -> None:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
@@ -126,12 +126,11 @@ class Gateway:
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
-        listening.admit_no_more(public)
+        for public in sockets:
+            listening.admit_no_more(public)
         await asyncio.sleep(ACCEPT_S)
-        accepting.close()
-        if accepting_grpc:
-            # Who connects meanwhile is told to go away before its first call, and tries again elsewhere by itself.
-            accepting_grpc.close()
+        for server_of_one in accepting:
+            server_of_one.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:

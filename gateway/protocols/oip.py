@@ -65,7 +65,7 @@ def count_images(name: str, datatype: str, shape: Sequence[Any], budget: Budget)
     if datatype not in ("UINT8", "BYTES"):
         raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {_INPUT_FORMS}")
     tails = ([], [1]) if datatype == "BYTES" else ([*GEOMETRY], [*GEOMETRY[1:]])
-    if not shape or not all(type(size) is int for size in shape) or list(shape[1:]) not in tails or shape[0] < 1:
+    if set(map(type, shape)) != {int} or list(shape[1:]) not in tails or shape[0] < 1:
         raise BadTensor(f"{INPUT} of type {datatype} and shape {str(list(shape))[:80]}: {_INPUT_FORMS}")
     budget.check_images(shape[0])
     count: int = shape[0]
