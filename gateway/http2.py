@@ -157,6 +157,7 @@ class Connection(asyncio.Protocol):
         "_known",
         "_last",
         "_leaving",
+        "_peer_done",
         "_prefaced",
         "_received",
         "_stream_window",
@@ -189,7 +190,7 @@ class Connection(asyncio.Protocol):
         self._frame_size = _OUR_FRAME
         self._received = 0  # of our own window
         self._chatter = 0
-        self._prefaced = self._leaving = self._ended = False
+        self._prefaced = self._leaving = self._peer_done = self._ended = False
         self._writable = True
 
     # What asyncio says
@@ -226,7 +227,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client may close its half and wait for the answers with the other.
-        self._leaving = True
+        self._peer_done = True
         for stream in [stream for stream in self._streams.values() if not stream.complete]:
             self._forget(stream)
         if not self._streams:
@@ -549,6 +550,8 @@ class Connection(asyncio.Protocol):
         self.server.waiting_bytes -= stream.length
         if not self._streams:
             self._rest()
+            if self._peer_done:
+                self._transport.close()
 
     def _forget(self, stream: Stream) -> None:
         """A stream ends without an answer."""

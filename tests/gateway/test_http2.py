@@ -1,5 +1,6 @@
 """gRPC's door: HTTP/2 that is odd, broken, slow or hostile, sent as frames."""
 
+import socket
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -152,6 +153,14 @@ def test_no_more_is_sent_than_the_client_takes(port: int) -> None:
     assert answers(port)
 
 
+def test_a_client_may_close_its_half_and_wait(port: int) -> None:
+    with connected(port) as client:
+        client.send(*call(1, infer()))
+        client._socket.shutdown(socket.SHUT_WR)
+        assert is_right(client.answers(1)[1])
+        assert client.read() is None
+
+
 def test_who_goes_away_is_not_waited_for(port: int) -> None:
     with connected(port) as client:
         for stream in range(1, 101, 2):
@@ -289,8 +298,6 @@ def test_what_is_no_call(port: int) -> None:
 
 
 def test_a_client_of_http_1_is_not_answered(port: int) -> None:
-    import socket
-
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         received = b""
