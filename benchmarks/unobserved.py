@@ -2,7 +2,6 @@
 
 from fashion_mnist.predictions import Answer, Probabilities
 from gateway import service, worker
-from gateway.connection import Request
 from gateway.metrics import Metrics, Times
 
 
@@ -18,8 +17,7 @@ class Uncounted(Metrics):
 
 def send_untold(prediction: service._Prediction, answer: Answer) -> None:
     """Send an answer without a name and times."""
-    request: Request = prediction._request
-    request.answer(answer)
+    prediction._request.answer(answer)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,15 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, Protocol, cast
 
 import httptools
 
 from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, HeadTooLarge, Overloaded, RequestTimeout
 from fashion_mnist.limits import Limits
-from fashion_mnist.predictions import Answer, answer_error
+from fashion_mnist.predictions import Answer
 from fashion_mnist.settings import Settings
+from gateway.protocols import answer_error
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,11 @@ KNOWN_HEAD_BYTES: Final = 1024
 
 _HEADERS: Final = {
     b"accept": "accept",
+    b"content-encoding": "content_encoding",
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
+    b"inference-header-content-length": "inference_length",
     b"transfer-encoding": "transfer_encoding",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
@@ -71,11 +74,14 @@ class Head:
 
     __slots__ = (
         "accept",
+        "content_encoding",
         "content_length",
         "content_type",
         "expect",
+        "inference_length",
         "keep_alive",
         "method",
+        "plan",
         "request_id",
         "route",
         "top_k",
@@ -86,8 +92,10 @@ class Head:
     def __init__(self) -> None:
         self.method = self.url = b""
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
-        self.transfer_encoding = ""
+        self.content_encoding = self.inference_length = self.transfer_encoding = ""
         self.keep_alive = True
+        self.plan: Any = None
+        """What its protocol makes of it, once that is known."""
         self.route: Callable[[Request], None] | None = None
         """What answers such requests, once that is known."""
 
@@ -122,14 +130,20 @@ class Request:
         """Called when that comes to be."""
 
     @property
+    def url(self) -> bytes:
+        """Path and query."""
+        return self.head.url
+
+    @property
+    def method(self) -> bytes:
+        """GET, POST and so on."""
+        return self.head.method
+
+    @property
     def request_id(self) -> bytes:
-        """Its name in answers and logs: the client's own, or a new one."""
+        """Its name in answers and logs."""
         if not self._request_id:
-            given = self.head.request_id
-            if given and _REQUEST_ID.fullmatch(given):
-                self._request_id = given.encode()
-            else:
-                self._request_id = b"%b-%x" % (_PREFIX, next(_NUMBERS))
+            self._request_id = request_id(self.head.request_id)
         return self._request_id
 
     def answer(self, answer: Answer, headers: bytes = b"") -> None:
@@ -145,11 +159,22 @@ class Request:
             server.date,
             answer.content_type.encode(),
             len(answer.body),
-            headers,
+            answer.headers + headers,
             b"" if self.keep_alive else _CLOSE,
             b"" if self.head.method == b"HEAD" else answer.body,
         )
         self.connection.send_answers()
+
+    def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
+        """Send an error, in the words of the protocol that was asked."""
+        self.answer(answer_error(self.url, error), headers)
+
+
+def request_id(given: str) -> bytes:
+    """The name of a request: what the client calls it, where that can be one, or a new one."""
+    if given and _REQUEST_ID.fullmatch(given):
+        return given.encode()
+    return b"%b-%x" % (_PREFIX, next(_NUMBERS))
 
 
 RETRY_AFTER: Final = b"Retry-After: 1\r\n"
@@ -438,7 +463,7 @@ class Connection(asyncio.Protocol):
             self._refuse_with(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
 
     def _refuse_with(self, error: FashionMNISTError) -> None:
-        answer = answer_error(error)
+        answer = answer_error(self._request.url if self._request else b"", error)
         self.server.on_refusal(error)
         retry = RETRY_AFTER if isinstance(error, Overloaded) else b""
         kind = answer.content_type.encode()
@@ -464,13 +489,26 @@ class Connection(asyncio.Protocol):
         self._request = None
 
 
+class Connected(Protocol):
+    """A client's connection, of whichever version of HTTP, as the server sees it."""
+
+    def look_at_the_clock(self) -> None:
+        """Close the connection where its deadline is over."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+    def close_if_idle(self) -> None:
+        """Close the connection where no request is being received or answered."""
+
+
 class Server:
     """The connections of one process, and what they share."""
 
     def __init__(self, settings: Settings, handle: Callable[[Request], None]) -> None:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
-        self.connections: set[Connection] = set()
+        self.connections: set[Connected] = set()
         self.known_heads: dict[bytes, Head] = {}
         """Heads that came before, by their bytes: of requests that can be told by their head and their length alone."""
         self.waiting_bytes = 0
@@ -501,7 +539,7 @@ class Server:
             log.exception("a request could not be handled")
             if request.response is None:
                 error = FashionMNISTError("the request failed, which is not your fault: report it")
-                request.answer(answer_error(error))
+                request.answer_error(error)
 
     def start(self) -> None:
         """Begin to watch deadlines."""

@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_version, read_canary
 from fashion_mnist.settings import Settings
-from gateway import listening, logs
+from gateway import grpc_call, listening, logs
 from gateway.batching import Batcher
 from gateway.connection import Connection
 from gateway.engines import Engine
@@ -46,6 +46,8 @@ class Task:
     settings: Settings
     model_store: Path
     socket_fd: int
+    grpc_fd: int
+    """Of the socket for gRPC; -1 where that is off."""
     metrics: Path
     torchserve: int
     """The port of TorchServe; unused with the embedded engine."""
@@ -89,9 +91,13 @@ class Gateway:
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
-            accepting = await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
+            sockets = [public]
+            accepting = [await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)]
+            if self._task.grpc_fd >= 0:
+                sockets.append(socket.socket(fileno=self._task.grpc_fd))
+                accepting.append(await self._accept_grpc(sockets[-1]))
             politely = await self._stop
-            await self._drain(public, accepting, politely)
+            await self._drain(sockets, accepting, politely)
         for task in watching:
             task.cancel()
         server.stop()
@@ -100,11 +106,19 @@ class Gateway:
         self._metrics.gauges(0, 0, 0, 0)
         self._metrics.count()
 
+    async def _accept_grpc(self, sock: socket.socket) -> asyncio.Server:
+        server, handle = self._service.server, self._service.handle_call
+        return await asyncio.get_running_loop().create_server(
+            lambda: grpc_call.connection(server, handle), sock=sock, backlog=listening.BACKLOG
+        )
+
     def _end(self, politely: bool) -> None:
         if not self._stop.done():
             self._stop.set_result(politely)
 
-    async def _drain(self, public: socket.socket, accepting: asyncio.Server, politely: bool) -> None:
+    async def _drain(
+        self, sockets: Sequence[socket.socket], accepting: Sequence[asyncio.Server], politely: bool
+    ) -> None:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
         log.info("draining", extra={"connections": len(server.connections)})
@@ -113,9 +127,11 @@ class Gateway:
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
-        listening.admit_no_more(public)
+        for public in sockets:
+            listening.admit_no_more(public)
         await asyncio.sleep(ACCEPT_S)
-        accepting.close()
+        for server_of_one in accepting:
+            server_of_one.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
@@ -164,6 +180,10 @@ def _engine(task: Task) -> Engine:
         from gateway.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(task.settings, task.model_store)
+    if task.settings.engine == "oip":
+        from gateway.engines.oip import OipEngine
+
+        return OipEngine(task.settings)
     from gateway.engines.torchserve import TorchServeEngine
 
     return TorchServeEngine(task.settings, task.torchserve)

@@ -24,6 +24,8 @@ class State:
     host: str
     port: int
     admin_port: int
+    grpc_port: int
+    """0 where gRPC is off."""
 
 
 def folder(port: int) -> Path:
