@@ -20,7 +20,9 @@ from serving import processes, readiness, state
 def serve(
     host: Annotated[str | None, typer.Option(help="Address that clients connect to.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.")] = None,
-    engine: Annotated[str | None, typer.Option(help="torchserve, or embedded: no Java, no torch.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="torchserve; embedded: no Java, no torch; or oip: a server elsewhere.")
+    ] = None,
     runtime: Annotated[str | None, typer.Option(help="What computes: onnx or torchscript.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes of TorchServe.")] = None,

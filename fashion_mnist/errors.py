@@ -10,6 +10,7 @@ FashionMNISTError                 500 internal_error
 │   ├── BadLength                 400 bad_length
 │   ├── CorruptImage              400 corrupt_image
 │   ├── BadMultipart              400 bad_multipart
+│   ├── BadTensor                 400 bad_tensor
 │   ├── BodyTooLarge              413 body_too_large
 │   ├── TooManyPixels             413 too_many_pixels
 │   ├── TooManyImages             413 too_many_images
@@ -110,6 +111,12 @@ class BadMultipart(InputError):
     """A multipart body without an image in it, or with a field that cannot be read."""
 
     code = "bad_multipart"
+
+
+class BadTensor(InputError):
+    """A tensor of another name, type, shape or length, or an output that there is not."""
+
+    code = "bad_tensor"
 
 
 class BodyTooLarge(InputError):

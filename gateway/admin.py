@@ -51,9 +51,9 @@ class _Keys:
         if error is None:
             await self._app(scope, receive, send)
         else:
-            status, content_type, body = answer_error(error)
-            headers = {"content-type": content_type, "www-authenticate": challenge(error)}
-            await Response(body, status, headers)(scope, receive, send)
+            answer = answer_error(error)
+            headers = {"content-type": answer.content_type, "www-authenticate": challenge(error)}
+            await Response(answer.body, answer.status, headers)(scope, receive, send)
 
 
 def application(metrics: Sequence[Path], reference: Reference | None, keyring: Keyring | None) -> Starlette:

@@ -6,14 +6,14 @@ from typing import Final
 from fashion_mnist.errors import UsageError
 
 PREFLIGHT: Final = (
-    "Access-Control-Allow-Methods: POST, PUT, GET, HEAD\r\n"
-    "Access-Control-Allow-Headers: Accept, Authorization, Content-Type, Traceparent, Tracestate, X-Request-Id, "
-    "X-Top-K\r\n"
-    "Access-Control-Max-Age: 7200\r\n"
+    b"Access-Control-Allow-Methods: POST, PUT, GET, HEAD\r\n"
+    b"Access-Control-Allow-Headers: Accept, Authorization, Content-Type, Traceparent, Tracestate, X-Request-Id, "
+    b"X-Top-K\r\n"
+    b"Access-Control-Max-Age: 7200\r\n"
 )
 """What a browser is told that asks before it sends, as whole lines."""
 
-_EXPOSED: Final = "Access-Control-Expose-Headers: Retry-After, Server-Timing, Traceresponse, X-Request-Id\r\n"
+_EXPOSED: Final = b"Access-Control-Expose-Headers: Retry-After, Server-Timing, Traceresponse, X-Request-Id\r\n"
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 
@@ -30,10 +30,10 @@ class Cors:
                     "without a path"
                 )
 
-    def headers(self, origin: str) -> str:
-        """What an answer says to a page of this origin, as whole lines; "" where it is not let in."""
+    def headers(self, origin: str) -> bytes:
+        """What an answer says to a page of this origin, as whole lines; b"" where it is not let in."""
         if "*" in self._origins:
-            return f"Access-Control-Allow-Origin: *\r\n{_EXPOSED}"
+            return b"Access-Control-Allow-Origin: *\r\n" + _EXPOSED
         if origin in self._origins:
-            return f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n{_EXPOSED}"
-        return ""
+            return f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n".encode() + _EXPOSED
+        return b""

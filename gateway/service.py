@@ -1,34 +1,37 @@
 """The API: what is done with a request, until its answer is sent."""
 
 import asyncio
-import itertools
+import functools
 import json
 import logging
-import os
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, Unavailable
-from fashion_mnist.images import NOTHING, Decoded
-from fashion_mnist.predictions import JSON, Answer, Form, answer, answer_error
+from fashion_mnist.images import Decoded
+from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
+from gateway import openapi
 from gateway.batching import Batcher, Job
-from gateway.connection import Request, Server, headers_of
+from gateway.connection import Head, Request, Server, headers_of
 from gateway.cors import PREFLIGHT
+from gateway.grpc_call import Call
 from gateway.health import Health
 from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
-from gateway.prediction_request import read, read_quickly
+from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, quick_limits, read_quickly, v1
 
 if TYPE_CHECKING:
     from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS: Final = b"/predictions/fashion_mnist"
+OPEN: Final = frozenset(
+    (b"/health/live", b"/health/ready", b"/health/startup", b"/ping", b"/v2/health/live", b"/v2/health/ready")
+)
+"""What load balancers ask, who have no key."""
 
 QUICK_IMAGES: Final = 64
 """Answers to more images than these are written in a thread; they take some 4 us an image."""
@@ -37,12 +40,12 @@ SLOW_AT_ONCE: Final = 64
 """Requests that may wait for a thread; one more is refused."""
 
 _TIMED: Final = (
-    "X-Request-Id: %s\r\n"
-    "Server-Timing: parse;dur=%.3f, decode;dur=%.3f, queue;dur=%.3f, engine;dur=%.3f, encode;dur=%.3f\r\n"
+    b"X-Request-Id: %b\r\n"
+    b"Server-Timing: parse;dur=%.3f, decode;dur=%.3f, queue;dur=%.3f, engine;dur=%.3f, encode;dur=%.3f\r\n"
 )
 """The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
 
-_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+_NO_STORE: Final = b"Cache-Control: no-store\r\n"
 
 
 class Service:
@@ -64,60 +67,68 @@ class Service:
         """
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
+        self.quick_limits = quick_limits(self.server.limits)
         self.batcher = batcher
         self.health = health
         self.metrics = metrics
-        self.model_version = model_version
         self.traces = traces
+        self._keyring = keyring
+        if keyring is not None:
+            self.server.admit = self._admit
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="slow")
         self._slow = 0
-        prefix = os.urandom(4).hex()
-        self._request_ids = (f"{prefix}-{number:x}" for number in itertools.count())
-        self._pages = {
+        self._speakers: dict[bytes, Speaker[Any, Any]] = {
+            native.PATH: native.Native(model_version),
+            **dict.fromkeys(oip_rest.paths(model_version, "/infer"), oip_rest.OipRest(model_version)),
+            **dict.fromkeys(v1.paths(model_version, ":predict"), v1.V1()),
+        }
+        self._grpc = oip_grpc.OipGrpc(model_version)
+        pages = {**oip_rest.pages(model_version), **v1.pages(model_version), **openapi.pages(model_version)}
+        self._pages: dict[bytes, Callable[[Request], None]] = {
+            **{path: functools.partial(self._show, page) for path, page in pages.items()},
             b"/health/live": self._live,
             b"/health/ready": self._ready,
             b"/health/startup": self._startup,
             b"/ping": self._ping,
         }
-        self._keyring = keyring
-        if keyring is not None:
-            self.server.admit = self._admit
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or later."""
-        if not (request.request_id and _REQUEST_ID.fullmatch(request.request_id)):
-            request.request_id = next(self._request_ids)
-        path = request.url.partition(b"?")[0]
-        if request.method == b"OPTIONS" and request.origin and self.server.cors(request.origin):
-            request.answer(Answer(200, JSON, b""), PREFLIGHT)
-        elif path == PREDICTIONS:
-            if request.method in (b"POST", b"PUT"):  # curl -T puts
-                _Prediction(self, request).begin()
-            else:
-                self.refuse(request, MethodNotAllowed("send images here by POST"), "Allow: POST, PUT\r\n")
-        elif page := self._pages.get(path):
-            if request.method in (b"GET", b"HEAD"):
-                page(request)
-            else:
-                self.refuse(request, MethodNotAllowed("ask by GET"), "Allow: GET, HEAD\r\n")
-        else:
-            self.refuse(
-                request, NotFound(f"there are POST {PREDICTIONS.decode()} and GET /health/live, ready, startup")
-            )
+        head = request.head
+        if head.route is None:
+            head.route = self._route(head)
+        head.route(request)
 
-    def _admit(self, request: Request) -> FashionMNISTError | None:
-        if self._keyring is None or (error := self._keyring.refusal(request.authorization, PREDICT)) is None:
+    def handle_call(self, call: Call) -> None:
+        """Answer a call of gRPC, now or later."""
+        try:
+            if self._keyring is not None and call.url not in oip_grpc.HEALTH:
+                error = self._keyring.refusal(call.authorization, PREDICT)
+                if error is not None:
+                    raise error
+            if call.url == oip_grpc.INFER:
+                predict(self, self._grpc, call)
+            elif said := self._grpc.say(call.url, call.body, self.health.ready):
+                call.answer(said)
+            else:
+                self.refuse(call, MethodNotAllowed(f"there is no such call: there are those of {oip_grpc.SERVICE}"))
+        except FashionMNISTError as error:
+            self.refuse(call, error)
+
+    def _admit(self, head: Head) -> FashionMNISTError | None:
+        if self._keyring is None or (error := self._keyring.refusal(head.authorization, PREDICT)) is None:
             return None
-        # Load balancers ask for health, and browsers whether they may ask, without a key.
-        is_open = request.method == b"OPTIONS" or request.url.partition(b"?")[0] in self._pages
-        return None if is_open else error
+        # A browser asks whether it may ask, and sends no key with that.
+        return None if head.method == b"OPTIONS" or head.url.partition(b"?")[0] in OPEN else error
 
-    def refuse(self, request: Request, error: FashionMNISTError, headers: str = "") -> None:
+    def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Answer with an error."""
+        if request.span is not None and self.traces is not None:
+            self.traces.fail(request.span, error)
         self.metrics.refuse(error.code)
         if error.status >= 500 and not isinstance(error, Unavailable):
-            log.error("request failed", extra={"request_id": request.request_id, "code": error.code})
-        request.answer(answer_error(error), f"X-Request-Id: {request.request_id}\r\n{headers_of(error)}{headers}")
+            log.error("request failed", extra={"request_id": request.request_id.decode(), "code": error.code})
+        request.answer_error(error, b"X-Request-Id: %b\r\n%b%b" % (request.request_id, headers_of(error), headers))
 
     def in_thread(self, then: Callable[[Any], None], function: Callable[..., Any], *arguments: Any) -> None:
         """Do what takes long beside the event loop; `then` gets its result, or its exception, on the loop.
@@ -133,6 +144,27 @@ class Service:
 
         self._slow += 1
         asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments).add_done_callback(done)
+
+    def _route(self, head: Head) -> Callable[[Request], None]:
+        """What answers requests with this head."""
+        path = head.url.partition(b"?")[0]
+        if head.method == b"OPTIONS" and head.origin and self.server.cors(head.origin):
+            return lambda request: request.answer(Answer(200, JSON, b""), PREFLIGHT)
+        if speaker := self._speakers.get(path):
+            if head.method not in (b"POST", b"PUT"):  # curl -T puts
+                return self._refusal(MethodNotAllowed("send images here by POST"), b"Allow: POST, PUT\r\n")
+            return functools.partial(predict, self, speaker)
+        if page := self._pages.get(path):
+            if head.method not in (b"GET", b"HEAD"):
+                return self._refusal(MethodNotAllowed("ask by GET"), b"Allow: GET, HEAD\r\n")
+            return page
+        return self._refusal(NotFound("there is nothing here: GET /openapi.json says what there is and where"))
+
+    def _refusal(self, error: FashionMNISTError, headers: bytes = b"") -> Callable[[Request], None]:
+        return lambda request: self.refuse(request, error, headers)
+
+    def _show(self, page: Page, request: Request) -> None:
+        request.answer(page.ready if self.health.ready else page.not_ready, _NO_STORE)
 
     def _live(self, request: Request) -> None:
         self._say(request, 200, "live", "")
@@ -158,103 +190,105 @@ class Service:
 
     def _say(self, request: Request, status: int, word: str, reason: str) -> None:
         body = json.dumps({"status": word, **({"reason": reason} if reason else {})}).encode()
-        request.answer(Answer(status, JSON, body), "Cache-Control: no-store\r\n")
+        request.answer(Answer(status, JSON, body), _NO_STORE)
 
 
-class _Prediction:
-    """One request to predict, step by step: read, in line, computed, answered."""
-
-    __slots__ = ("_decoded", "_decoded_at", "_form", "_job", "_request", "_service", "_span")
-
-    def __init__(self, service: Service, request: Request) -> None:
-        self._service = service
-        self._request = request
-        self._decoded = NOTHING
-        self._span = None if service.traces is None else service.traces.begin(request)
-
-    def begin(self) -> None:
-        """Decode the images, or refuse."""
-        service = self._service
-        try:
-            # Neither may cost us anything: it is when there is too much to do that they are needed.
-            if not service.health.answers:
-                raise Unavailable(f"not ready: {service.health.reason}")
-            service.batcher.check_room()
-            found = read_quickly(self._request, service.server.limits)
-            if found is None:
-                service.in_thread(self._was_read, read, self._request, service.server.limits)
-            else:
-                self._submit(*found)
-        except FashionMNISTError as error:
-            self._refuse(error)
-
-    def _was_read(self, found: tuple[Form, Decoded] | BaseException) -> None:
-        try:
-            if isinstance(found, tuple):
-                self._submit(*found)
-            else:
-                raise found
-        except FashionMNISTError as error:
-            self._refuse(error)
-        except Exception:
-            self._fail("a request could not be decoded")
-
-    def _submit(self, form: Form, decoded: Decoded) -> None:
-        self._decoded_at = time.perf_counter()
-        self._form, self._decoded = form, decoded
-        job = Job(decoded.pixels, self._computed, self._span)
-        if not len(decoded.pixels):
-            # All of them are bad: there is nothing to compute, and the answer says why.
-            self._send(job, answer(job.probabilities, decoded, self._service.model_version, form))
-        elif not self._request.gone:
-            self._request.on_gone = job.cancel
-            self._service.batcher.submit(job)
-
-    def _computed(self, job: Job, error: FashionMNISTError | None) -> None:
-        service = self._service
-        if error is not None:
-            self._refuse(error)
-            return
-        arguments = (job.probabilities, self._decoded, service.model_version, self._form)
-        if len(self._decoded) <= QUICK_IMAGES or self._form.octets:
-            self._send(job, answer(*arguments))
-            return
-        try:
-            service.in_thread(lambda written: self._written(job, written), answer, *arguments)
-        except Overloaded as overloaded:
-            self._refuse(overloaded)
-
-    def _written(self, job: Job, written: Answer | BaseException) -> None:
-        if isinstance(written, Answer):
-            self._send(job, written)
+def predict(service: Service, speaker: Speaker[Any, Any], request: Exchange) -> None:
+    """Read a request's images, in the words of its protocol, and put them into line; or refuse."""
+    if service.traces is not None:
+        request.span = service.traces.begin(request)
+    try:
+        # Neither may cost us anything: it is when there is too much to do that they are needed.
+        if not service.health.answers:
+            raise Unavailable(f"not ready: {service.health.reason}")
+        service.batcher.check_room()
+        found = read_quickly(speaker, request, service.server.limits, service.quick_limits)
+        if found is not None:
+            _submit(service, speaker, request, found)
         else:
-            self._fail("an answer could not be written")
+            then = functools.partial(_submit_read, service, speaker, request)
+            service.in_thread(then, speaker.read, request, service.server.limits)
+    except FashionMNISTError as error:
+        service.refuse(request, error)
 
-    def _send(self, job: Job, answer: Answer) -> None:
-        request = self._request
+
+def _submit_read(
+    service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded] | BaseException
+) -> None:
+    """Go on where a thread has read the request, or failed to."""
+    try:
+        if isinstance(found, BaseException):
+            raise found
+        _submit(service, speaker, request, found)
+    except FashionMNISTError as error:
+        service.refuse(request, error)
+    except Exception:
+        _fail(service, request, "a request could not be decoded")
+
+
+def _submit(service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded]) -> None:
+    prediction = _Prediction(service, speaker, request, *found)
+    if not prediction.waiting:
+        # All of them are bad: there is nothing to compute, and the answer says why.
+        prediction.done(None)
+    elif not request.gone:
+        request.on_gone = prediction.cancel
+        service.batcher.submit(prediction)
+
+
+class _Prediction(Job):
+    """One request's images on their way, and its answer when they are back."""
+
+    __slots__ = ("_decoded", "_form", "_request", "_service", "_speaker")
+
+    def __init__(
+        self, service: Service, speaker: Speaker[Any, Any], request: Exchange, form: Form, decoded: Decoded
+    ) -> None:
+        super().__init__(decoded.pixels)
+        self.span = request.span
+        self._service = service
+        self._speaker = speaker
+        self._request = request
+        self._form = form
+        self._decoded = decoded
+
+    def done(self, error: FashionMNISTError | None) -> None:
+        """Write the answer, and send it."""
+        service, form, decoded = self._service, self._form, self._decoded
+        if error is not None:
+            service.refuse(self._request, error)
+        elif len(decoded) <= QUICK_IMAGES or form.octets:
+            self._send(self._speaker.write(self, decoded, form))
+        else:
+            try:
+                service.in_thread(self._written, self._speaker.write, self, decoded, form)
+            except Overloaded as overloaded:
+                service.refuse(self._request, overloaded)
+
+    def _written(self, written: Answer | BaseException) -> None:
+        if isinstance(written, Answer):
+            self._send(written)
+        else:
+            _fail(self._service, self._request, "an answer could not be written")
+
+    def _send(self, answer: Answer) -> None:
+        request, service = self._request, self._service
         now = time.perf_counter()
-        parse = request.received - request.started
-        decode = self._decoded_at - request.received
+        started, received, decoded = request.started, request.received, self.queued
         # A request without a good image was never in line.
-        queue, engine, encode = job.started - job.queued, job.ended - job.started, now - job.ended
-        if not job.ended:
-            queue, engine, encode = 0.0, 0.0, now - self._decoded_at
-        headers = _TIMED % (request.request_id, parse * 1e3, decode * 1e3, queue * 1e3, engine * 1e3, encode * 1e3)
-        if self._span is not None and self._service.traces is not None:
-            ends = (job.started, job.ended) if job.ended else (self._decoded_at, self._decoded_at)
-            moments = (request.started, request.received, self._decoded_at, *ends, now)
-            self._service.traces.end(self._span, answer.status, len(self._decoded), moments)
-            headers += self._service.traces.headers(self._span)
+        left, back = (self.started, self.ended) if self.ended else (decoded, decoded)
+        times = (now - started, received - started, decoded - received, left - decoded, back - left, now - back)
+        headers = _TIMED % (request.request_id, *[1e3 * part for part in times[1:]])
+        if request.span is not None and service.traces is not None:
+            moments = (started, received, decoded, left, back, now)
+            service.traces.end(request.span, answer.status, len(self._decoded), moments)
+            headers += service.traces.headers(request.span)
         request.answer(answer, headers)
         errors = self._decoded.errors
         code = "ok" if answer.status == 200 else errors[min(errors)].code
-        self._service.metrics.answer(code, (now - request.started, parse, decode, queue, engine, encode))
+        service.metrics.answer(code, times)
 
-    def _fail(self, what: str) -> None:
-        log.exception(what, extra={"request_id": self._request.request_id})
-        self._refuse(FashionMNISTError("the request failed, which is not your fault: report it"))
 
-    def _refuse(self, error: FashionMNISTError) -> None:
-        if self._span is not None and self._service.traces is not None:
-            self._service.traces.fail(self._span, error)
-        self._service.refuse(self._request, error)
+def _fail(service: Service, request: Exchange, what: str) -> None:
+    log.exception(what, extra={"request_id": request.request_id.decode()})
+    service.refuse(request, FashionMNISTError("the request failed, which is not your fault: report it"))

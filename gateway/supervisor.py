@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,10 +96,15 @@ class _Server:
         settings = self._settings
         # A socket of ours may share its port with others of ours: somebody else's would not be noticed otherwise.
         check_free(settings.host, settings.port, "PORT")
+        if settings.grpc == "on":
+            check_free(settings.host, settings.grpc_port, "GRPC_PORT")
         check_free(settings.admin_host, settings.admin_port, "ADMIN_PORT")
         with self._cleanup as cleanup:
             self._sockets = listening.listen(settings.host, settings.port, settings.gateways)
-            for public in self._sockets:
+            self._grpc_sockets: list[socket.socket] = []
+            if settings.grpc == "on":
+                self._grpc_sockets = listening.listen(settings.host, settings.grpc_port, settings.gateways)
+            for public in [*self._sockets, *self._grpc_sockets]:
                 cleanup.callback(public.close)
             self._port: int = self._sockets[0].getsockname()[1]
             self._folder = state.folder(self._port)
@@ -135,6 +141,7 @@ class _Server:
                 admin_port=self._admin_port,
                 tls=self._tls is not None,
                 doors=[str(door) for door in self._doors()],
+                grpc_port=self._grpc_sockets[0].getsockname()[1] if self._grpc_sockets else 0,
             )
         )
         if self._torchserve:
@@ -177,7 +184,8 @@ class _Server:
         for place, gateway in enumerate(self._gateways):
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                listening.admit(self._sockets[place])
+                for sockets in filter(None, (self._sockets, self._grpc_sockets)):
+                    listening.admit(sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
         if self._torchserve and not self._torchserve.running():
@@ -212,16 +220,18 @@ class _Server:
 
     def _start_gateway(self, place: int) -> "subprocess.Popen[bytes]":
         public = self._sockets[place].fileno()
+        grpc = [self._grpc_sockets[place].fileno()] if self._grpc_sockets else []
         task = Task(
             settings=self._settings,
             model_store=self._model_store,
             socket_fd=public,
+            grpc_fd=grpc[0] if grpc else -1,
             metrics=self._metrics()[place],
             torchserve=self._torchserve.ports.inference if self._torchserve else 0,
             door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
-        return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public])
+        return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public, *grpc])
 
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]

@@ -11,8 +11,8 @@ from gateway.watched_files import WatchedFiles
 
 log = logging.getLogger(__name__)
 
-HTTP_1: Final = ("http/1.1",)
-HTTP_2: Final = ("h2", *HTTP_1)
+HTTP_1: Final = "http/1.1"
+H2: Final = "h2"
 """What clients may choose from by ALPN (RFC 7301)."""
 
 
@@ -47,7 +47,7 @@ class Tls:
         connection.context = self._current
 
 
-def open_tls(settings: Settings, protocols: Sequence[str] = HTTP_1) -> Tls | None:
+def open_tls(settings: Settings, protocols: Sequence[str] = (HTTP_1,)) -> Tls | None:
     """TLS as the settings want it, None where they do not. Raises UsageError."""
     if bool(settings.tls_certificate) != bool(settings.tls_key):
         raise UsageError("tls_certificate and tls_key need each other: set both, or neither for plain HTTP")

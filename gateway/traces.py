@@ -26,8 +26,8 @@ from opentelemetry.trace import (
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.settings import Settings
 from fashion_mnist.tracing import open_provider, parent, traceparent
-from gateway.connection import Request
 from gateway.metrics import STAGES
+from gateway.protocols import Exchange
 
 _EPOCH_NS: Final = time.time_ns() - time.perf_counter_ns()
 
@@ -41,7 +41,7 @@ class Traces:
         self._tracer = self._provider.get_tracer("gateway")
         self._share = settings.traces_percent / 100
 
-    def begin(self, request: Request) -> Span | None:
+    def begin(self, request: Exchange) -> Span | None:
         """A span for a request: where its caller traces it, or else for a share of those whose caller says nothing."""
         context = Context()
         if request.traceparent:
@@ -50,15 +50,16 @@ class Traces:
                 return None
         if not context and random.random() >= self._share:
             return None
+        path = request.url.partition(b"?")[0].decode("latin-1")
         return self._tracer.start_span(
-            "POST /predictions/fashion_mnist",
+            f"POST {path}",
             context,
             SpanKind.SERVER,
             {
-                "http.request.method": request.method.decode("latin-1"),
+                "http.request.method": "POST",
                 "http.request.body.size": len(request.body),
-                "url.path": "/predictions/fashion_mnist",
-                "fashion_mnist.request_id": request.request_id,
+                "url.path": path,
+                "fashion_mnist.request_id": request.request_id.decode(),
             },
             start_time=_ns(request.started),
         )
@@ -78,9 +79,9 @@ class Traces:
             span.set_status(Status(StatusCode.ERROR, error.message))
         span.end()
 
-    def headers(self, span: Span) -> str:
+    def headers(self, span: Span) -> bytes:
         """What an answer says of its trace, as whole lines: how callers find it who did not begin it."""
-        return f"Traceresponse: {traceparent(span)}\r\n"
+        return f"Traceresponse: {traceparent(span)}\r\n".encode()
 
     @contextmanager
     def batch(self, requests: Sequence[Span], images: int) -> Iterator[None]:

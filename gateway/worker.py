@@ -2,13 +2,14 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 import logging
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,16 +21,16 @@ from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_card, model_version, read_canary
 from fashion_mnist.settings import Settings
-from gateway import listening, logs
+from gateway import grpc_call, listening, logs
 from gateway.batching import Batcher
 from gateway.connection import LINGER_S, Connection, Server
 from gateway.engines import Engine
 from gateway.health import Health
-from gateway.http2 import Negotiated
+from gateway.http2_over_tls import Negotiated
 from gateway.keys import Keyring
 from gateway.metrics import Metrics
 from gateway.service import Service
-from gateway.tls import HTTP_2, open_tls
+from gateway.tls import H2, HTTP_1, Tls, open_tls
 
 if TYPE_CHECKING:
     from gateway.traces import Traces
@@ -54,6 +55,8 @@ class Task:
     """Without secrets: whoever is on this machine can read a process's arguments."""
     model_store: Path
     socket_fd: int
+    grpc_fd: int
+    """Of the socket for gRPC; -1 where that is off."""
     metrics: Path
     door: Path
     """A socket in the file system, for the supervisor and its user: no TLS, no keys, nobody else can reach it."""
@@ -88,7 +91,8 @@ class Gateway:
         self._batcher.on_batch = self._metrics.batch
         self._batcher.on_failure = self._health.lose
         self._batcher.traces = self._traces
-        self._tls = open_tls(settings, HTTP_2)
+        self._tls = open_tls(settings, (H2, HTTP_1))
+        self._grpc_tls = open_tls(settings, (H2,))
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._service = Service(
             settings, self._batcher, self._health, self._metrics, version, self._keyring, self._traces
@@ -110,16 +114,16 @@ class Gateway:
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
-            accepting = await loop.create_server(
-                lambda: Negotiated(server) if self._tls else Connection(server),
-                sock=public,
-                backlog=listening.BACKLOG,
-                ssl=self._tls.context if self._tls else None,
-                ssl_handshake_timeout=self._task.settings.receive_timeout_s if self._tls else None,
-                ssl_shutdown_timeout=LINGER_S if self._tls else None,
-            )
+            sockets = [public]
+            door_of = Negotiated if self._tls else Connection
+            accepting = [await self._accept(lambda: door_of(server), public, self._tls)]
+            if self._task.grpc_fd >= 0:
+                sockets.append(socket.socket(fileno=self._task.grpc_fd))
+                handle = self._service.handle_call
+                calls = await self._accept(lambda: grpc_call.connection(server, handle), sockets[-1], self._grpc_tls)
+                accepting.append(calls)
             politely = await self._stop
-            await self._drain(public, accepting, politely)
+            await self._drain(sockets, accepting, politely)
         for task in watching:
             task.cancel()
         door.close()
@@ -132,11 +136,25 @@ class Gateway:
         if self._traces is not None:
             self._traces.close()
 
+    async def _accept(
+        self, protocol: Callable[[], asyncio.Protocol], sock: socket.socket, tls: Tls | None
+    ) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            protocol,
+            sock=sock,
+            backlog=listening.BACKLOG,
+            ssl=tls.context if tls else None,
+            ssl_handshake_timeout=self._task.settings.receive_timeout_s if tls else None,
+            ssl_shutdown_timeout=LINGER_S if tls else None,
+        )
+
     def _end(self, politely: bool) -> None:
         if not self._stop.done():
             self._stop.set_result(politely)
 
-    async def _drain(self, public: socket.socket, accepting: asyncio.Server, politely: bool) -> None:
+    async def _drain(
+        self, sockets: Sequence[socket.socket], accepting: Sequence[asyncio.Server], politely: bool
+    ) -> None:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
         log.info("draining", extra={"connections": len(server.connections)})
@@ -145,9 +163,11 @@ class Gateway:
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
-        listening.admit_no_more(public)
+        for public in sockets:
+            listening.admit_no_more(public)
         await asyncio.sleep(ACCEPT_S)
-        accepting.close()
+        for server_of_one in accepting:
+            server_of_one.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
@@ -172,8 +192,8 @@ class Gateway:
         while True:
             if self._keyring is not None:
                 self._keyring.refresh()
-            if self._tls is not None:
-                self._tls.refresh()
+            for tls in filter(None, (self._tls, self._grpc_tls)):
+                tls.refresh()
             await asyncio.sleep(REFRESH_S)
 
 
@@ -192,7 +212,11 @@ def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
 
 
 async def _run(task: Task) -> None:
-    await Gateway(task).run()
+    gateway = Gateway(task)
+    # What is there by now stays: the collector need not go through it again and again.
+    gc.collect()
+    gc.freeze()
+    await gateway.run()
 
 
 def _traces(settings: Settings, version: str) -> "Traces | None":
@@ -209,6 +233,10 @@ def _engine(task: Task, traces: "Traces | None") -> Engine:
         from gateway.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(task.settings, task.model_store)
+    if task.settings.engine == "oip":
+        from gateway.engines.oip import OipEngine
+
+        return OipEngine(task.settings)
     from gateway.engines.torchserve import TorchServeEngine
 
     engine = TorchServeEngine(task.settings, task.torchserve)

@@ -26,6 +26,8 @@ class State:
     admin_port: int
     tls: bool
     doors: list[str]
+    grpc_port: int
+    """0 where gRPC is off."""
 
 
 def folder(port: int) -> Path:

@@ -69,7 +69,7 @@ def test_others_may_not_read(server: ServeCommand, embedded: ServeCommand, key: 
 
 
 def test_all_may_be_let_in() -> None:
-    assert "Access-Control-Allow-Origin: *\r\n" in Cors("*").headers("null")
+    assert b"Access-Control-Allow-Origin: *\r\n" in Cors("*").headers("null")
 
 
 @pytest.mark.parametrize(

@@ -1,328 +1,405 @@
-"""HTTP/2: the same answers as by HTTP/1.1, many at once; and clients that play foul with it."""
+"""gRPC's door: HTTP/2 that is odd, broken, slow or hostile, sent as frames."""
 
-import asyncio
-import json
 import socket
-import ssl
-import subprocess
+import struct
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-import httpx
+import hpack
 import pytest
-import trustme
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-)
-from h2.settings import SettingCodes
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Dataset
-from fashion_mnist.engines import open_engine
-from fashion_mnist.model_store import CANARY
+from gateway.http2 import literal
+from gateway.protocols import inference_pb2 as pb
 from tests.gateway.command import ServeCommand, serve_command, wait_until
-from tests.gateway.test_keys import add
+from tests.gateway.http2 import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    INFER,
+    PADDED,
+    PING,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    WITH_PRIORITY,
+    Answer,
+    Client,
+    Frame,
+    block,
+    call,
+    connected,
+    message,
+)
+from tests.gateway.mutations import Corpus, damaged, many
 
-IMAGE = bytes(784)
-LARGE = bytes(784 * 2000)  # its answer is longer than any window
-PATH = "/predictions/fashion_mnist"
-NONE: dict[str, str] = {}
+PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM = 1, 3, 5, 6, 7
+COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 9, 11
+INITIAL_WINDOW = 4
+
+
+def infer(images: int = 1) -> bytes:
+    """A request for so many empty images."""
+    request: bytes = pb.ModelInferRequest(
+        model_name="fashion_mnist",
+        inputs=[{"name": "images", "datatype": "UINT8", "shape": [images, 28, 28]}],
+        outputs=[{"name": "probabilities"}],
+        raw_input_contents=[bytes(784 * images)],
+    ).SerializeToString()
+    return request
 
 
 @pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
+def port(embedded: ServeCommand) -> int:
+    """Where the gateway speaks gRPC."""
+    return embedded.state().grpc_port
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, ca: trustme.CA) -> Iterator[ServeCommand]:
-    """A server that speaks TLS, with limits that are small enough to be reached."""
-    folder = tmp_path_factory.mktemp("h2")
-    small = {"FASHION_MNIST_RECEIVE_TIMEOUT_S": "1", "FASHION_MNIST_MAX_BODY_BYTES": "2000000"}
-    with serve_command(folder, "--engine", "embedded", **environment_of(folder, ca), **small) as command:
-        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
-        yield command
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A gateway whose limits are small enough to be reached."""
+    small = {"RECEIVE_TIMEOUT_S": "1", "IDLE_TIMEOUT_S": "2", "MAX_BODY_BYTES": "100000", "MAX_HEAD_BYTES": "4096"}
+    small |= {"MAX_CONNECTIONS": "50", "MAX_WAITING_BYTES": "200000"}
+    environment = {f"FASHION_MNIST_{name}": value for name, value in small.items()}
+    with serve_command(tmp_path_factory.mktemp("strict"), "--engine", "embedded", **environment) as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        yield command.state().grpc_port
 
 
-def environment_of(folder: Path, ca: trustme.CA) -> dict[str, str]:
-    """The settings of a server whose certificate lies in this folder from now on."""
-    pem = folder / "server.pem"
-    ca.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
-    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-    return {"FASHION_MNIST_TLS_CERTIFICATE": str(pem), "FASHION_MNIST_TLS_KEY": str(pem)}
+def is_right(answer: Answer, images: int = 1) -> bool:
+    if answer.headers.get("grpc-status") != "0" or int.from_bytes(answer.body[1:5], "big") != len(answer.body) - 5:
+        return False
+    response: Any = pb.ModelInferResponse.FromString(answer.body[5:])
+    return len(response.raw_output_contents[0]) == 40 * images
 
 
-@pytest.fixture(scope="module")
-def trusting(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    ca.configure_trust(context)
-    return context
+def answers(port: int) -> bool:
+    """Whether it still answers a call."""
+    with connected(port) as client:
+        client.send(*call(1, infer()))
+        return is_right(client.answers(1)[1])
 
 
-@pytest.fixture
-def client(trusting: ssl.SSLContext) -> Iterator[httpx.Client]:
-    with httpx.Client(http2=True, verify=trusting, timeout=20) as client:
-        yield client
+def test_calls_of_one_connection_are_answered_together(port: int) -> None:
+    streams = range(1, 200, 2)
+    with connected(port) as client:
+        client.send(*[frame for stream in streams for frame in call(stream, infer())])
+        assert all(is_right(answer) for answer in client.answers(*streams).values())
 
 
-def answers(command: ServeCommand, client: httpx.Client, model_store: Path) -> bool:
-    """Whether it still gives the canary its label."""
-    response = client.post(command.url, content=(model_store / CANARY[0]).read_bytes())
-    return bool(response.json()["predictions"][0]["label"] == CANARY[1])
+def test_frames_may_come_byte_by_byte(port: int) -> None:
+    with connected(port) as client:
+        for byte in b"".join(frame.to_bytes() for frame in call(1, infer())):
+            client._socket.send(bytes([byte]))
+        assert is_right(client.answers(1)[1])
 
 
-class TestAnswers:
-    def test_are_those_of_http_1(self, server: ServeCommand, trusting: ssl.SSLContext, client: httpx.Client) -> None:
-        with httpx.Client(http2=False, verify=trusting, timeout=20) as other:
-            for method, path, content, headers in (
-                ("POST", PATH, IMAGE, {}),
-                ("POST", f"{PATH}?top_k=2", IMAGE * 3, {}),
-                ("POST", PATH, LARGE, {}),
-                ("POST", PATH, IMAGE, {"accept": "application/octet-stream"}),
-                ("POST", PATH, IMAGE[1:], {}),
-                ("POST", PATH, b"", {}),
-                ("POST", PATH, bytes(3_000_000), {}),
-                ("GET", PATH, b"", {}),
-                ("GET", "/health/ready", b"", {}),
-                ("HEAD", "/health/ready", b"", {}),
-                ("GET", "/nothing", b"", {}),
-            ):
-                url = server.url.replace(PATH, path)
-                two, one = (
-                    which.request(method, url, content=content, headers={"x-request-id": "7", **headers})
-                    for which in (client, other)
-                )
-                assert (two.http_version, one.http_version) == ("HTTP/2", "HTTP/1.1")
-                assert (two.status_code, two.content) == (one.status_code, one.content)
-                differ = {"date", "server-timing", "connection"}
-                assert {k: v for k, v in two.headers.items() if k not in differ} == {
-                    k: v for k, v in one.headers.items() if k not in differ
-                }
-
-    def test_to_many_at_once_are_each_ones_own(
-        self, server: ServeCommand, trusting: ssl.SSLContext, dataset: Dataset, model_store: Path
-    ) -> None:
-        images = dataset.test.images[:400]
-        expected = open_engine(model_store, "onnx", "cpu").predict(images).argmax(axis=1)
-
-        async def send_all() -> list[str]:
-            limits = httpx.Limits(max_connections=1)
-            async with httpx.AsyncClient(http2=True, verify=trusting, timeout=20, limits=limits) as client:
-                sent = (client.post(server.url, content=image.tobytes()) for image in images)
-                return [answer.json()["predictions"][0]["label"] for answer in await asyncio.gather(*sent)]
-
-        assert asyncio.run(send_all()) == [CLASSES[index] for index in expected]
-
-    def test_reach_curl(self, server: ServeCommand, model_store: Path) -> None:
-        command = ["curl", "-s", "--http2", "--cacert", str(server.output.parent / "ca.pem"), "-w", "%{http_version}"]
-        command += ["-T", str(model_store / CANARY[0]), server.url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        assert f'"label": "{CANARY[1]}"' in done.stdout
-        assert done.stdout.endswith("2")
+def test_headers_in_parts_padded_and_with_a_priority(port: int) -> None:
+    content, head = message(infer()), block()
+    with connected(port) as client:
+        client.send(
+            Frame(HEADERS, PADDED | WITH_PRIORITY, 1, b"\x03" + bytes(5) + head[:10] + bytes(3)),
+            Frame(CONTINUATION, 0, 1, head[10:20]),
+            Frame(CONTINUATION, END_HEADERS, 1, head[20:]),
+            Frame(PRIORITY, 0, 1, bytes(5)),
+            Frame(0x77, 0, 1, b"unknown"),
+            Frame(DATA, PADDED, 1, b"\x07" + content[:100] + bytes(7)),
+            Frame(DATA, 0, 1, content[100:]),
+            Frame(HEADERS, END_HEADERS | END_STREAM, 1, literal(b"a-trailer", b"b")),
+        )
+        assert is_right(client.answers(1)[1])
 
 
-class Raw:
-    """An HTTP/2 client that does what it is told."""
-
-    def __init__(self, command: ServeCommand, window: int | None = None) -> None:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(["h2"])
-        plain = socket.create_connection(("127.0.0.1", urlsplit(command.url).port or 0), 10)
-        self.socket = context.wrap_socket(plain, server_hostname="localhost")
-        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding=False))
-        self.h2.initiate_connection()
-        if window is not None:
-            self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
-        self.flush()
-
-    def __enter__(self) -> "Raw":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.socket.close()
-
-    def flush(self) -> None:
-        self.socket.sendall(self.h2.data_to_send())
-
-    def ask(self, stream: int, body: bytes = b"", headers: dict[str, str] = NONE, *, end: bool = True) -> None:
-        head = {":method": "POST", ":path": PATH, ":scheme": "https", ":authority": "x", **headers}
-        self.h2.send_headers(stream, list(head.items()), end_stream=end and not body)
-        if body:
-            self.h2.send_data(stream, body, end_stream=end)
-
-    def events(self, until: type[Event], *, acknowledge: bool = True) -> list[Event]:
-        """What comes, up to the first of a kind, or the end of the connection."""
-        found: list[Event] = []
-        while not any(isinstance(event, until) for event in found):
-            try:
-                data = self.socket.recv(65536)
-            except (ConnectionResetError, ssl.SSLError):
-                break
-            if not data:
-                break
-            for event in self.h2.receive_data(data):
-                found.append(event)
-                if acknowledge and isinstance(event, DataReceived):
-                    self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            if not any(isinstance(event, ConnectionTerminated) for event in found):
-                self.flush()
-        return found
-
-    def answer(self) -> tuple[int, bytes]:
-        """Status and body of the next answer, when it is whole."""
-        events = self.events(StreamEnded)
-        (status,) = [status_of(event) for event in events if isinstance(event, ResponseReceived)]
-        return status, b"".join(event.data for event in events if isinstance(event, DataReceived))
+def test_headers_that_the_client_refers_to_later(port: int) -> None:
+    """Its table of headers is kept through calls whose blocks change it and calls whose blocks do not."""
+    encoder = hpack.Encoder()
+    with connected(port) as client:
+        for place in range(40):
+            stream = 2 * place + 1
+            fields = [(":method", "POST"), (":scheme", "http"), (":path", INFER), ("te", "trailers")]
+            fields += [("content-type", "application/grpc"), ("x-request-id", f"id-{place // 3}")]
+            head = encoder.encode(fields)
+            client.send(Frame(HEADERS, END_HEADERS, stream, head), Frame(DATA, END_STREAM, stream, message(infer())))
+            answer = client.answers(stream)[stream]
+            assert is_right(answer)
+            assert answer.headers["x-request-id"] == f"id-{place // 3}"
 
 
-def status_of(response: ResponseReceived) -> int:
-    return int(dict(response.headers)[b":status"])
+def test_no_more_is_sent_than_the_client_takes(port: int) -> None:
+    images = 3_000  # 120,000 bytes of answer
+    with connected(port, (INITIAL_WINDOW, 0)) as client:
+        client.send(*call(1, infer(images)))
+        client.read_until(HEADERS)
+        client.send(Frame(PING, 0, 0, b"eight by"))
+        assert client.read_until(PING).payload == b"eight by"  # and no data before it
+        client.send(Frame(WINDOW_UPDATE, 0, 1, (1000).to_bytes(4, "big")))
+        assert len(client.read_until(DATA).payload) == 1000
+        client.send(Frame(SETTINGS, 0, 0, struct.pack(">HL", INITIAL_WINDOW, 2**20)))
+        received = 1000
+        while received < 65_535:  # the connection's own window
+            received += len(client.read_until(DATA).payload)
+        assert received == 65_535
+        client.send(Frame(WINDOW_UPDATE, 0, 0, (2**20).to_bytes(4, "big")))
+        while received < 40 * images:
+            received += len(client.read_until(DATA).payload)
+        assert client.read_until(HEADERS).flags & END_STREAM
+    assert answers(port)
 
 
-@pytest.fixture
-def raw(server: ServeCommand) -> Iterator[Raw]:
-    with Raw(server) as connection:
-        yield connection
+def test_a_client_may_close_its_half_and_wait(port: int) -> None:
+    with connected(port) as client:
+        client.send(*call(1, infer()))
+        client._socket.shutdown(socket.SHUT_WR)
+        assert is_right(client.answers(1)[1])
+        assert client.read() is None
 
 
-def code(body: bytes) -> str:
-    return str(json.loads(body)["error"]["code"])
-
-
-class TestFoulPlay:
-    def test_a_body_that_does_not_come(self, raw: Raw) -> None:
-        raw.ask(1, IMAGE[:10], end=False)
-        raw.flush()
-        status, body = raw.answer()
-        assert (status, code(body)) == (408, "request_timeout")
-
-    def test_a_long_body_is_refused_at_its_beginning_and_the_connection_goes_on(self, raw: Raw) -> None:
-        raw.ask(1, b"", {"content-length": "3000000"}, end=False)
-        raw.flush()
-        events = raw.events(StreamReset)
-        assert [status_of(event) for event in events if isinstance(event, ResponseReceived)] == [413]
-        (reset,) = [event for event in events if isinstance(event, StreamReset)]
-        assert reset.error_code == ErrorCodes.NO_ERROR
-        raw.ask(3, IMAGE)
-        raw.flush()
-        assert raw.answer()[0] == 200
-
-    def test_a_body_of_another_length_than_promised(self, raw: Raw) -> None:
-        raw.h2.config.validate_outbound_headers = False
-        raw.ask(1, IMAGE, {"content-length": "783"})
-        raw.flush()
-        assert any(isinstance(event, ConnectionTerminated) for event in raw.events(ConnectionTerminated))
-
-    def test_endless_headers(self, raw: Raw) -> None:
-        raw.ask(1, b"", {f"x-{number}": "y" * 1000 for number in range(30)})
-        raw.flush()
-        assert any(isinstance(event, ConnectionTerminated) for event in raw.events(ConnectionTerminated))
-
-    def test_requests_that_are_taken_back(
-        self, raw: Raw, server: ServeCommand, client: httpx.Client, model_store: Path
-    ) -> None:
-        """At first that is a client's right; a flood of them ends its connection."""
+def test_who_goes_away_is_not_waited_for(port: int) -> None:
+    with connected(port) as client:
         for stream in range(1, 101, 2):
-            raw.ask(stream, IMAGE, end=False)
-            raw.h2.reset_stream(stream, ErrorCodes.CANCEL)
-        raw.ask(101, IMAGE)
-        raw.flush()
-        assert raw.answer()[0] == 200
-        for stream in range(103, 803, 2):
-            raw.ask(stream, IMAGE, end=False)
-            raw.h2.reset_stream(stream, ErrorCodes.CANCEL)
-        raw.flush()
-        (end,) = [event for event in raw.events(ConnectionTerminated) if isinstance(event, ConnectionTerminated)]
-        assert end.error_code == ErrorCodes.ENHANCE_YOUR_CALM
-        assert answers(server, client, model_store)
-
-    def test_an_answer_that_is_not_read(self, server: ServeCommand) -> None:
-        with Raw(server, window=100) as raw:
-            raw.ask(1, IMAGE)
-            raw.flush()
-            events = raw.events(StreamReset, acknowledge=False)
-        assert sum(len(event.data) for event in events if isinstance(event, DataReceived)) == 100
-        assert any(isinstance(event, StreamReset) for event in events)
-
-    def test_an_answer_that_is_read_slowly(self, server: ServeCommand) -> None:
-        with Raw(server, window=100) as raw:
-            raw.ask(1, IMAGE)
-            raw.flush()
-            status, body = raw.answer()
-        assert status == 200
-        assert len(json.loads(body)["predictions"]) == 1
-
-    def test_more_requests_at_once_than_are_told(self, raw: Raw) -> None:
-        raw.h2.remote_settings.max_concurrent_streams = 1000
-        for stream in range(1, 401, 2):
-            raw.ask(stream, IMAGE[:1], end=False)
-        raw.flush()
-        assert any(isinstance(event, ConnectionTerminated) for event in raw.events(ConnectionTerminated))
-
-    @settings(deadline=None, max_examples=100)
-    @given(st.binary(max_size=300), st.booleans())
-    def test_noise(self, server: ServeCommand, noise: bytes, begun: bool) -> None:
-        with Raw(server) as raw:
-            if begun:
-                raw.ask(1, IMAGE[:3], end=False)
-                raw.flush()
-            raw.socket.sendall(noise)
-        with Raw(server) as raw:
-            raw.ask(1, IMAGE)
-            raw.flush()
-            assert raw.answer()[0] == 200
-
-    def test_nothing_is_kept_of_those_who_went(
-        self, server: ServeCommand, client: httpx.Client, model_store: Path
-    ) -> None:
-        with Raw(server) as raw:
-            raw.ask(1, bytes(10_000), end=False)
-            raw.flush()
-            wait_until(lambda: gauge(server, client, "waiting_bytes") >= 10_000, "the body", 10)
-        wait_until(lambda: gauge(server, client, "waiting_bytes") == 0, "nothing", 10)
-        assert answers(server, client, model_store)
+            client.send(*call(stream, infer()), Frame(RST_STREAM, 0, stream, bytes(4)))
+        client.send(*call(101, infer()))
+        assert is_right(client.answers(101)[101])
 
 
-def test_keys_are_asked_for(tmp_path: Path, ca: trustme.CA, client: httpx.Client) -> None:
-    key, _ = add(tmp_path / "keys.json")
-    environment = environment_of(tmp_path, ca) | {"FASHION_MNIST_KEY_FILE": str(tmp_path / "keys.json")}
-    with serve_command(tmp_path, "--engine", "embedded", **environment) as command:
-        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
-        refused = client.post(command.url, content=IMAGE)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized")
-        assert refused.headers["www-authenticate"] == 'Bearer realm="fashion_mnist"'
-        assert client.get(command.url.replace(PATH, "/health/ready")).status_code == 200
-        answered = client.post(command.url, content=IMAGE, headers={"authorization": f"Bearer {key}"})
-        assert (answered.status_code, answered.http_version) == (200, "HTTP/2")
+def test_a_ping_is_answered_and_settings_are_acknowledged(port: int) -> None:
+    with connected(port) as client:
+        client.send(Frame(PING, 0, 0, b"abcdefgh"))
+        assert client.read_until(PING) == Frame(PING, 1, 0, b"abcdefgh")
+        client.send(Frame(SETTINGS, 0, 0, b""))
+        assert client.read_until(SETTINGS).flags == 1
 
 
-def gauge(server: ServeCommand, client: httpx.Client, name: str) -> float:
-    text = client.get(f"https://127.0.0.1:{server.state().admin_port}/metrics").text
-    return float(text.partition(f"\nfashion_mnist_{name} ")[2].partition("\n")[0])
+GOOD_HEAD = Frame(HEADERS, END_HEADERS, 1, block())
+BROKEN: dict[str, tuple[list[Frame], int]] = {
+    "an even stream": ([Frame(HEADERS, END_HEADERS, 2, block())], PROTOCOL_ERROR),
+    "headers on stream 0": ([Frame(HEADERS, END_HEADERS, 0, block())], PROTOCOL_ERROR),
+    "data of no stream": ([Frame(DATA, 0, 1, b"x")], PROTOCOL_ERROR),
+    "data on stream 0": ([Frame(DATA, 0, 0, b"x")], PROTOCOL_ERROR),
+    "more padding than data": ([GOOD_HEAD, Frame(DATA, PADDED, 1, b"\x09abc")], PROTOCOL_ERROR),
+    "padding of nothing": ([Frame(HEADERS, END_HEADERS | PADDED, 1, b"")], PROTOCOL_ERROR),
+    "half a priority": ([Frame(HEADERS, END_HEADERS | WITH_PRIORITY, 1, b"abc")], FRAME_SIZE_ERROR),
+    "headers that are none": ([Frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff")], COMPRESSION_ERROR),
+    "an entry that is not in the table": ([Frame(HEADERS, END_HEADERS, 1, b"\xfe")], COMPRESSION_ERROR),
+    "a frame among headers": ([Frame(HEADERS, 0, 1, b""), Frame(PING, 0, 0, bytes(8))], PROTOCOL_ERROR),
+    "a continuation of nothing": ([Frame(CONTINUATION, END_HEADERS, 1, b"")], PROTOCOL_ERROR),
+    "headers without end": (
+        [Frame(HEADERS, 0, 1, b"")] + [Frame(CONTINUATION, 0, 1, bytes(16_000))] * 3,
+        ENHANCE_YOUR_CALM,
+    ),
+    "headers twice": ([GOOD_HEAD, GOOD_HEAD], PROTOCOL_ERROR),
+    "too long a frame": ([Frame(DATA, 0, 1, bytes(16_385))], FRAME_SIZE_ERROR),
+    "a push": ([Frame(PUSH_PROMISE, 0, 1, bytes(8))], PROTOCOL_ERROR),
+    "half a ping": ([Frame(PING, 0, 0, b"abc")], FRAME_SIZE_ERROR),
+    "a ping on a stream": ([Frame(PING, 0, 1, bytes(8))], PROTOCOL_ERROR),
+    "half a reset": ([GOOD_HEAD, Frame(RST_STREAM, 0, 1, b"a")], FRAME_SIZE_ERROR),
+    "a reset of no stream": ([Frame(RST_STREAM, 0, 1, bytes(4))], PROTOCOL_ERROR),
+    "half a setting": ([Frame(SETTINGS, 0, 0, b"abc")], FRAME_SIZE_ERROR),
+    "settings on a stream": ([Frame(SETTINGS, 0, 1, b"")], PROTOCOL_ERROR),
+    "a window past all": ([Frame(SETTINGS, 0, 0, struct.pack(">HL", 4, 2**31))], FLOW_CONTROL_ERROR),
+    "a frame size past all": ([Frame(SETTINGS, 0, 0, struct.pack(">HL", 5, 2**24))], PROTOCOL_ERROR),
+    "half a window": ([Frame(WINDOW_UPDATE, 0, 0, b"a")], FRAME_SIZE_ERROR),
+    "a window of nothing": ([Frame(WINDOW_UPDATE, 0, 0, bytes(4))], PROTOCOL_ERROR),
+    "a window that overflows": ([Frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff")], FLOW_CONTROL_ERROR),
+    "a window of no stream": ([Frame(WINDOW_UPDATE, 0, 7, b"\0\0\0\1")], PROTOCOL_ERROR),
+    "a flood of pings": ([Frame(PING, 1, 0, bytes(8))] * 40_000, ENHANCE_YOUR_CALM),
+}
 
 
-def test_what_has_begun_is_answered_while_it_drains(tmp_path: Path, ca: trustme.CA, client: httpx.Client) -> None:
-    environment = environment_of(tmp_path, ca)
-    body = tmp_path / "body"
-    body.write_bytes(IMAGE * 4)
-    with serve_command(tmp_path, "--engine", "embedded", **environment) as command:
-        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
-        upload = ["curl", "-sS", "--http2", "--cacert", str(tmp_path / "ca.pem"), "--limit-rate", "1500"]
-        upload += ["-w", "%{http_code}", "-o", "/dev/null", "-T", str(body), command.url]
-        with subprocess.Popen(upload, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            wait_until(lambda: gauge(command, client, "connections") > 0, "a connection", 10)
-            assert command.end() == 0
-            out, err = process.communicate(timeout=20)
-    assert (out, err) == (b"200", b"")
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_connection_is_ended_with_the_reason(port: int, name: str) -> None:
+    frames, code = BROKEN[name]
+    with connected(port) as client:
+        try:
+            client.send(*frames)
+        except ConnectionError:
+            assert len(frames) > 1000  # it did not wait for the end
+        assert int.from_bytes(client.read_until(GOAWAY).payload[4:8], "big") == code
+        assert client.read() is None
+    assert answers(port)
+
+
+def test_data_behind_the_end_of_a_call(strict: int) -> None:
+    """It is answered before that, or the connection ends: both are within the protocol."""
+    with connected(strict) as client:
+        client.send(*call(1, infer()), Frame(DATA, END_STREAM, 1, b"more"))
+        kinds = []
+        while (frame := client.read()) is not None:
+            kinds.append(frame.kind)
+        assert GOAWAY in kinds
+    assert answers(strict)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(":scheme", "http"), (":path", INFER)],
+        [(":method", "POST"), (":scheme", "http"), (":path", "")],
+        [(":method", "POST"), (":scheme", "http"), (":path", INFER), (":path", INFER)],
+        [(":method", "POST"), (":scheme", "http"), (":path", INFER), (":status", "200")],
+        [(":method", "POST"), (":scheme", "http"), ("a", "b"), (":path", INFER)],
+        [(":method", "POST"), (":scheme", "http"), (":path", INFER), ("Upper", "b")],
+        [(":method", "POST"), (":scheme", "http"), (":path", INFER), ("connection", "close")],
+        [],
+    ],
+)
+def test_a_malformed_request_is_reset_and_the_next_is_answered(port: int, fields: list[tuple[str, str]]) -> None:
+    head = b"".join(literal(name.encode(), value.encode()) for name, value in fields)
+    with connected(port) as client:
+        client.send(Frame(HEADERS, END_HEADERS | END_STREAM, 1, head), *call(3, infer()))
+        found = client.answers(1, 3)
+    assert found[1].reset == PROTOCOL_ERROR
+    assert is_right(found[3])
+
+
+MESSAGES = {
+    "nothing": b"",
+    "half a prefix": b"\0\0\0",
+    "a length without a message": b"\0\0\0\0\x09",
+    "more than its length": message(infer()) + b"x",
+    "two messages": message(infer()) * 2,
+    "a length past all": b"\0\xff\xff\xff\xff" + infer(),
+    "cut short": message(infer())[:-1],
+    "cut short within": message(infer()[:-1]),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_cut_short_is_an_invalid_argument(port: int, name: str) -> None:
+    with connected(port) as client:
+        client.send(GOOD_HEAD, Frame(DATA, END_STREAM, 1, MESSAGES[name]))
+        answer = client.answers(1)[1]
+    assert answer.headers["grpc-status"] == "3"
+    assert answer.headers["grpc-message"]
+
+
+def test_what_is_no_call(port: int) -> None:
+    with connected(port) as client:
+        client.send(
+            Frame(HEADERS, END_HEADERS | END_STREAM, 1, block(method="GET")),
+            Frame(HEADERS, END_HEADERS | END_STREAM, 3, block("/grpc.health.v1.Health/Check")),
+            Frame(DATA, END_STREAM, 3, b""),
+            *call(5, b"", "/nothing"),
+        )
+        found = client.answers(1, 5)
+    assert found[1].headers["grpc-status"] == "12"
+    assert found[5].headers["grpc-status"] == "12"
+    with connected(port) as client:
+        head = hpack.Encoder().encode([(":method", "POST"), (":scheme", "http"), (":path", INFER)])
+        client.send(Frame(HEADERS, END_HEADERS | END_STREAM, 1, head))
+        assert client.answers(1)[1].headers[":status"] == "415"
+
+
+def test_a_client_of_http_1_is_not_answered(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b""
+        while data := connection.recv(4096):
+            received += data
+    assert b"HTTP/1" not in received
+
+
+class TestLimits:
+    def test_a_call_that_is_too_long(self, strict: int) -> None:
+        with connected(strict) as client:
+            client.send(*call(1, bytes(120_000))[:-1])
+            answer = client.answers(1)[1]
+            assert answer.headers["grpc-status"] == "3"
+            assert "100,000" in answer.headers["grpc-message"]
+            client.send(*call(3, infer()))
+            assert is_right(client.answers(3)[3])
+        assert answers(strict)
+
+    def test_more_bodies_than_there_is_room_for(self, strict: int) -> None:
+        with connected(strict) as client:
+            for stream in (1, 3, 5):
+                client.send(*call(stream, bytes(90_000))[:-1])
+            assert client.answers(5)[5].headers["grpc-status"] == "8"
+        assert answers(strict)
+
+    def test_headers_that_are_too_long(self, strict: int) -> None:
+        head = block(INFER, *[(f"header-{place}", "x" * 100) for place in range(60)])
+        with connected(strict) as client:
+            client.send(Frame(HEADERS, END_HEADERS | END_STREAM, 1, head))
+            assert client.read_until(GOAWAY).payload[4:8] == ENHANCE_YOUR_CALM.to_bytes(4, "big")
+
+    def test_a_table_that_unpacks_to_much(self, strict: int) -> None:
+        """A long header in the table, and a thousand references to it of one byte each."""
+        head = b"\x40" + literal(b"a", b"b" * 3000)[1:] + b"\xbe" * 1000
+        with connected(strict) as client:
+            client.send(Frame(HEADERS, END_HEADERS | END_STREAM, 1, head))
+            assert client.read_until(GOAWAY).payload[4:8] == ENHANCE_YOUR_CALM.to_bytes(4, "big")
+
+    def test_a_call_that_does_not_arrive(self, strict: int) -> None:
+        with connected(strict) as client:
+            client.send(*call(1, infer(100))[:-1])
+            answer = client.answers(1)[1]
+        assert answer.headers["grpc-status"] == "4"
+
+    def test_a_client_that_takes_no_answer(self, strict: int) -> None:
+        with connected(strict, (INITIAL_WINDOW, 0)) as client:
+            client.send(*call(1, infer()))
+            client.read_until(HEADERS)
+            while client.read() is not None:
+                continue
+        assert answers(strict)
+
+    def test_a_connection_without_calls(self, strict: int) -> None:
+        with connected(strict) as client:
+            assert client.read_until(GOAWAY).payload[4:8] == bytes(4)
+            assert client.read() is None
+
+    def test_more_calls_at_once_than_are_allowed(self, port: int) -> None:
+        with connected(port) as client:
+            heads = [Frame(HEADERS, END_HEADERS, stream, block()) for stream in range(1, 2 * 257, 2)]
+            client.send(*heads)
+            assert client.answers(513)[513].reset == REFUSED_STREAM
+            client.send(Frame(DATA, END_STREAM, 1, message(infer())))
+            assert is_right(client.answers(1)[1])
+
+
+GOOD = Corpus(
+    [
+        b"".join(frame.to_bytes() for frame in [*call(1, infer()), *call(3, infer())]),
+        b"".join(
+            frame.to_bytes()
+            for frame in [
+                Frame(PING, 0, 0, bytes(8)),
+                Frame(HEADERS, 0, 1, block()[:9]),
+                Frame(CONTINUATION, END_HEADERS, 1, block()[9:]),
+                Frame(SETTINGS, 0, 0, struct.pack(">HL", INITIAL_WINDOW, 100)),
+                Frame(DATA, END_STREAM, 1, message(infer())),
+                Frame(WINDOW_UPDATE, 0, 1, b"\0\0\xff\0"),
+                Frame(RST_STREAM, 0, 1, bytes(4)),
+            ]
+        ),
+    ]
+)
+
+
+@hypothesis_settings(many, max_examples=300)
+@given(st.lists(damaged(GOOD), min_size=5, max_size=5).map(Corpus))
+def test_damaged_frames_harm_nobody_else(strict: int, sent: Corpus) -> None:
+    """Whatever becomes of a connection that sends them, the next is answered, and nothing is left of it."""
+    for content in sent:
+        with connected(strict) as client:
+            client._socket.sendall(content)
+    assert answers(strict)
+
+
+def test_what_is_received_is_accounted_for(strict: int) -> None:
+    """After all that, a body that just fits is taken: nothing is counted that is no more."""
+
+    def fits(client: Client) -> bool:
+        client.send(*call(1, infer(120)))
+        return is_right(client.answers(1)[1], 120)
+
+    with connected(strict) as client:
+        assert fits(client)
