@@ -1,12 +1,13 @@
 """TorchServe behind the gateway: each batch is one request of raw pixels, answered as octets."""
 
 import asyncio
+import struct
 from typing import Final, cast
 
 import httptools
 import numpy as np
 
-from fashion_mnist.classes import CLASSES, IMAGE_BYTES
+from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
@@ -21,6 +22,10 @@ _HEAD: Final = (
 )
 
 
+_IDX: Final = struct.Struct(">4I")
+"""The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""
+
+
 class TorchServeEngine:
     """TorchServe, at a port or a Unix socket of this machine. See `gateway.engines.Engine`."""
 
@@ -30,7 +35,7 @@ class TorchServeEngine:
         self._timeout_s = settings.engine_timeout_s
         self._slots = settings.workers + 1
         self._idle: list[_Connection] = []
-        self.max_batch = max(1, min(256, settings.max_images, settings.max_body_bytes // IMAGE_BYTES))
+        self.max_batch = max(1, min(256, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
 
     def wants(self, in_flight: int, waiting: int) -> bool:
         return in_flight == 0 or (in_flight < self._slots and waiting >= WORTH_A_BATCH)
@@ -40,7 +45,9 @@ class TorchServeEngine:
             async with asyncio.timeout(self._timeout_s):
                 connection = self._idle.pop() if self._idle else await self._connect()
                 try:
-                    status, body = await connection.post(images.tobytes())
+                    status, body = await connection.post(
+                        _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width) + images.tobytes()
+                    )
                 except BaseException:
                     connection.close()
                     raise
