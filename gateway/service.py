@@ -35,6 +35,9 @@ _TIMED: Final = (
 """The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
 
 
+_WHOLE: Final = Form()
+
+
 class Service:
     """One gateway: it decodes, puts images into the line for the engine, and answers."""
 
@@ -163,8 +166,8 @@ def _submit_read(service: Service, request: Request, found: tuple[Form, Decoded]
         _submit(service, request, found)
     except FashionMNISTError as error:
         service.refuse(request, error)
-    except Exception:
-        _fail(service, request, "a request could not be decoded")
+    except Exception as error:
+        _fail(service, request, "a request could not be decoded", error)
 
 
 def _submit(service: Service, request: Request, found: tuple[Form, Decoded]) -> None:
@@ -195,7 +198,7 @@ class _Prediction(Job):
         if error is not None:
             service.refuse(self._request, error)
         elif len(decoded) <= QUICK_IMAGES or form.octets:
-            rows = None if form.octets else self.rows()
+            rows = self.rows() if form == _WHOLE else None
             self._send(answer(self.probabilities, decoded, service.model_version, form, rows))
         else:
             try:
@@ -207,7 +210,7 @@ class _Prediction(Job):
         if isinstance(written, Answer):
             self._send(written)
         else:
-            _fail(self._service, self._request, "an answer could not be written")
+            _fail(self._service, self._request, "an answer could not be written", written)
 
     def _send(self, answer: Answer) -> None:
         request = self._request
@@ -222,6 +225,6 @@ class _Prediction(Job):
         self._service.metrics.answer(code, times)
 
 
-def _fail(service: Service, request: Request, what: str) -> None:
-    log.exception(what, extra={"request_id": request.request_id.decode()})
+def _fail(service: Service, request: Request, what: str, error: BaseException) -> None:
+    log.error(what, exc_info=error, extra={"request_id": request.request_id.decode()})
     service.refuse(request, FashionMNISTError("the request failed, which is not your fault: report it"))
