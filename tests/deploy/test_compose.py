@@ -65,7 +65,7 @@ def copied(instructions: list[Instruction]) -> list[str]:
 
 def test_ports_are_published_on_loopback_alone(services: dict[str, dict[str, Any]]) -> None:
     ports = [port for service in services.values() for port in service["ports"]]
-    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:8080", port)] == []
+    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:(8080|8086)", port)] == []
     assert len(set(ports)) == len(services), "two services want the same port"
     assert services["cpu"]["ports"] == ["127.0.0.1:8080:8080"]
 
