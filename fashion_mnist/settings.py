@@ -113,9 +113,9 @@ class Settings:
         "auto", "where; auto takes the GPU if there is one", choices=("auto", "cpu", "cuda"), handler=True
     )
     threads: int = _setting(1, "threads of one runtime on the CPU", minimum=1, handler=True)
-    max_body_bytes: int = _setting(16 * 2**20, "longest body, also after unpacking gzip", minimum=784, handler=True)
+    max_body_bytes: int = _setting(16 * 2**20, "longest body, also after unpacking gzip", minimum=1024, handler=True)
     max_pixels: int = _setting(
-        16 * 2**20, "most pixels of one encoded image (width x height)", minimum=784, handler=True
+        16 * 2**20, "most pixels of a request's encoded images together (width x height)", minimum=784, handler=True
     )
     max_images: int = _setting(16384, "most images in one request", minimum=1, handler=True)
 

@@ -140,7 +140,11 @@ class Job:
 
     def _end(self, error: FashionMNISTError | None) -> None:
         self.cancelled = True
-        self.done(error)
+        try:
+            self.done(error)
+        except Exception:
+            # One request's alone: its neighbours in the batch still have their answers to come.
+            log.exception("an answer could not be sent")
 
 
 Piece: TypeAlias = tuple[Job, int, Pixels]

@@ -43,7 +43,7 @@ PIPELINED: Final = 16
 """Requests of one connection that may wait for their answers; until then no more of it is read."""
 
 BODY_BYTES_PER_S: Final = 64 * 1024
-"""A body that comes slower than this is cut off, once `receive_timeout_s` is over."""
+"""A body that comes slower than this is cut off, once `receive_timeout_s` is over; so is a last answer that goes so."""
 
 LINGER_S: Final = 2.0
 """How long a connection stays half open behind its last answer, for a client that may still be sending to read it."""
@@ -243,18 +243,20 @@ class Connection(asyncio.Protocol):
         "_began",
         "_bytes",
         "_chunks",
-        "_half_closed",
         "_head_bytes",
+        "_in_head",
         "_length",
         "_lingering",
         "_new_head",
         "_parser",
+        "_passing",
         "_reading",
         "_request",
         "_requests",
         "_stopped",
         "_transport",
         "_writable",
+        "_write_deadline",
         "deadline",
         "server",
     )
@@ -274,9 +276,11 @@ class Connection(asyncio.Protocol):
         self._bytes = 0  # of it altogether, those aside that came with its first
         self._began = False  # whether it began in the bytes that are being read
         self._stopped = False  # no more requests are read
-        self._half_closed = False  # by the client
         self._lingering = False  # the last answer is sent
         self._reading = self._writable = True
+        self._write_deadline = _NEVER  # for a client that does not read
+        self._in_head = False  # of the request that is being received
+        self._passing = False  # over a head that is told again
 
     # What asyncio says
 
@@ -301,19 +305,25 @@ class Connection(asyncio.Protocol):
                 self._receive_known(head, data[end:])
                 return
         self._began = False
-        try:
-            self._new_head = data[:end]
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # To another protocol, which we may pass over (RFC 9110, 7.8). The request was whole and is being answered.
-            self._parser = httptools.HttpRequestParser(self)
-            self.data_received(data[upgrade.args[0] :])
-            return
-        except httptools.HttpParserError:
-            # Nothing that follows can be understood.
-            if not self._stopped:
-                self._refuse(_BARE_400)
-            return
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self._new_head = data[:end]
+                self._parser.feed_data(rest)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # To another protocol, which we may pass over (RFC 9110, 7.8): what follows is HTTP/1.1 as before.
+                rest, end = memoryview(rest)[upgrade.args[0] :], 0
+                try:
+                    self._pass_over_upgrade()
+                except httptools.HttpParserError:
+                    self._refuse_bare()
+                if self._stopped:
+                    return
+            except httptools.HttpParserError:
+                # Nothing that follows can be understood.
+                self._refuse_bare()
+                return
         if self._request is not None and not self._began:
             # A header or a chunk's length without an end: the parser keeps them to itself until they are whole.
             self._bytes += len(data)
@@ -321,13 +331,8 @@ class Connection(asyncio.Protocol):
                 self._refuse_head()
 
     def eof_received(self) -> bool:
-        # A client may close its half and wait for the answers with the other.
-        self._stopped = self._half_closed = True
-        self._forget()
-        if not self._requests:
-            self._transport.close()
-        # With TLS a connection ends as a whole.
-        return self._transport.can_write_eof()
+        # Who hangs up looks like who closes only one half, and what nobody waits for shall not be computed.
+        return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stopped = True
@@ -343,21 +348,23 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         # It sends and does not read: no more is taken from it, and it has so long to change its mind.
         self._writable = False
+        self._write_deadline = self.server.now + self.server.settings.receive_timeout_s
         self._regulate()
-        self.deadline = self.server.now + self.server.settings.receive_timeout_s
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._write_deadline = _NEVER
         self._regulate()
         self._rest()
 
     # What the parser says
 
     def on_message_begin(self) -> None:
-        if self._stopped:
-            return  # it came in the same bytes as one that was refused
+        if self._stopped or self._passing:
+            # What comes behind the last request in the same bytes is not read (RFC 9112, 9.6).
+            return
         self._request = Request(self, Head())
-        self._began = True
+        self._began = self._in_head = True
         self._length = self._head_bytes = self._bytes = 0
         self.deadline = self.server.now + self.server.settings.receive_timeout_s
 
@@ -371,6 +378,8 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         self._head_bytes += len(name) + len(value)
+        if not self._in_head:
+            return  # behind a body in chunks: what stands there means nothing to us (RFC 9110, 6.5.1)
         if attribute := HEADERS.get(name.lower()):
             setattr(request.head, attribute, value.decode("latin-1"))
 
@@ -378,9 +387,11 @@ class Connection(asyncio.Protocol):
         request = self._request
         if request is None:
             return
+        self._in_head = False
         head = request.head
         head.method = self._parser.get_method()
-        head.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        version = self._parser.get_http_version()
+        head.keep_alive = self._parser.should_keep_alive() and version != "1.0"
         request.keep_alive = head.keep_alive
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
@@ -391,7 +402,8 @@ class Connection(asyncio.Protocol):
             # The parser has seen to it that it is a number, the only one, and not beside chunks.
             length = int(head.content_length)
             self._check_body(length, self.server.waiting_bytes + length)
-        if head.expect and head.expect.lower() == "100-continue" and not self._stopped:
+        asks = head.expect and head.expect.lower() == "100-continue" and version == "1.1"
+        if asks and not self._stopped and not self._requests:  # answers come in order, this one too
             self._transport.write(_CONTINUE)
         if not self._stopped:
             self.server.know(self._new_head, head)
@@ -408,8 +420,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request = self._request
-        if request is None:
-            return
+        if request is None or (self._parser.should_upgrade() and _has_body(request.head)):
+            return  # in the latter case its body is still to come: see _pass_over_upgrade
         self._request = None
         if chunks := self._chunks:
             request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -421,6 +433,30 @@ class Connection(asyncio.Protocol):
 
     # What we do
 
+    def _pass_over_upgrade(self) -> None:
+        """Read on behind a head that asks for another protocol.
+
+        httptools takes all that follows such a head for the other protocol. It is the request's body, if it has one,
+        and then the next request: a new parser reads on from there.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        request = self._request
+        if request is not None:
+            head = request.head
+            lines = ["POST / HTTP/1.1"]
+            if head.transfer_encoding:
+                lines.append(f"Transfer-Encoding: {head.transfer_encoding}")
+            if head.content_length:
+                lines.append(f"Content-Length: {head.content_length}")
+            # A head that was read already, of which only what frames the body is told again.
+            self._request, self._passing = None, True
+            self._parser.feed_data("\r\n".join([*lines, "", ""]).encode("latin-1"))
+            self._request, self._passing = request, False
+
+    def _refuse_bare(self) -> None:
+        if not self._stopped:
+            self._refuse(_BARE_400)
+
     def _receive_known(self, head: Head, body: bytes) -> None:
         """Take a request that came whole. Its head was parsed and found good when it first came."""
         request = Request(self, head, body)
@@ -430,7 +466,7 @@ class Connection(asyncio.Protocol):
             self._refuse_with(error)
             return
         self.server.waiting_bytes += len(body)
-        if self.server.waiting_bytes > self.server.settings.max_waiting_bytes:
+        if body and self.server.waiting_bytes > self.server.settings.max_waiting_bytes:
             self._check_body(len(body), self.server.waiting_bytes)
             self.server.waiting_bytes -= len(body)
         else:
@@ -450,11 +486,11 @@ class Connection(asyncio.Protocol):
         while self._requests and (response := self._requests[0].response) is not None:
             self.server.waiting_bytes -= len(self._requests.popleft().body)
             self._transport.write(response)
+        if not self._reading:
+            self._regulate()
         if self._stopped and not self._requests:
             self._end()
         else:
-            if not self._reading:
-                self._regulate()
             self._rest()
 
     def let_end_with(self, request: Request) -> None:
@@ -465,10 +501,11 @@ class Connection(asyncio.Protocol):
 
     def look_at_the_clock(self) -> None:
         """Close the connection where its deadline is over."""
-        if self.server.now < self.deadline:
-            return
-        if self._lingering or not self._writable:
+        now = self.server.now
+        if now >= self._write_deadline or (self._lingering and now >= self.deadline):
             self._transport.abort()
+        elif now < self.deadline:
+            return
         elif self._request is not None:
             self._refuse_with(RequestTimeout("the request did not arrive in time: send it faster, or in parts"))
         else:
@@ -502,14 +539,15 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """The last answer is sent."""
-        if self._half_closed or not self._transport.can_write_eof():
+        if not self._transport.can_write_eof():
             self._transport.close()
         else:
             # A socket that is closed while bytes come in may take back what it has sent (RFC 9112, 9.6). So only our
-            # half is closed now, and the client closes the other.
+            # half is closed now, and the client closes the other. What is still on its way to it gets its time, too.
             self._lingering = True
+            left = self._transport.get_write_buffer_size()
             self._transport.write_eof()
-            self.deadline = self.server.now + LINGER_S
+            self.deadline = self.server.now + LINGER_S + left / BODY_BYTES_PER_S
 
     def _refuse_head(self) -> None:
         limit = self.server.settings.max_head_bytes
@@ -563,6 +601,10 @@ class Connected(Protocol):
 
     def close_if_idle(self) -> None:
         """Close the connection where no request is being received or answered."""
+
+
+def _has_body(head: Head) -> bool:
+    return bool(head.transfer_encoding or (head.content_length and int(head.content_length)))
 
 
 class Server:

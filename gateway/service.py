@@ -222,8 +222,8 @@ def _submit_read(
         _submit(service, speaker, request, found)
     except FashionMNISTError as error:
         service.refuse(request, error)
-    except Exception:
-        _fail(service, request, "a request could not be decoded")
+    except Exception as error:
+        _fail(service, request, "a request could not be decoded", error)
 
 
 def _submit(service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded]) -> None:
@@ -269,7 +269,7 @@ class _Prediction(Job):
         if isinstance(written, Answer):
             self._send(written)
         else:
-            _fail(self._service, self._request, "an answer could not be written")
+            _fail(self._service, self._request, "an answer could not be written", written)
 
     def _send(self, answer: Answer) -> None:
         request, service = self._request, self._service
@@ -289,6 +289,6 @@ class _Prediction(Job):
         service.metrics.answer(code, times)
 
 
-def _fail(service: Service, request: Exchange, what: str) -> None:
-    log.exception(what, extra={"request_id": request.request_id.decode()})
+def _fail(service: Service, request: Exchange, what: str, error: BaseException) -> None:
+    log.error(what, exc_info=error, extra={"request_id": request.request_id.decode()})
     service.refuse(request, FashionMNISTError("the request failed, which is not your fault: report it"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from fashion_mnist.engines import open_engine
+from fashion_mnist.errors import Unavailable
 from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
@@ -23,15 +24,27 @@ class EmbeddedEngine:
         """Load the model and warm it up, which takes half a second. Raises ModelError, DeviceUnavailable."""
         self._engine = open_engine(model_store, settings.runtime, settings.device, threads=settings.threads)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._in_thread = 0
+        self._timeout_s = settings.engine_timeout_s
 
     def wants(self, in_flight: int, waiting: int) -> bool:
         return in_flight == 0
 
     async def predict(self, images: Pixels) -> Probabilities:
-        if len(images) <= AT_ONCE:
+        if len(images) <= AT_ONCE and not self._in_thread:
             return self._engine.predict(images)
         # ONNX Runtime lets go of the interpreter while it computes: other requests are received meanwhile.
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.predict, images)
+        computing = asyncio.get_running_loop().run_in_executor(self._thread, self._engine.predict, images)
+        self._in_thread += 1
+        computing.add_done_callback(self._leave_thread)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.shield(computing)
+        except TimeoutError:
+            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: try again") from None
+
+    def _leave_thread(self, _: object) -> None:
+        self._in_thread -= 1
 
     async def close(self) -> None:
         self._thread.shutdown()

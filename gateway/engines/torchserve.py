@@ -1,13 +1,14 @@
 """TorchServe behind the gateway: each batch is one request of raw pixels, answered as octets."""
 
 import asyncio
+import struct
 from collections.abc import Callable
 from typing import Final, cast
 
 import httptools
 import numpy as np
 
-from fashion_mnist.classes import CLASSES, IMAGE_BYTES
+from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
@@ -22,6 +23,10 @@ _HEAD: Final = (
 )
 
 
+_IDX: Final = struct.Struct(">4I")
+"""The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""
+
+
 class TorchServeEngine:
     """TorchServe, at a port or a Unix socket of this machine. See `gateway.engines.Engine`."""
 
@@ -33,7 +38,7 @@ class TorchServeEngine:
         self._idle: list[_Connection] = []
         self.headers: Callable[[], str] = lambda: ""
         """More lines for the head of the batch that is being sent."""
-        self.max_batch = max(1, min(256, settings.max_images, settings.max_body_bytes // IMAGE_BYTES))
+        self.max_batch = max(1, min(256, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
 
     def wants(self, in_flight: int, waiting: int) -> bool:
         return in_flight == 0 or (in_flight < self._slots and waiting >= WORTH_A_BATCH)
@@ -43,7 +48,10 @@ class TorchServeEngine:
             async with asyncio.timeout(self._timeout_s):
                 connection = self._idle.pop() if self._idle else await self._connect()
                 try:
-                    status, body = await connection.post(images.tobytes(), self.headers())
+                    status, body = await connection.post(
+                        _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width) + images.tobytes(),
+                        self.headers(),
+                    )
                 except BaseException:
                     connection.close()
                     raise

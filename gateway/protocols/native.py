@@ -15,6 +15,9 @@ from gateway.protocols import MODEL
 PATH: Final = f"/predictions/{MODEL}".encode()
 
 
+_WHOLE: Final = Form()
+
+
 class Wanted(NamedTuple):
     """What a head says: how the body is to be read, and how to answer."""
 
@@ -54,7 +57,7 @@ class Native:
         return form, decode_many([(field.content, field.content_type) for field in fields], limits)
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
-        rows = None if form.octets else job.rows()
+        rows = job.rows() if form == _WHOLE else None
         return answer(job.probabilities, decoded, self._model_version, form, rows)
 
 

@@ -20,13 +20,13 @@ from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import CANARY, model_version
 from fashion_mnist.predictions import encode_error, encode_json
 from fashion_mnist.settings import Settings
-from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies, png_of_size
+from tests.bodies import OCTETS, Body, bad_bodies, disguised_bodies, encoded, good_bodies, png_of_size
 from tests.gateway.command import ServeCommand
 from tests.serving.server import RunningServer
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 TIMEOUT_S = 20.0
-CORPUS = [*good_bodies(GARMENTS), *bad_bodies(GARMENTS[0])]
+CORPUS = [*good_bodies(GARMENTS), *disguised_bodies(GARMENTS[0]), *bad_bodies(GARMENTS[0])]
 
 Found = tuple[int, Any]
 

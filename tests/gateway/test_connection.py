@@ -5,8 +5,10 @@ import json
 import resource
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashion_mnist.model_store import CANARY
+from gateway.connection import LINGER_S
 from tests.gateway.command import ServeCommand, serve_command, wait_until
-from tests.gateway.http import connected, read_answer, read_answers, request
+from tests.gateway.http import connected, parse, read_answer, read_answers, request
 
 IMAGE = bytes(784)
 
@@ -36,6 +39,23 @@ def answers(command: ServeCommand, model_store: Path) -> bool:
     """Whether it still gives the canary its label."""
     response = httpx.post(command.url, content=(model_store / CANARY[0]).read_bytes(), timeout=10)
     return bool(response.json()["predictions"][0]["label"] == CANARY[1])
+
+
+def gauge(command: ServeCommand, name: str) -> float:
+    """A metric without labels."""
+    text = httpx.get(f"http://127.0.0.1:{command.state().admin_port}/metrics", timeout=10).text
+    (line,) = (line for line in text.splitlines() if line.startswith(f"{name} "))
+    return float(line.split()[1])
+
+
+def images_computed(command: ServeCommand) -> float:
+    """Images that the engine has answered, as far as they are counted."""
+    return gauge(command, "fashion_mnist_batch_images_sum")
+
+
+def images_waiting(command: ServeCommand) -> float:
+    """Images in line."""
+    return gauge(command, "fashion_mnist_waiting_images")
 
 
 def test_a_connection_is_kept(embedded: ServeCommand) -> None:
@@ -99,11 +119,84 @@ def test_who_goes_on_sending_behind_the_last_request_still_reads_its_answer(embe
         assert [answer.status for answer in read_answers(connection)] == [200]
 
 
-def test_a_client_may_close_its_half_and_wait(embedded: ServeCommand) -> None:
+def test_who_hangs_up_is_not_computed_for(embedded: ServeCommand) -> None:
+    images, before = 16_000, images_computed(embedded)
+    for _ in range(5):
+        with connected(embedded.url) as connection:
+            connection.sendall(request(bytes(784 * images)))
+    # What was in line before them has been answered when this one is.
+    assert httpx.post(embedded.url, content=IMAGE, timeout=20).status_code == 200
+    wait_until(lambda: images_waiting(embedded) == 0, "an empty line", 10)
+    assert images_computed(embedded) - before < 5 * images / 2
+
+
+def test_what_comes_behind_the_last_request_harms_nobody(embedded: ServeCommand) -> None:
+    """The first one ends the connection; the second one, in the same bytes, is not answered, and in nobody's way."""
+    last = b"GET /nothing HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    with ThreadPoolExecutor(8) as pool:
+        good = [pool.submit(httpx.post, embedded.url, content=IMAGE, timeout=10) for _ in range(200)]
+        for _ in range(50):
+            with connected(embedded.url) as connection:
+                connection.sendall(last + request(IMAGE))
+                assert [answer.status for answer in read_answers(connection)] == [404]
+        assert {sent.result().status_code for sent in good} == {200}
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_a_request_that_asks_for_another_protocol_is_read_as_it_is(embedded: ServeCommand, protocol: str) -> None:
+    """Its body is its body: not a request of its own, and not lost."""
+    asks = ("Connection: Upgrade", f"Upgrade: {protocol}")
+    hidden = request(b"", method="GET", path="/health/live")
+    chunks = b"310\r\n" + IMAGE + b"\r\n0\r\n\r\n"
+    chunked = request(b"", *asks, "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"") + chunks
+    for _ in range(2):  # the second time its head is known
+        with connected(embedded.url) as connection:
+            connection.sendall(request(IMAGE, *asks) + chunked + request(hidden, *asks) + request(IMAGE))
+            connection.sendall(request(b"", "Connection: close"))
+            assert [answer.status for answer in read_answers(connection)] == [200, 200, 400, 200, 400]
+
+
+def test_a_flood_of_upgrades_is_answered(embedded: ServeCommand) -> None:
+    count = 3000
     with connected(embedded.url) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(b"CONNECT a:1 HTTP/1.1\r\n\r\n" * count,))
+        sender.start()
+        found = b""
+        while found.count(b"HTTP/1.1 404 ") < count:
+            received = connection.recv(65536)
+            assert received, f"closed after {found.count(b'HTTP/1.1 404 ')} answers"
+            found += received
+        sender.join(10)
         connection.sendall(request(IMAGE))
-        connection.shutdown(socket.SHUT_WR)
-        assert [answer.status for answer in read_answers(connection)] == [200]
+        assert read_answer(connection).status == 200
+
+
+def test_what_stands_behind_a_body_changes_nothing(embedded: ServeCommand) -> None:
+    head = b"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connected(embedded.url) as connection:
+        connection.sendall(
+            head + b"310\r\n" + IMAGE + b"\r\n0\r\nX-Top-K: 1\r\nAccept: application/octet-stream\r\n\r\n"
+        )
+        answer = read_answer(connection)
+    assert len(json.loads(answer.body)["predictions"][0]["probabilities"]) == 10
+
+
+def test_a_slow_reader_of_a_last_answer_gets_all_of_it(strict: ServeCommand) -> None:
+    with connected(strict.url) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(request(IMAGE * 120) * 20 + request(IMAGE * 120, "Connection: close"))
+        found, started = b"", time.monotonic()
+        # Longer than a connection lingers that has nothing more to send.
+        while time.monotonic() - started < LINGER_S + 1:
+            found += connection.recv(4096)
+            time.sleep(0.05)
+        while received := connection.recv(65536):
+            found += received
+    answers_found = []
+    while found:
+        answer, found = parse(found)
+        answers_found.append(answer.status)
+    assert answers_found == [200] * 21
 
 
 def test_head_is_answered_without_a_body(embedded: ServeCommand) -> None:
