@@ -48,7 +48,7 @@ BODY_BYTES_PER_S: Final = 64 * 1024
 LINGER_S: Final = 2.0
 """How long a connection stays half open behind its last answer, for a client that may still be sending to read it."""
 
-IDLE_S: Final = 0.5
+IDLE_S: Final = 1.0
 """So long after its last answer, or its beginning, no request is on its way to us on a connection."""
 
 TICK_S: Final = 0.25

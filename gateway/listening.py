@@ -44,15 +44,21 @@ def admit_no_more(listening: socket.socket) -> None:
     connection from now on; it comes again a second later, to a closed port.
     """
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN))
-    listening.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-    )
+    try:
+        listening.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+        )
+    except PermissionError:
+        # Some kernels take a filter from the privileged alone, which a container is not. The next best: room for a
+        # single connection, beyond which the kernel drops the first packet too.
+        listening.listen(0)
 
 
 def admit(listening: socket.socket) -> None:
     """Undo `admit_no_more`, if it was done."""
     with contextlib.suppress(OSError):
         listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    listening.listen(BACKLOG)
 
 
 _SO_ATTACH_FILTER: Final = 26

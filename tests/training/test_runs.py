@@ -98,7 +98,14 @@ def test_kill_9_and_resume_give_the_same_weights(tmp_path: Path) -> None:
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     command = [COMMAND, "train", "--epochs", "100", "--train-images", "2000", "--run", str(tmp_path / "run")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    # A shell starts what it starts in the background deaf to SIGINT, and so whatever that starts in its turn.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         wait_until(lambda: (tmp_path / "run" / "checkpoint.pt").exists() or process.poll() is not None, "a checkpoint")
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=30)
