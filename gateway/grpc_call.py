@@ -3,6 +3,7 @@
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
+import functools
 import logging
 import string
 import time
@@ -13,7 +14,7 @@ from urllib.parse import quote
 from fashion_mnist.errors import BadTensor, FashionMNISTError, MethodNotAllowed
 from fashion_mnist.predictions import Answer
 from gateway.connection import Server
-from gateway.http2 import Connection, Headers, Stream, literal
+from gateway.http2 import Connection, Headers, Stream, literal, text
 
 log = logging.getLogger(__name__)
 
@@ -130,5 +131,11 @@ def _metadata(headers: str) -> bytes:
     """Header lines of HTTP/1.1 as metadata."""
     if not headers:
         return b""
-    lines = (line.partition(": ") for line in headers.split("\r\n")[:-1])
-    return b"".join([literal(name.lower().encode(), value.encode("latin-1")) for name, _, value in lines])
+    lines = [line.split(": ", 1) for line in headers.split("\r\n")[:-1]]
+    return b"".join([_begin(name) + text(value.encode("latin-1")) for name, value in lines])
+
+
+@functools.cache
+def _begin(name: str) -> bytes:
+    """A header up to its value. There are no more names than we have."""
+    return literal(name.lower().encode(), b"")[:-1]
