@@ -33,7 +33,7 @@ format: setup  ## Put the code into the form that `make check` wants
 train: setup  ## Train with the release recipe
 	$(BIN)/fashion-mnist train --recipe release
 
-bench: setup  ## Measure this service beside TorchServe as shipped
+bench: setup  ## Measure this service beside TorchServe as shipped and FastAPI
 	$(BIN)/fashion-mnist bench
 
 proto: setup  ## Make the Python of gateway/protocols/inference.proto anew

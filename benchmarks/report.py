@@ -4,18 +4,33 @@ from typing import Any
 
 from rich.table import Table
 
-_NAMES = {"stock": "TorchServe as shipped", "one thread": "the same, OMP_NUM_THREADS=1", "ours": "this service"}
+_NAMES = {
+    "stock": "TorchServe as shipped",
+    "stock, one thread": "the same, OMP_NUM_THREADS=1",
+    "FastAPI": "FastAPI, uvicorn, ONNX Runtime",
+    "FastAPI, tuned": "the same, one thread, no access log",
+    "TorchServe, tuned": "our TorchServe alone, batchSize 32",
+    "TorchServe, batch 1": "our TorchServe alone, batchSize 1",
+    "gateway + TorchServe": "**this service**",
+    "gateway, embedded": "**this service, embedded engine**",
+    "constant": "limit: an event loop, a constant answer",
+}
+_KINDS = {"png": "PNG", "raw": "raw bytes"}
 _SINGLE = ["server", "body", "connections", "requests/s", "lowest-highest", "p50, ms", "p99, ms"]
+_PACKED = ["bodies of 1,024 images", "images/s"]
+_CORES = ["bodies of 1,024 images, processes", "images/s", "images per second of processor time"]
 _AIMS = ["figure", "measured", "aim", "reached"]
+
+Rows = list[list[str]]
 
 
 def table(results: dict[str, Any]) -> list[Table]:
     """The figures as tables of the terminal."""
     tables = []
-    for heading, rows in ((_SINGLE, _single(results)), (_AIMS, _aims(results))):
+    for heading, rows in _tables(results):
         made = Table(*heading)
         for row in rows:
-            made.add_row(*row)
+            made.add_row(*(cell.replace("**", "") for cell in row))
         tables.append(made)
     return tables
 
@@ -23,28 +38,43 @@ def table(results: dict[str, Any]) -> list[Table]:
 def markdown(results: dict[str, Any]) -> str:
     """The figures as docs/benchmarks.md shows them."""
     machine = results["machine"]
-    packed = results["packed"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, load generator included; {results['date']}, "
-        f"commit {results['commit']}; medians of "
-        f"{results['repeats']} interleaved runs of {results['seconds']} s; {results['labels_checked']:,} labels "
-        "checked at all servers before and after.",
+        f"commit {results['commit']}; medians of {results['repeats']} interleaved runs of {results['seconds']} s; "
+        f"{results['labels_checked']:,} labels checked at all servers before and after.",
+    ]
+    for heading, rows in _tables(results):
+        lines += ["", *markdown_table(heading, rows)]
+    observed, memory = results["observed"], results["memory"]
+    lines += [
         "",
-        *_markdown(_SINGLE, _single(results)),
+        f"A gateway by itself, raw bytes, 64 connections: {observed['as it is']:,} requests/s, and "
+        f"{observed['without']:,} without metrics, request ids and timings.",
         "",
-        f"Bodies of 1,024 images: {packed['octets']:,} images/s answered as octets, {packed['json']:,} as JSON; ONNX "
-        f"Runtime alone, in one process on one thread: {packed['onnxruntime']:,}.",
-        "",
-        *_markdown(_AIMS, _aims(results)),
+        f"Memory over {memory['requests']:,} requests, before and after: "
+        + ", ".join(f"{name} {before:,} and {after:,} MiB" for name, (before, after) in memory["mb"].items())
+        + ".",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _single(results: dict[str, Any]) -> list[list[str]]:
+def _tables(results: dict[str, Any]) -> list[tuple[list[str], Rows]]:
+    return [
+        (_AIMS, _aims(results)),
+        (_SINGLE, _single(results)),
+        (_PACKED, [[name, f"{rate:,}"] for name, rate in results["packed"].items()]),
+        (
+            _CORES,
+            [[row["server"], f"{row['images_per_s']:,}", f"{row['images_per_cpu_s']:,}"] for row in results["cores"]],
+        ),
+    ]
+
+
+def _single(results: dict[str, Any]) -> Rows:
     return [
         [
             _NAMES[row["server"]],
-            {"png": "PNG", "raw": "raw bytes"}[row["body"]],
+            _KINDS[row["body"]],
             str(row["connections"]),
             f"{row['per_second']:,}",
             f"{row['lowest']:,}-{row['highest']:,}",
@@ -55,18 +85,18 @@ def _single(results: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _aims(results: dict[str, Any]) -> list[list[str]]:
-    sign = {"x": ">=", "us": "<=", "%": "<="}
+def _aims(results: dict[str, Any]) -> Rows:
     return [
         [
             row["figure"],
             f"{row['value']} {row['unit']}",
-            f"{sign[row['unit']]} {row['aim']} {row['unit']}",
+            f"{row['aim']} {row['unit']}",
             "yes" if row["reached"] else "no",
         ]
-        for row in results["ratios"]
+        for row in results["aims"]
     ]
 
 
-def _markdown(heading: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_table(heading: list[str], rows: Rows) -> list[str]:
+    """The lines of a table."""
     return [f"| {' | '.join(row)} |" for row in [heading, ["---"] * len(heading), *rows]]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.client import classify_singly
 from benchmarks.load import RunFailed
+from benchmarks.servers import Server
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.network import load_weights
 from fashion_mnist.settings import Settings
@@ -33,8 +34,8 @@ _POLL_S: Final = 0.2
 @contextmanager
 def stock_torchserve(
     weights: Path, folder: Path, canary: bytes, label: int, *, threads: int | None = None
-) -> Iterator[str]:
-    """Start it, yield its prediction URL once it answers rightly, and end it with all its processes.
+) -> Iterator[Server]:
+    """Start it, yield it once it answers rightly, and end it with all its processes.
 
     As shipped, each worker starts as many threads as there are cores, and they hinder each other; `threads` limits them
     by OMP_NUM_THREADS, which is all the tuning there is.
@@ -72,7 +73,7 @@ def stock_torchserve(
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise RunFailed(f"TorchServe as shipped did not become ready; see {folder / 'stock.out'}")
                 time.sleep(_POLL_S)
-            yield url
+            yield Server(url, process.pid)
         finally:
             processes.stop(process, grace_s=5)
 

@@ -1,25 +1,55 @@
 """`fashion-mnist bench`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class What(StrEnum):
+    """What is measured."""
+
+    comparison = "comparison"
+    doors = "doors"
+    transports = "transports"
+
+
 def bench(
-    output: Annotated[Path, typer.Option(help="Folder for the results as JSON and Markdown.")] = Path(
+    what: Annotated[
+        What,
+        typer.Argument(
+            help="comparison: beside TorchServe and FastAPI. doors: HTTP servers in front of the same engine. "
+            "transports: ways to TorchServe."
+        ),
+    ] = What.comparison,
+    output: Annotated[Path, typer.Option(help="Folder for the comparison's results as JSON and Markdown.")] = Path(
         "benchmarks/results"
     ),
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
     ] = False,
 ) -> None:
-    """Measure this service beside TorchServe as shipped, interleaved on this machine, every label checked.
+    """Measure this service beside others, interleaved on this machine, every label checked.
 
-    Needs `wrk` (apt-get install wrk) and some ten minutes on an otherwise idle machine.
+    Needs `wrk` (apt-get install wrk) and an otherwise idle machine: a quarter of an hour for the comparison, some
+    minutes for the rest. Servers of others get environments of their own in .venv-benchmarks, fetched once.
 
-    Example: `fashion-mnist bench --quick`
+    Examples:
+
+    `fashion-mnist bench --quick`
+
+    `fashion-mnist bench transports`
     """
-    from benchmarks.torchserve import run
+    if what is What.comparison:
+        from benchmarks.comparison import run
 
-    run(output, quick=quick)
+        run(output, quick=quick)
+    elif what is What.doors:
+        from benchmarks import doors
+
+        doors.run(quick=quick)
+    else:
+        from benchmarks import transports
+
+        transports.run(quick=quick)

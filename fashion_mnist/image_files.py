@@ -52,9 +52,30 @@ _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK: Final = struct.Struct(">I4s")
 _PNG_NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_HEADER: Final = struct.Struct(">IIBB")
+_PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+_PNG_SIMPLEST: Final = struct.Struct(">8xI4sIIBB3xII4s")
+"""Up to the pixels of a PNG that has nothing else in it: the header and its checksum, the pixels' length and kind."""
+
+_PNG_AROUND: Final = _PNG_SIMPLEST.size + 4 + len(_PNG_END)
+"""The bytes of such a PNG beside its pixels."""
 
 
 def _decode_png(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
+    if len(body) > _PNG_AROUND and bytes(body[-len(_PNG_END) :]) == _PNG_END:
+        length, header, width, height, depth, colour_type, checksum, size, data = _PNG_SIMPLEST.unpack_from(body)
+        # What most encoders write: all that is checked below, at once, in a fifth of the time.
+        if (
+            (length, header, data, depth, colour_type) == (13, b"IHDR", b"IDAT", 8, 0)
+            and size == len(body) - _PNG_AROUND
+            and zlib.crc32(body[12:29]) == checksum
+            and zlib.crc32(body[37:-16]) == int.from_bytes(body[-16:-12], "big")
+        ):
+            budget.take_pixels(width, height)
+            return _fitted(_imdecode(body, cv2.IMREAD_GRAYSCALE, "PNG"), [])
+    return _decode_any_png(body, budget)
+
+
+def _decode_any_png(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
     # OpenCV decodes what is left of a damaged PNG and says nothing: lengths, checksums and the end are checked here.
     position, end, kind = len(_PNG_SIGNATURE), len(body), b""
     pixel_data = chunks = 0

@@ -57,10 +57,11 @@ def decode(body: Bytes, content_type: str, limits: Limits) -> Decoded:
     is one image and that is bad.
     """
     limits.check_body(len(body))
+    budget = Budget(limits)
     if content_type == _OCTETS and body and len(body) % IMAGE_BYTES == 0 and body[0] not in _TELLING:
         # What `decode_part` would find in the end, by more questions than an image has microseconds.
-        return decode_pixels(body, Budget(limits))
-    return decode_part(body, content_type, Budget(limits))
+        return decode_pixels(body, budget)
+    return decode_part(body, content_type, budget)
 
 
 def is_plain(body: Bytes, content_type: str) -> bool:
@@ -121,7 +122,8 @@ def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
 
     Raises TooManyImages.
     """
-    return _counted(np.frombuffer(pixels, np.uint8).reshape(-1, GEOMETRY.height, GEOMETRY.width), budget)
+    count = len(pixels) // IMAGE_BYTES
+    return _counted(np.ndarray((count, GEOMETRY.height, GEOMETRY.width), np.uint8, pixels), budget)
 
 
 def decode_image(content: Bytes, budget: Budget) -> Decoded:

@@ -58,11 +58,9 @@ def _is_one_image(document: Any) -> bool:
     if not document:
         return False
     if all(isinstance(value, list) for value in document):
-        # Rows of numbers; more than as many as an image has are flat images that went wrong.
-        return (
-            len(document) == GEOMETRY.height
-            and all(len(row) <= GEOMETRY.width for row in document)
-            and not any(isinstance(value, list) for row in document for value in row)
+        # Rows of numbers; what is nearer to a whole image in length than to a row is one that went wrong.
+        return all(
+            len(row) < IMAGE_BYTES // 2 and not any(isinstance(value, list) for value in row) for row in document
         )
     return all(isinstance(value, int | float) for value in document)
 

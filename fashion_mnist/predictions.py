@@ -1,5 +1,6 @@
 """From probabilities, float32 [n, 10], to the answer that a client reads."""
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -36,16 +37,21 @@ class Answer(NamedTuple):
     status: int
     content_type: str
     body: bytes
-    headers: str = ""
+    headers: bytes = b""
     """More headers, whole lines."""
 
 
-def answer(probabilities: Probabilities, decoded: Decoded, model_version: str, form: Form) -> Answer:
-    """The answer to one request, whose images may be good or bad. `probabilities` are those of `decoded.pixels`."""
+def answer(
+    probabilities: Probabilities, decoded: Decoded, model_version: str, form: Form, rows: list[bytes] | None = None
+) -> Answer:
+    """The answer to one request, whose images may be good or bad. `probabilities` are those of `decoded.pixels`.
+
+    `rows` is what `json_rows` makes of them, where that was done already.
+    """
     try:
         if form.octets:
             return Answer(200, OCTET_STREAM, encode_octets(probabilities, decoded))
-        return Answer(200, JSON, encode_json(probabilities, decoded, model_version, form.top_k))
+        return Answer(200, JSON, encode_json(probabilities, decoded, model_version, form.top_k, rows))
     except InputError as error:
         return answer_error(error, first_error_index(decoded))
 
@@ -55,23 +61,41 @@ def answer_error(error: FashionMNISTError, index: int | None = None) -> Answer:
     return Answer(error.status, JSON, encode_error(error, index))
 
 
-def encode_json(probabilities: Probabilities, decoded: Decoded, model_version: str, top_k: int = len(CLASSES)) -> bytes:
+def encode_json(
+    probabilities: Probabilities,
+    decoded: Decoded,
+    model_version: str,
+    top_k: int = len(CLASSES),
+    rows: list[bytes] | None = None,
+) -> bytes:
     """The answer as JSON: `{"predictions": [{"label", "index", "probabilities"}, ...], "model_version"}`.
 
     `probabilities`, float32 [n, 10], are those of `decoded.pixels`, in order; each is written with as many digits as it
     takes to get the same float32 back. With `top_k` below 10 the likeliest classes are given, the likeliest first.
-    A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted".
+    A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted". `rows` is what
+    `json_rows` makes of the probabilities, where that was done already.
 
     Raises the first image's error where no image is good.
     """
     if decoded.errors and not len(decoded.pixels):
         raise decoded.errors[0]
-    every_class = top_k == len(CLASSES)
-    rows = _every_class(probabilities) if every_class else _likeliest(probabilities, top_k)
+    if top_k < len(CLASSES):
+        rows = _likeliest(probabilities, top_k)
+    elif rows is None:
+        rows = json_rows(probabilities)
     if decoded.errors or decoded.adjusted:
         good = iter(rows)
         rows = [_place(place, good, decoded) for place in range(len(decoded))]
-    return b'{"predictions": [%b], "model_version": %b}' % (b", ".join(rows), json.dumps(model_version).encode())
+    return b'{"predictions": [%b], "model_version": %b}' % (b", ".join(rows), _json_text(model_version))
+
+
+def json_rows(probabilities: Probabilities) -> list[bytes]:
+    """The part that each image has in an answer as JSON: `{"label", "index", "probabilities"}`, with every class.
+
+    `probabilities` is float32 [n, 10], and may be that of many requests: what NumPy takes for one call is shared.
+    """
+    winners = probabilities.argmax(axis=1).tolist()
+    return [_ROWS[winner] % tuple(row) for winner, row in zip(winners, _written(probabilities), strict=True)]
 
 
 def encode_octets(probabilities: Probabilities, decoded: Decoded) -> bytes:
@@ -115,6 +139,11 @@ _ROWS: Final = [
 ]
 
 
+@functools.lru_cache
+def _json_text(text: str) -> bytes:
+    return json.dumps(text).encode()
+
+
 def _place(place: int, good: Iterator[bytes], decoded: Decoded) -> bytes:
     if error := decoded.errors.get(place):
         return encode_error(error, place)
@@ -122,11 +151,6 @@ def _place(place: int, good: Iterator[bytes], decoded: Decoded) -> bytes:
     if adjusted := decoded.adjusted.get(place):
         return b'%b, "adjusted": %b}' % (row[:-1], json.dumps(adjusted).encode())
     return row
-
-
-def _every_class(probabilities: Probabilities) -> list[bytes]:
-    winners = probabilities.argmax(axis=1).tolist()
-    return [_ROWS[winner] % tuple(row) for winner, row in zip(winners, _written(probabilities), strict=True)]
 
 
 def _likeliest(probabilities: Probabilities, top_k: int) -> list[bytes]:

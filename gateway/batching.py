@@ -19,7 +19,7 @@ import numpy as np
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import FashionMNISTError, Overloaded, Unavailable
 from fashion_mnist.image_files import Pixels
-from fashion_mnist.predictions import Probabilities
+from fashion_mnist.predictions import Probabilities, json_rows
 from gateway.engines import Engine
 
 log = logging.getLogger(__name__)
@@ -27,70 +27,113 @@ log = logging.getLogger(__name__)
 QUANTUM: Final = 64
 """The most images that a request gives before others have their turn."""
 
+FEW: Final = 16
+"""Images of a request whose answer is written together with that of others."""
+
+
+class Batch:
+    """What the engine said of one batch, and when."""
+
+    __slots__ = ("_rows", "ended", "probabilities", "started")
+
+    def __init__(self, probabilities: Probabilities, started: float, ended: float) -> None:
+        """`probabilities` is float32 [n, 10]; the times are those of `time.perf_counter`."""
+        self.probabilities = probabilities
+        self.started = started
+        self.ended = ended
+        self._rows: list[bytes] | None = None
+
+    @property
+    def rows(self) -> list[bytes]:
+        """Each image's part of an answer as JSON. Written for all of them at once, when the first is asked for."""
+        if self._rows is None:
+            self._rows = json_rows(self.probabilities)
+        return self._rows
+
 
 class Job:
     """One request's images on their way through the engine, and the times at which it got there."""
 
-    __slots__ = ("_done", "_on_done", "_pixels", "ended", "probabilities", "queued", "size", "started", "waiting")
+    __slots__ = (
+        "_batch",
+        "_missing",
+        "_pixels",
+        "_row",
+        "cancelled",
+        "ended",
+        "probabilities",
+        "queued",
+        "started",
+        "waiting",
+    )
 
-    def __init__(self, pixels: Pixels, on_done: "OnDone") -> None:
-        """`pixels` is uint8 [n, 28, 28]. `on_done` is called once, unless the job is cancelled before."""
+    def __init__(self, pixels: Pixels) -> None:
+        """`pixels` is uint8 [n, 28, 28]."""
         self._pixels = pixels
-        self._on_done: OnDone | None = on_done
-        self._done = 0
-        self.size = self.waiting = len(pixels)
-        """Images, and those of them that no batch has taken yet."""
+        self._missing = self.waiting = len(pixels)
+        """Images, those of them without an answer; and those that no batch has taken yet."""
         self.probabilities: Probabilities = _NOTHING
+        self._batch: Batch | None = None  # the only one
+        self._row = 0  # its place there
         self.queued = time.perf_counter()
         self.started = self.ended = 0.0
-
-    @property
-    def cancelled(self) -> bool:
+        self.cancelled = False
         """Whether nobody waits for the answer any more."""
-        return self._on_done is None
+
+    def done(self, error: FashionMNISTError | None) -> None:
+        """All images have their probabilities, or it is known why not. Called once, unless cancelled before."""
+        raise NotImplementedError
+
+    def rows(self) -> list[bytes] | None:
+        """Each image's part of an answer as JSON, where they are few and were all in one batch."""
+        count = len(self.probabilities)
+        if self._batch is None or count > FEW:
+            return None
+        return self._batch.rows[self._row : self._row + count]
 
     def cancel(self) -> None:
         """Nobody waits for the answer: what no batch has taken yet is dropped."""
-        self._on_done = None
+        self.cancelled = True
 
     def take(self, count: int) -> "Piece":
         """The next images, at most so many."""
-        start = self.size - self.waiting
-        if not start:
-            self.started = time.perf_counter()
-            if count >= self.size:
-                self.waiting = 0
-                return self, 0, self._pixels
+        size = len(self._pixels)
+        start = size - self.waiting
+        if not start and count >= size:
+            self.waiting = 0
+            return self, 0, self._pixels
         pixels = self._pixels[start : start + count]
         self.waiting -= len(pixels)
         return self, start, pixels
 
-    def deliver(self, start: int, probabilities: Probabilities) -> None:
-        """Take the answers to the images from `start` on."""
-        count = len(probabilities)
-        if count == self.size:
-            self.probabilities = probabilities
+    def deliver(self, start: int, batch: Batch, row: int, count: int) -> None:
+        """Take the answers to `count` images from `start` on; they stand in the batch from `row` on."""
+        if self.cancelled:
+            return
+        size = len(self._pixels)
+        if count == size:
+            self.probabilities = batch.probabilities[row : row + count]
+            self._batch, self._row = batch, row
         else:
-            if not self._done:
-                self.probabilities = np.empty((self.size, len(CLASSES)), np.float32)
-            self.probabilities[start : start + count] = probabilities
-        self._done += count
-        if self._done == self.size:
+            if not len(self.probabilities):
+                self.probabilities = np.empty((size, len(CLASSES)), np.float32)
+            self.probabilities[start : start + count] = batch.probabilities[row : row + count]
+        self._missing -= count
+        if not start:
+            self.started = batch.started
+        if not self._missing:
+            self.ended = batch.ended
             self._end(None)
 
     def fail(self, error: FashionMNISTError) -> None:
         """Learn that some images will have no answer: the request fails, and the rest is not computed in vain."""
-        self._end(error)
+        if not self.cancelled:
+            self._end(error)
 
     def _end(self, error: FashionMNISTError | None) -> None:
-        if self._on_done is not None:
-            on_done, self._on_done = self._on_done, None
-            self.ended = time.perf_counter()
-            on_done(self, error)
+        self.cancelled = True
+        self.done(error)
 
-
-OnDone: TypeAlias = Callable[[Job, FashionMNISTError | None], None]
-"""Takes a job that is done, and why it failed if it did."""
 
 Piece: TypeAlias = tuple[Job, int, Pixels]
 """What a job gives to a batch: the place of the first image, and the images."""
@@ -114,7 +157,7 @@ class Batcher:
         """Put a job into the line. Raises Overloaded where the line is full."""
         if self.waiting >= self._max_waiting:
             self.check_room()
-        self.waiting += job.size
+        self.waiting += job.waiting
         self._line.append(job)
         # Once in this turn of the loop: all that was received in it goes together.
         if self._wake_up is None:
@@ -161,6 +204,7 @@ class Batcher:
 
     async def _run(self, pieces: list[Piece]) -> None:
         images = pieces[0][2] if len(pieces) == 1 else np.concatenate([pixels for _, _, pixels in pieces])
+        started = time.perf_counter()
         try:
             probabilities = await self._engine.predict(images)
         except FashionMNISTError as error:
@@ -173,9 +217,9 @@ class Batcher:
             self._in_flight -= 1
             # The engine first: it computes the next batch while this one's answers are written.
             self._fill()
-            row = 0
+            batch, row = Batch(probabilities, started, time.perf_counter()), 0
             for job, start, pixels in pieces:
-                job.deliver(start, probabilities[row : row + len(pixels)])
+                job.deliver(start, batch, row, len(pixels))
                 row += len(pixels)
 
     def _fail(self, pieces: list[Piece], error: FashionMNISTError) -> None:

@@ -5,7 +5,10 @@ what was measured before it was written.
 """
 
 import asyncio
+import itertools
 import logging
+import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -30,13 +33,17 @@ BODY_BYTES_PER_S: Final = 64 * 1024
 """A body that comes slower than this is cut off, once `receive_timeout_s` is over."""
 
 LINGER_S: Final = 2.0
-"""How long a refused connection stays open, so that the client, which may still be sending, reads why."""
+"""How long a connection stays half open behind its last answer, for a client that may still be sending to read it."""
 
 IDLE_S: Final = 0.5
 """So long after its last answer, or its beginning, no request is on its way to us on a connection."""
 
 TICK_S: Final = 0.25
 """How often deadlines are looked at."""
+
+KNOWN_HEADS: Final = 512
+KNOWN_HEAD_BYTES: Final = 1024
+"""How many heads are kept that came before, and how long one may be."""
 
 _HEADERS: Final = {
     b"accept": "accept",
@@ -45,55 +52,88 @@ _HEADERS: Final = {
     b"content-type": "content_type",
     b"expect": "expect",
     b"inference-header-content-length": "inference_length",
+    b"transfer-encoding": "transfer_encoding",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
 }
-"""The headers that are read, and the attributes of a request that they become."""
+"""The headers that are read, and the attributes of a head that they become."""
 
-_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _BARE_400: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
 _NEVER: Final = float("inf")
+
+
+class Head:
+    """What a request's first line and its headers say.
+
+    Clients send the same head over and over, and requests with the same share one object: whatever follows from a head
+    alone is found out once.
+    """
+
+    __slots__ = (
+        "accept",
+        "content_encoding",
+        "content_length",
+        "content_type",
+        "expect",
+        "inference_length",
+        "keep_alive",
+        "method",
+        "request_id",
+        "route",
+        "top_k",
+        "transfer_encoding",
+        "url",
+    )
+
+    def __init__(self) -> None:
+        self.method = self.url = b""
+        self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
+        self.transfer_encoding = self.content_encoding = self.inference_length = ""
+        self.keep_alive = True
+        self.route: Callable[[Request], None] | None = None
+        """What answers such requests, once that is known."""
 
 
 class Request:
     """One request and, in the end, its answer."""
 
     __slots__ = (
-        "accept",
+        "_request_id",
         "body",
         "connection",
-        "content_encoding",
-        "content_length",
-        "content_type",
-        "expect",
         "gone",
-        "inference_length",
+        "head",
         "keep_alive",
-        "method",
         "on_gone",
         "received",
-        "request_id",
         "response",
         "started",
-        "top_k",
-        "url",
     )
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: "Connection", head: Head, body: bytes = b"") -> None:
         self.connection = connection
+        self.head = head
+        self.body = body
         self.started = self.received = time.perf_counter()
-        self.method = self.url = self.body = b""
-        self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
-        self.content_encoding = self.inference_length = ""
-        self.keep_alive = True
+        self.keep_alive = head.keep_alive
+        self._request_id = b""
         self.gone = False
         """Whether nobody waits for the answer any more."""
         self.response: bytes | None = None
         self.on_gone: Callable[[], None] | None = None
         """Called when that comes to be."""
 
-    def answer(self, answer: Answer, headers: str = "") -> None:
+    @property
+    def request_id(self) -> bytes:
+        """Its name in answers and logs: the client's own, or a new one."""
+        if not self._request_id:
+            self._request_id = named(self.head.request_id)
+        return self._request_id
+
+    def answer(self, answer: Answer, headers: bytes = b"") -> None:
         """Send the answer as soon as those of earlier requests are sent; `headers` are whole lines.
 
         To be called once, on the event loop. Where the client is gone it does nothing.
@@ -101,21 +141,35 @@ class Request:
         server = self.connection.server
         if server.draining:
             self.connection.let_end_with(self)
-        head = (
-            f"{_STATUS_LINES[answer.status]}Date: {server.date}\r\nContent-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n{answer.headers}{headers}{_END if self.keep_alive else _CLOSE}"
-        ).encode("latin-1")
-        self.response = head if self.method == b"HEAD" else head + answer.body
+        self.response = _ANSWER % (
+            _STATUS_LINES[answer.status],
+            server.date,
+            answer.content_type.encode(),
+            len(answer.body),
+            answer.headers + headers,
+            b"" if self.keep_alive else _CLOSE,
+            b"" if self.head.method == b"HEAD" else answer.body,
+        )
         self.connection.send_answers()
 
-    def answer_error(self, error: FashionMNISTError, headers: str = "") -> None:
+    def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Send an error, in the words of the protocol that was asked."""
-        self.answer(answer_error(self.url, error), headers)
+        self.answer(answer_error(self.head.url, error), headers)
 
 
-RETRY_AFTER: Final = "Retry-After: 1\r\n"
-_END: Final = "\r\n"
-_CLOSE: Final = "Connection: close\r\n\r\n"
+def named(given: str) -> bytes:
+    """A request's name: the one that its client gave it, if that is one, or a new one."""
+    if given and _REQUEST_ID.fullmatch(given):
+        return given.encode()
+    return b"%b-%x" % (_PREFIX, next(_NUMBERS))
+
+
+RETRY_AFTER: Final = b"Retry-After: 1\r\n"
+_CLOSE: Final = b"Connection: close\r\n"
+_ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+_PREFIX: Final = os.urandom(4).hex().encode()
+_NUMBERS: Final = itertools.count()
 
 
 class Connection(asyncio.Protocol):
@@ -125,9 +179,11 @@ class Connection(asyncio.Protocol):
         "_began",
         "_bytes",
         "_chunks",
+        "_half_closed",
         "_head_bytes",
         "_length",
         "_lingering",
+        "_new_head",
         "_parser",
         "_reading",
         "_request",
@@ -150,9 +206,11 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []  # of its body
         self._length = 0  # of its body, as far as it is there
         self._head_bytes = 0
+        self._new_head = b""  # of the request that begins in the bytes that are being read, where it stands whole there
         self._bytes = 0  # of it altogether, those aside that came with its first
         self._began = False  # whether it began in the bytes that are being read
         self._stopped = False  # no more requests are read
+        self._half_closed = False  # by the client
         self._lingering = False  # the last answer is sent
         self._reading = self._writable = True
 
@@ -169,8 +227,18 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._stopped:
             return
+        end = 0
+        if self._request is None:
+            # Between two requests. Where one comes whole, with a head that came before, all is known.
+            found = data.find(_HEAD_END)
+            end = found + len(_HEAD_END) if found >= 0 else 0
+            head = self.server.known_heads.get(data[:end])
+            if head is not None and len(data) - end == int(head.content_length):
+                self._receive_known(head, data[end:])
+                return
         self._began = False
         try:
+            self._new_head = data[:end]
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             # To another protocol, which we may pass over (RFC 9110, 7.8). The request was whole and is being answered.
@@ -190,7 +258,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client may close its half and wait for the answers with the other.
-        self._stopped = True
+        self._stopped = self._half_closed = True
         self._forget()
         if not self._requests:
             self._transport.close()
@@ -221,14 +289,14 @@ class Connection(asyncio.Protocol):
     # What the parser says
 
     def on_message_begin(self) -> None:
-        self._request = Request(self)
+        self._request = Request(self, Head())
         self._began = True
         self._length = self._head_bytes = self._bytes = 0
         self.deadline = self.server.now + self.server.settings.receive_timeout_s
 
     def on_url(self, url: bytes) -> None:
         if self._request is not None:
-            self._request.url += url
+            self._request.head.url += url
             self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -237,22 +305,27 @@ class Connection(asyncio.Protocol):
             return
         self._head_bytes += len(name) + len(value)
         if attribute := _HEADERS.get(name.lower()):
-            setattr(request, attribute, value.decode("latin-1"))
+            setattr(request.head, attribute, value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         request = self._request
         if request is None:
             return
-        request.method = self._parser.get_method()
-        request.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        head = request.head
+        head.method = self._parser.get_method()
+        head.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        request.keep_alive = head.keep_alive
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
-        elif request.content_length:
+        elif head.content_length:
             # The parser has seen to it that it is a number, the only one, and not beside chunks.
-            length = int(request.content_length)
+            length = int(head.content_length)
             self._check_body(length, self.server.waiting_bytes + length)
-        if request.expect and request.expect.lower() == "100-continue" and not self._stopped:
+        if head.expect and head.expect.lower() == "100-continue" and not self._stopped:
             self._transport.write(_CONTINUE)
+        if not self._stopped:
+            self.server.know(self._new_head, head)
+        self._new_head = b""
 
     def on_body(self, chunk: bytes) -> None:
         if self._request is None:
@@ -272,14 +345,28 @@ class Connection(asyncio.Protocol):
             request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             self._chunks = []
         request.received = time.perf_counter()
-        self.deadline = _NEVER
-        self._requests.append(request)
         if not request.keep_alive:
             self._stopped = True
-        self._regulate()
-        self.server.handle(request)
+        self._receive(request)
 
     # What we do
+
+    def _receive_known(self, head: Head, body: bytes) -> None:
+        """Take a request that came whole. Its head was parsed and found good when it first came."""
+        self.server.waiting_bytes += len(body)
+        request = Request(self, head, body)
+        if self.server.waiting_bytes > self.server.settings.max_waiting_bytes:
+            self._check_body(len(body), self.server.waiting_bytes)
+            self.server.waiting_bytes -= len(body)
+        else:
+            self._receive(request)
+
+    def _receive(self, request: Request) -> None:
+        self.deadline = _NEVER
+        self._requests.append(request)
+        if len(self._requests) >= PIPELINED:
+            self._regulate()
+        self.server.handle(request)
 
     def send_answers(self) -> None:
         """Send the answers that are there, up to the first that is not."""
@@ -291,7 +378,8 @@ class Connection(asyncio.Protocol):
         if self._stopped and not self._requests:
             self._end()
         else:
-            self._regulate()
+            if not self._reading:
+                self._regulate()
             self._rest()
 
     def let_end_with(self, request: Request) -> None:
@@ -318,12 +406,13 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         """Close the connection where no request is being received or answered, and none came for a while."""
         idle_since = self.deadline - self.server.settings.idle_timeout_s
-        if self._request is None and not self._requests and self.server.now - idle_since >= IDLE_S:
+        idle = self._request is None and not self._requests and not self._lingering
+        if idle and self.server.now - idle_since >= IDLE_S:
             self._transport.close()
 
     def _rest(self) -> None:
         """Nothing is owed: the next request may come, or the end."""
-        if not self._requests and self._request is None:
+        if not self._requests and self._request is None and not self._lingering:
             self.deadline = self.server.now + self.server.settings.idle_timeout_s
 
     def _regulate(self) -> None:
@@ -338,12 +427,14 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """The last answer is sent."""
-        if self._lingering:
-            # A socket that is closed while bytes come in takes back what it has sent. So only our half is closed now.
+        if self._half_closed or not self._transport.can_write_eof():
+            self._transport.close()
+        else:
+            # A socket that is closed while bytes come in may take back what it has sent (RFC 9112, 9.6). So only our
+            # half is closed now, and the client closes the other.
+            self._lingering = True
             self._transport.write_eof()
             self.deadline = self.server.now + LINGER_S
-        else:
-            self._transport.close()
 
     def _refuse_head(self) -> None:
         limit = self.server.settings.max_head_bytes
@@ -359,21 +450,21 @@ class Connection(asyncio.Protocol):
             self._refuse_with(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
 
     def _refuse_with(self, error: FashionMNISTError) -> None:
-        answer = answer_error(self._request.url if self._request else b"", error)
+        answer = answer_error(self._request.head.url if self._request else b"", error)
         self.server.on_refusal(error)
-        retry = RETRY_AFTER if isinstance(error, Overloaded) else ""
-        head = (
-            f"{_STATUS_LINES[answer.status]}Date: {self.server.date}\r\nContent-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n{retry}{_CLOSE}"
+        retry = RETRY_AFTER if isinstance(error, Overloaded) else b""
+        kind = answer.content_type.encode()
+        self._refuse(
+            _ANSWER
+            % (_STATUS_LINES[answer.status], self.server.date, kind, len(answer.body), retry, _CLOSE, answer.body)
         )
-        self._refuse(head.encode() + answer.body)
 
     def _refuse(self, response: bytes) -> None:
         """Answer what is being received before it is whole, and read no further."""
         self._forget()
-        self._stopped = self._lingering = True
+        self._stopped = True
         self.deadline = _NEVER
-        request = Request(self)
+        request = Request(self, Head())
         request.response = response
         self._requests.append(request)
         self.send_answers()
@@ -405,6 +496,8 @@ class Server:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
         self.connections: set[Connected] = set()
+        self.known_heads: dict[bytes, Head] = {}
+        """Heads that came before, by their bytes: of requests that can be told by their head and their length alone."""
         self.waiting_bytes = 0
         """Bytes of bodies that are being received or wait for their answers."""
         self.draining = False
@@ -413,6 +506,17 @@ class Server:
         self._handle = handle
         self._ticking: asyncio.Task[None] | None = None
         self._tick()
+
+    def know(self, data: bytes, head: Head) -> None:
+        """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""
+        # The bytes begin with it, not with the empty lines that may come before a request.
+        plain = data.startswith(head.method) and head.method in (b"POST", b"PUT") and head.content_length.isdigit()
+        # One that names its request never comes again.
+        odd = head.transfer_encoding or head.expect or head.request_id or not head.keep_alive
+        if plain and not odd and len(data) <= KNOWN_HEAD_BYTES:
+            if len(self.known_heads) >= KNOWN_HEADS:
+                self.known_heads.clear()
+            self.known_heads[data] = head
 
     def handle(self, request: Request) -> None:
         """A request is there: it is answered now or later."""
@@ -445,4 +549,4 @@ class Server:
     def _tick(self) -> None:
         # Once for all: a call to the clock for each request would be a call too many.
         self.now = time.monotonic()
-        self.date = formatdate(usegmt=True)
+        self.date = formatdate(usegmt=True).encode()

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from fashion_mnist.errors import BadTensor, FashionMNISTError, MethodNotAllowed
 from fashion_mnist.predictions import Answer
-from gateway.connection import Server
+from gateway.connection import Server, named
 from gateway.http2 import Connection, Headers, Stream, literal, text
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ _TEXT: Final = string.ascii_letters + string.digits + string.punctuation.replace
 class Call(Stream):
     """One call. See `gateway.protocols.Exchange`."""
 
-    __slots__ = ("_handle", "body", "gone", "on_gone", "received")
+    __slots__ = ("_handle", "_request_id", "body", "gone", "on_gone", "received")
 
     def __init__(
         self,
@@ -57,10 +57,18 @@ class Call(Stream):
     ) -> None:
         super().__init__(connection, stream_id, headers, window)
         self._handle = handle
+        self._request_id = b""
         self.body = b""
         self.received = self.started
         self.gone = False
         self.on_gone: Callable[[], None] | None = None
+
+    @property
+    def request_id(self) -> bytes:
+        """Its name in answers and logs: the client's own, or a new one."""
+        if not self._request_id:
+            self._request_id = named(self.given_id)
+        return self._request_id
 
     def arrive(self) -> None:
         self.received = time.perf_counter()
@@ -88,12 +96,12 @@ class Call(Stream):
         if self.on_gone is not None:
             self.on_gone()
 
-    def answer(self, answer: Answer, headers: str = "") -> None:
+    def answer(self, answer: Answer, headers: bytes = b"") -> None:
         """Send a message. To be called once, on the event loop; where the client is gone it does nothing."""
         message = answer.body
         self.connection.send(self, _HEAD + _metadata(headers), b"\0" + len(message).to_bytes(4, "big") + message, _OK)
 
-    def answer_error(self, error: FashionMNISTError, headers: str = "") -> None:
+    def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Send a status other than OK."""
         status = str(STATUSES.get(error.status, INTERNAL)).encode()
         message = quote(error.message, safe=_TEXT).encode()
@@ -127,15 +135,15 @@ def _message(call: Call, content: bytes) -> bytes:
     return content[5:]
 
 
-def _metadata(headers: str) -> bytes:
+def _metadata(headers: bytes) -> bytes:
     """Header lines of HTTP/1.1 as metadata."""
     if not headers:
         return b""
-    lines = [line.split(": ", 1) for line in headers.split("\r\n")[:-1]]
-    return b"".join([_begin(name) + text(value.encode("latin-1")) for name, value in lines])
+    lines = [line.split(b": ", 1) for line in headers.split(b"\r\n")[:-1]]
+    return b"".join([_begin(name) + text(value) for name, value in lines])
 
 
 @functools.cache
-def _begin(name: str) -> bytes:
+def _begin(name: bytes) -> bytes:
     """A header up to its value. There are no more names than we have."""
-    return literal(name.lower().encode(), b"")[:-1]
+    return literal(name.lower(), b"")[:-1]

@@ -64,7 +64,7 @@ ENHANCE_YOUR_CALM: Final = 0xB
 _ATTRIBUTES: Final = {
     b"content-type": "content_type",
     b"grpc-encoding": "content_encoding",
-    b"x-request-id": "request_id",
+    b"x-request-id": "given_id",
 }
 """The headers that are read, and the attributes of a stream that they become."""
 
@@ -100,10 +100,10 @@ class Stream:
         "content_encoding",
         "content_type",
         "deadline",
+        "given_id",
         "id",
         "length",
         "method",
-        "request_id",
         "started",
         "tail",
         "unsent",
@@ -115,7 +115,7 @@ class Stream:
         self.connection = connection
         self.id = stream_id
         self.method, self.url = headers.method, headers.path
-        self.content_type = self.content_encoding = self.request_id = ""
+        self.content_type = self.content_encoding = self.given_id = ""
         for attribute, value in headers.attributes:
             setattr(self, attribute, value)
         self.started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 import logging
 import resource
@@ -45,11 +46,11 @@ class Task:
     settings: Settings
     model_store: Path
     socket_fd: int
-    grpc_fd: int
-    """Of the socket for gRPC; -1 where that is off."""
     metrics: Path
     torchserve: int
-    """The port of TorchServe; unused with the embedded engine."""
+    """The port of TorchServe; unused with the other engines."""
+    grpc_fd: int = -1
+    """Of the socket for gRPC; -1 where that is off."""
 
     def to_json(self) -> str:
         """As an argument of the process."""
@@ -166,7 +167,11 @@ def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
 
 
 async def _run(task: Task) -> None:
-    await Gateway(task).run()
+    gateway = Gateway(task)
+    # What is there by now stays: the collector need not go through it again and again.
+    gc.collect()
+    gc.freeze()
+    await gateway.run()
 
 
 def _engine(task: Task) -> Engine:

@@ -8,7 +8,8 @@ Run with the project's own Python, which has uv. Writes the files beside this on
     serve-cpu.txt   what serving needs, for the container; PyTorch aside
     serve-cuda.txt  what serving needs, with CUDA
 
-The first line of each says how many packages it pins and how many MB their files have.
+The first line of each says how many packages it pins and how many MB their files have. And, for the servers of others
+that ours is measured beside, benchmarks/environments/NAME.txt for each NAME.in there.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent / "benchmarks" / "environments"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = "2.13.0"
 TORCHVISION = "0.28.0"
@@ -47,18 +49,29 @@ def main() -> None:
                 pin = pin if "--hash" in pin else f"{pin} \\\n    --hash=sha256:{torch_checksum(torch, folder)}"
                 write("torch-cpu", [pin], folder)
             write(variant, locked, folder)
+        # With the ONNX Runtime that we serve with: what differs shall be the servers.
+        (runtime,) = re.findall(r"^onnxruntime-gpu==(\S+)", (HERE / "cpu.txt").read_text(), flags=re.MULTILINE)
+        for wanted in sorted(PEERS.glob("*.in")):
+            print(f"locking {wanted.stem}", flush=True)
+            pins = compile_pins(str(wanted), [f"onnxruntime=={runtime}"], [], folder)
+            wanted.with_suffix(".txt").write_text("# Written by `make lock`.\n" + "\n".join(pins) + "\n")
 
 
 def resolve(torch: str, extras: list[str], folder: Path) -> list[str]:
     """The pins of one variant, each with its hashes."""
-    constraints = folder / "constraints.txt"
-    constraints.write_text(f"{torch}\ntorchvision=={TORCHVISION}\n")
-    command = [UV, "pip", "compile", "pyproject.toml", "--generate-hashes", "--quiet", "--upgrade", "--no-annotate"]
-    command += ["--no-header", "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
-    command += ["--constraints", str(constraints), "--no-emit-index-url", "--no-emit-find-links"]
+    options = [f"--extra={extra}" for extra in extras]
     if "+cpu" in torch:
-        command += [f"--find-links={wheels}" for wheels in find_links()]
-    command += [f"--extra={extra}" for extra in extras]
+        options += [f"--find-links={wheels}" for wheels in find_links()]
+    return compile_pins("pyproject.toml", [torch, f"torchvision=={TORCHVISION}"], options, folder)
+
+
+def compile_pins(wanted: str, constraints: list[str], options: list[str], folder: Path) -> list[str]:
+    """The newest pins that fit what a file wants, each with its hashes."""
+    file = folder / "constraints.txt"
+    file.write_text("\n".join(constraints) + "\n")
+    command = [UV, "pip", "compile", wanted, "--generate-hashes", "--quiet", "--upgrade", "--no-annotate"]
+    command += ["--no-header", "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+    command += ["--constraints", str(file), "--no-emit-index-url", "--no-emit-find-links", *options]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     if done.returncode:
         sys.exit(done.stderr)

@@ -46,7 +46,7 @@ class Ports:
         for name, port in named:
             if port:
                 check_free(LOOPBACK, port, f"{name}_PORT")
-        free = iter(_free_ports(5))
+        free = iter(free_ports(5))
         inference, management, metrics_port = (port or next(free) for _, port in named)
         return cls(inference, management, metrics_port, next(free), next(free))
 
@@ -178,7 +178,7 @@ def check_free(host: str, port: int, setting: str) -> None:
             ) from None
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago; held together, so that no two are the same."""
     probes = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
     ports: list[int] = [probe.getsockname()[1] for probe in probes]

@@ -1,4 +1,4 @@
-"""What all tests share: the real data set, the released model, and one real TorchServe that serves it."""
+"""What all tests share: the real data set, the released model, and servers that serve it, each started once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from fashion_mnist.dataset import Dataset
 from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
+from tests.gateway.command import ServeCommand, serve_command, wait_until
 from tests.serving.server import RunningServer, running_server
 
 
@@ -30,6 +31,24 @@ def torchserve() -> Iterator[RunningServer]:
     """The real TorchServe with the released model, on free ports."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeCommand]:
+    """`fashion-mnist serve --engine embedded`, ready."""
+    yield from _ready(tmp_path_factory, "embedded")
+
+
+@pytest.fixture(scope="session")
+def in_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeCommand]:
+    """`fashion-mnist serve`: the gateway in front of the real TorchServe, ready."""
+    yield from _ready(tmp_path_factory, "torchserve")
+
+
+def _ready(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[ServeCommand]:
+    with serve_command(tmp_path_factory.mktemp(engine), "--engine", engine) as command:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        yield command
 
 
 @pytest.fixture

@@ -3,16 +3,18 @@
 All of them decode by the core, wait in the same line and raise the same errors; only the words differ.
 """
 
-import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, TooManyPixels, UnsupportedMediaType
 from fashion_mnist.images import Decoded
 from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import JSON, Answer, Probabilities
 from fashion_mnist.predictions import answer_error as answer_native_error
+
+if TYPE_CHECKING:
+    from gateway.connection import Head
 
 MODEL: Final = "fashion_mnist"
 
@@ -23,19 +25,20 @@ QUICK_PIXELS: Final = 64 * 1024
 class Exchange(Protocol):
     """A request and the way back, over HTTP/1.1 or HTTP/2."""
 
-    url: bytes
-    method: bytes
     body: bytes
-    request_id: str
     started: float
     received: float
     gone: bool
     on_gone: Callable[[], None] | None
 
-    def answer(self, answer: Answer, headers: str = "") -> None:
+    @property
+    def request_id(self) -> bytes:
+        """Its name in answers and logs."""
+
+    def answer(self, answer: Answer, headers: bytes = b"") -> None:
         """Send the answer, once; `headers` are whole lines."""
 
-    def answer_error(self, error: FashionMNISTError, headers: str = "") -> None:
+    def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Send an error instead, in the words of the protocol that was asked."""
 
 
@@ -47,21 +50,31 @@ class Form(Protocol):
         """Whether the answer is numbers as they are, written in no time whatever their number."""
 
 
-R = TypeVar("R", bound=Exchange, contravariant=True)
+W = TypeVar("W", contravariant=True)
 F = TypeVar("F", bound=Form)
 
+Rows: TypeAlias = Callable[[], list[bytes] | None]
+"""Gives what `fashion_mnist.predictions.json_rows` makes of the probabilities, where that is shared with others."""
 
-class Speaker(Protocol[R, F]):
-    """One protocol's way to predict."""
 
-    def is_plain(self, request: R) -> bool:
-        """Whether a long request holds pixels as they are, so that reading it takes no time whatever its length."""
+class Speaker(Protocol[W, F]):
+    """One protocol's way to predict. W is what it wants to know of a request's head."""
 
-    def read(self, request: R, limits: Limits) -> tuple[F, Decoded]:
+    def is_plain(self, wanted: W, body: bytes) -> bool:
+        """Whether a long body holds pixels as they are, so that reading it takes no time whatever its length."""
+
+    def read(self, wanted: W, body: bytes, limits: Limits) -> tuple[F, Decoded]:
         """The form of the answer, and the images. Raises InputError where the request as a whole is at fault."""
 
-    def write(self, probabilities: Probabilities, decoded: Decoded, form: F) -> Answer:
+    def write(self, probabilities: Probabilities, decoded: Decoded, form: F, rows: Rows) -> Answer:
         """The answer; `probabilities`, float32 [n, 10], are those of `decoded.pixels`."""
+
+
+class HttpSpeaker(Speaker[W, F], Protocol[W, F]):
+    """A protocol over HTTP, whose requests have heads that come again."""
+
+    def understand(self, head: "Head") -> Any:
+        """What requests with this head want, found out once. Raises InputError."""
 
 
 class Page(NamedTuple):
@@ -77,15 +90,17 @@ def page(document: Mapping[str, Any], not_ready: Mapping[str, Any] | None = None
     return Page(ready, Answer(503, JSON, json.dumps(not_ready).encode()) if not_ready else ready)
 
 
-def read_quickly(speaker: Speaker[R, F], request: R, limits: Limits) -> tuple[F, Decoded] | None:
+def read_quickly(
+    speaker: Speaker[W, F], wanted: W, body: bytes, limits: Limits, quick: Limits
+) -> tuple[F, Decoded] | None:
     """Read a request, unless other requests would have to wait for that: then None, and `read` belongs in a thread.
 
-    What is quick is found out with small limits, because a short body may hold a large image. Raises InputError.
+    What is quick is found out with `quick_limits`, because a short body may hold a large image. Raises InputError.
     """
-    if len(request.body) > QUICK_BYTES:
-        return speaker.read(request, limits) if speaker.is_plain(request) else None
+    if len(body) > QUICK_BYTES:
+        return speaker.read(wanted, body, limits) if speaker.is_plain(wanted, body) else None
     try:
-        found = speaker.read(request, _small(limits))
+        found = speaker.read(wanted, body, quick)
     except (BodyTooLarge, TooManyPixels):
         return None
     errors = found[1].errors
@@ -94,8 +109,8 @@ def read_quickly(speaker: Speaker[R, F], request: R, limits: Limits) -> tuple[F,
     return found
 
 
-@functools.cache
-def _small(limits: Limits) -> Limits:
+def quick_limits(limits: Limits) -> Limits:
+    """Within these, reading a request takes less than the way to a thread and back."""
     return limits._replace(
         max_body_bytes=min(QUICK_BYTES, limits.max_body_bytes), max_pixels=min(QUICK_PIXELS, limits.max_pixels)
     )

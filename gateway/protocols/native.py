@@ -1,6 +1,6 @@
 """Our own protocol, TorchServe's path: any body to `/predictions/fashion_mnist`; docs/bodies.md describes it."""
 
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from fashion_mnist.errors import BadMultipart, BadParameter
@@ -8,51 +8,61 @@ from fashion_mnist.images import Decoded, decode, decode_many, is_plain
 from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import OCTET_STREAM, Answer, Form, Probabilities, answer, parse_top_k
 from gateway import forms
-from gateway.connection import Request
-from gateway.protocols import MODEL
+from gateway.connection import Head
+from gateway.protocols import MODEL, Rows
 
 PATH: Final = f"/predictions/{MODEL}".encode()
 
-_JSON: Final = Form()
-_OCTETS: Final = Form(octets=True)
+
+class Wanted(NamedTuple):
+    """What a head says: how the body is to be read, and how to answer."""
+
+    content_type: str
+    form: Form
+    is_multipart: bool = False
+    names_top_k: bool = False
+    """Whether it said how many classes; a field of a form may do so too."""
 
 
 class Native:
-    """See `gateway.protocols.Speaker`. A bad image has its error in its place of the answer."""
+    """See `gateway.protocols.HttpSpeaker`. A bad image has its error in its place of the answer."""
 
     def __init__(self, model_version: str) -> None:
         self._model_version = model_version
 
-    def is_plain(self, request: Request) -> bool:
-        return is_plain(request.body, request.content_type)
+    def understand(self, head: Head) -> Wanted:
+        query = head.url.partition(b"?")[2]
+        top_k = (query and _top_k(query.decode("latin-1"))) or head.top_k
+        form = Form(octets=OCTET_STREAM in head.accept)
+        if top_k:
+            form = form._replace(top_k=parse_top_k(top_k))
+        content_type = head.content_type
+        if content_type[:33].lower() == "application/x-www-form-urlencoded":
+            # What curl says of --data-binary unless it is told better: it says nothing about the body.
+            content_type = ""
+        return Wanted(content_type, form, content_type[:10].lower() == "multipart/", bool(top_k))
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
-        query = request.url.partition(b"?")[2]
-        content_type = request.content_type
-        top_k = (query and _top_k(query.decode("latin-1"))) or request.top_k
-        if content_type[:10].lower() == "multipart/":
-            fields = forms.parse(request.body, content_type, limits)
-            if in_form := [field for field in fields if field.name == "top_k"]:
-                fields = [field for field in fields if field.name != "top_k"]
-                in_field = in_form[0].content.decode("latin-1")
-                parse_top_k(in_field)  # wrong is wrong, even where another one wins
-                top_k = top_k or in_field
-            if not fields:
-                raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
-            if len(fields) == 1:
-                decoded = decode(fields[0].content, fields[0].content_type, limits)
-            else:
-                decoded = decode_many([(field.content, field.content_type) for field in fields], limits)
-        else:
-            if content_type[:33].lower() == "application/x-www-form-urlencoded":
-                # What curl says of --data-binary unless it is told better: it says nothing about the body.
-                content_type = ""
-            decoded = decode(request.body, content_type, limits)
-        form = _OCTETS if OCTET_STREAM in request.accept else _JSON
-        return (form._replace(top_k=parse_top_k(top_k)) if top_k else form), decoded
+    def is_plain(self, wanted: Wanted, body: bytes) -> bool:
+        return is_plain(body, wanted.content_type)
 
-    def write(self, probabilities: Probabilities, decoded: Decoded, form: Form) -> Answer:
-        return answer(probabilities, decoded, self._model_version, form)
+    def read(self, wanted: Wanted, body: bytes, limits: Limits) -> tuple[Form, Decoded]:
+        if not wanted.is_multipart:
+            return wanted.form, decode(body, wanted.content_type, limits)
+        form = wanted.form
+        fields = forms.parse(body, wanted.content_type, limits)
+        if in_form := [field for field in fields if field.name == "top_k"]:
+            fields = [field for field in fields if field.name != "top_k"]
+            top_k = parse_top_k(in_form[0].content.decode("latin-1"))
+            if not wanted.names_top_k:
+                form = form._replace(top_k=top_k)
+        if not fields:
+            raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
+        if len(fields) == 1:
+            return form, decode(fields[0].content, fields[0].content_type, limits)
+        return form, decode_many([(field.content, field.content_type) for field in fields], limits)
+
+    def write(self, probabilities: Probabilities, decoded: Decoded, form: Form, rows: Rows) -> Answer:
+        return answer(probabilities, decoded, self._model_version, form, None if form.octets else rows())
 
 
 def _top_k(query: str) -> str:

@@ -11,8 +11,7 @@ from fashion_mnist.images import Decoded
 from fashion_mnist.json_bodies import pixel_bytes
 from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import Answer, Probabilities
-from gateway.grpc_call import Call
-from gateway.protocols import MODEL, oip
+from gateway.protocols import MODEL, Rows, oip
 from gateway.protocols import inference_pb2 as pb
 
 SERVICE: Final = "inference.GRPCInferenceService"
@@ -51,14 +50,14 @@ class OipGrpc:
             }.items()
         }
 
-    def is_plain(self, request: Call) -> bool:
+    def is_plain(self, wanted: None, body: bytes) -> bool:
         # The lists of numbers are what takes time, and files; the message itself is read in no time.
-        message = _parse(pb.ModelInferRequest, request.body)
+        message = _parse(pb.ModelInferRequest, body)
         return bool(message.raw_input_contents) and all(tensor.datatype == "UINT8" for tensor in message.inputs)
 
-    def read(self, request: Call, limits: Limits) -> tuple[Form, Decoded]:
-        limits.check_body(len(request.body))
-        message = _parse(pb.ModelInferRequest, request.body)
+    def read(self, wanted: None, body: bytes, limits: Limits) -> tuple[Form, Decoded]:
+        limits.check_body(len(body))
+        message = _parse(pb.ModelInferRequest, body)
         oip.check_model(message.model_name, message.model_version, self._version)
         outputs = oip.check_outputs([output.name for output in message.outputs])
         inputs = message.inputs
@@ -81,7 +80,7 @@ class OipGrpc:
             decoded = oip.from_files(list(tensor.contents.bytes_contents), count, budget)
         return Form(message.id, outputs, bool(raw)), decoded
 
-    def write(self, probabilities: Probabilities, decoded: Decoded, form: Form) -> Answer:
+    def write(self, probabilities: Probabilities, decoded: Decoded, form: Form, rows: Rows) -> Answer:
         count = len(probabilities)
         parts = [_head(self._version, form.outputs, count) if form.raw else b""]
         if form.raw:

@@ -11,8 +11,8 @@ from fashion_mnist.images import Decoded
 from fashion_mnist.json_bodies import decode_base64, pixel_bytes
 from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer, Probabilities
-from gateway.connection import Request
-from gateway.protocols import MODEL, QUICK_BYTES, Page, check_encoding, oip, page
+from gateway.connection import Head
+from gateway.protocols import MODEL, QUICK_BYTES, Page, Rows, check_encoding, oip, page
 
 SHAPE: Final = '{"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [...]}]}'
 
@@ -64,23 +64,33 @@ def pages(version: str) -> dict[bytes, Page]:
 
 
 class OipRest:
-    """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
+    """See `gateway.protocols.HttpSpeaker`. One bad image refuses all: tensors have no room for an error."""
 
     def __init__(self, version: str) -> None:
         self._head = {"model_name": MODEL, "model_version": version}
 
-    def is_plain(self, request: Request) -> bool:
-        length = request.inference_length
-        if not (length.isdecimal() and len(length) < 7 and int(length) <= QUICK_BYTES):
+    def understand(self, head: Head) -> int | None:
+        """The length of the JSON, where there may be bytes behind it."""
+        check_encoding(head.content_encoding)
+        length = head.inference_length
+        if not length:
+            return None
+        if not (length.isascii() and length.isdecimal() and len(length) < 12 and int(length)):
+            raise BadTensor(
+                f"Inference-Header-Content-Length is {length[:20]!r}: it is the length of the JSON before the tensor"
+            )
+        return int(length)
+
+    def is_plain(self, wanted: int | None, body: bytes) -> bool:
+        if wanted is None or wanted > QUICK_BYTES:
             return False
-        head = request.body[: int(length)]
+        head = body[:wanted]
         # Whatever hides its type behind escapes is no slower for it, but in a thread.
         return b"UINT8" in head and b"BYTES" not in head and b"\\" not in head
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
-        limits.check_body(len(request.body))
-        check_encoding(request.content_encoding)
-        document, binary = _document(request)
+    def read(self, wanted: int | None, body: bytes, limits: Limits) -> tuple[Form, Decoded]:
+        limits.check_body(len(body))
+        document, binary = _document(body, wanted)
         if not isinstance(document, dict):
             raise BadJSON(f"the body is no JSON object: send {SHAPE}")
         # What the outputs are is quickly said: it comes before what takes time.
@@ -90,7 +100,7 @@ class OipRest:
             raise BadTensor(f"{len(inputs)} inputs where one must be: send {SHAPE}")
         return form, _images(inputs[0], binary, Budget(limits))
 
-    def write(self, probabilities: Probabilities, decoded: Decoded, form: Form) -> Answer:
+    def write(self, probabilities: Probabilities, decoded: Decoded, form: Form, rows: Rows) -> Answer:
         outputs: list[dict[str, Any]] = []
         binary: list[bytes] = []
         for name, as_binary in form.outputs:
@@ -110,7 +120,9 @@ class OipRest:
         body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
         if not binary:
             return Answer(200, JSON, body)
-        return Answer(200, OCTET_STREAM, b"".join([body, *binary]), f"Inference-Header-Content-Length: {len(body)}\r\n")
+        return Answer(
+            200, OCTET_STREAM, b"".join([body, *binary]), b"Inference-Header-Content-Length: %d\r\n" % len(body)
+        )
 
 
 def _json_values(name: str, probabilities: Probabilities) -> Any:
@@ -120,17 +132,13 @@ def _json_values(name: str, probabilities: Probabilities) -> Any:
     return np.ascontiguousarray(found).ravel()
 
 
-def _document(request: Request) -> tuple[Any, bytes | None]:
+def _document(body: bytes, length: int | None) -> tuple[Any, bytes | None]:
     """The JSON of a request, and the bytes behind it where it says that there are some."""
-    body, length = request.body, request.inference_length
     binary: bytes | None = None
-    if length:
-        if not (length.isascii() and length.isdecimal() and len(length) < 12 and 0 < int(length) <= len(body)):
-            raise BadTensor(
-                f"Inference-Header-Content-Length is {length[:20]!r} and the body has {len(body):,} bytes: "
-                "it is the length of the JSON in front of the tensor"
-            )
-        body, binary = body[: int(length)], body[int(length) :]
+    if length is not None:
+        if length > len(body):
+            raise BadTensor(f"Inference-Header-Content-Length is {length:,} and the body has {len(body):,} bytes")
+        body, binary = body[:length], body[length:]
     try:
         return orjson.loads(body), binary
     except orjson.JSONDecodeError as error:

@@ -14,8 +14,8 @@ from fashion_mnist.images import Decoded
 from fashion_mnist.json_bodies import decode_instances, parse
 from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, Answer, Probabilities
-from gateway.connection import Request
-from gateway.protocols import MODEL, Page, check_encoding, page, refuse_bad
+from gateway.connection import Head
+from gateway.protocols import MODEL, Page, Rows, check_encoding, page, refuse_bad
 
 _SHAPE: Final = '{"instances": [...]} with 28 rows of 28 pixels, or {"b64": "..."}, for each image'
 
@@ -44,20 +44,22 @@ def pages(version: str) -> dict[bytes, Page]:
 
 
 class V1:
-    """See `gateway.protocols.Speaker`. One bad image refuses all."""
+    """See `gateway.protocols.HttpSpeaker`. One bad image refuses all."""
 
-    def is_plain(self, request: Request) -> bool:
+    def understand(self, head: Head) -> None:
+        check_encoding(head.content_encoding)
+
+    def is_plain(self, wanted: None, body: bytes) -> bool:
         return False
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
-        limits.check_body(len(request.body))
-        check_encoding(request.content_encoding)
-        document = parse(request.body, _SHAPE)
+    def read(self, wanted: None, body: bytes, limits: Limits) -> tuple[Form, Decoded]:
+        limits.check_body(len(body))
+        document = parse(body, _SHAPE)
         if not isinstance(document, dict) or "instances" not in document:
             raise BadJSON(f"no instances in it: send {_SHAPE}")
         return Form(), refuse_bad(decode_instances(document["instances"], Budget(limits)))
 
-    def write(self, probabilities: Probabilities, decoded: Decoded, form: Form) -> Answer:
+    def write(self, probabilities: Probabilities, decoded: Decoded, form: Form, rows: Rows) -> Answer:
         predictions = [
             {"probabilities": row, "index": index, "label": CLASSES[index]}
             for row, index in zip(probabilities, probabilities.argmax(axis=1).tolist(), strict=True)

@@ -47,6 +47,17 @@ class Slow:
         await settle()
 
 
+class Noted(Job):
+    """A request that calls when it is done."""
+
+    def __init__(self, pixels: Pixels, on_done: Callable[[Job, FashionMNISTError | None], None]) -> None:
+        super().__init__(pixels)
+        self._on_done = on_done
+
+    def done(self, error: FashionMNISTError | None) -> None:
+        self._on_done(self, error)
+
+
 class Client:
     """Requests and what came of them."""
 
@@ -58,7 +69,7 @@ class Client:
         def done(job: Job, error: FashionMNISTError | None) -> None:
             self.answers[name] = error or [int(value) for value in job.probabilities[:, 0]]
 
-        job = Job(np.full((count, 28, 28), name, np.uint8), done)
+        job = Noted(np.full((count, 28, 28), name, np.uint8), done)
         self._batcher.submit(job)
         return job
 
@@ -138,7 +149,7 @@ def test_a_large_request_is_answered_whole_and_in_order_whatever_comes_back_firs
         found: list[Probabilities] = []
         pixels = np.zeros((250, 28, 28), np.uint8)
         pixels[:, 0, 0] = np.arange(250)
-        batcher.submit(Job(pixels, lambda job, error: found.append(job.probabilities)))
+        batcher.submit(Noted(pixels, lambda job, error: found.append(job.probabilities)))
         for _ in range(3):
             await engine.answer(last=True)
         assert found[0][:, 0].tolist() == list(range(250))

@@ -94,7 +94,9 @@ def test_no_request_is_lost_when_it_drains_under_load(
     tmp_path: Path, engine: str, dataset: Dataset, labels: list[str]
 ) -> None:
     """Every request that was sent is answered; the rest finds a closed port."""
-    with serve_command(tmp_path, "--engine", engine) as command:
+    # Time to see each step of it, also on a machine that has much else to do.
+    slowly = {"FASHION_MNIST_DRAIN_S": "4", "FASHION_MNIST_STOP_TIMEOUT_S": "10"}
+    with serve_command(tmp_path, "--engine", engine, **slowly) as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         ready = command.url.replace("/predictions/fashion_mnist", "/health/ready")
         with load(command.url, dataset.test.images[:500], labels, clients=16) as found:

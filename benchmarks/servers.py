@@ -1,0 +1,166 @@
+"""The servers that are measured: started, awaited until they answer rightly, ended with all their processes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks import environments
+from benchmarks.client import classify_singly
+from benchmarks.load import RunFailed
+from export import archive
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.model_store import CANARY, model_store_path, model_version, read_canary
+from fashion_mnist.settings import PREFIX, Settings
+from gateway import listening
+from gateway.worker import Task
+from serving import config, processes, readiness
+from serving.torchserve import TorchServe
+
+START_S: Final = 90.0
+STOP_S: Final = 10.0
+POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: where it predicts, and the process at the root of all its own."""
+
+    url: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that its processes have used; of those that still run."""
+        return sum(sum(process.cpu_times()[:2]) for process in processes.tree(self.pid))
+
+    def rss_mb(self) -> dict[str, float]:
+        """Resident memory in MiB by what the process is, as a person would name it."""
+        found: dict[str, float] = {}
+        for process in processes.tree(self.pid):
+            line = " ".join(process.cmdline())
+            for name, mark in (
+                ("gateway", "gateway.worker"),
+                ("worker", "model_service_worker"),
+                ("JVM", "ModelServer"),
+            ):
+                if mark in line:
+                    found[name] = found.get(name, 0.0) + process.memory_info().rss / 2**20
+        return found
+
+
+@contextmanager
+def fashion_mnist(folder: Path, engine: str, **settings: int) -> Iterator[Server]:
+    """`fashion-mnist serve` as people run it, with its output in a file of `folder`. Raises RunFailed."""
+    folder.mkdir()
+    said = folder / "output"
+    chosen = {"host": config.LOOPBACK, "port": 0, "admin_port": 0, "device": "cpu", "engine": engine, **settings}
+    environment = os.environ | {f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items()}
+    command: list[str | Path] = [Path(sys.executable).parent / "fashion-mnist", "serve"]
+    with said.open("wb") as output:
+        process = processes.start(command, environment, Path.cwd(), output)
+    try:
+        deadline = time.monotonic() + START_S
+        while not (ready := re.search(r"^ready: (\S+)", said.read_text(), flags=re.MULTILINE)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RunFailed(f"fashion-mnist serve did not become ready: {said.read_text()[-500:]}")
+            time.sleep(POLL_S)
+        yield Server(ready[1], process.pid)
+    finally:
+        processes.stop(process, STOP_S)
+
+
+@contextmanager
+def torchserve_alone(folder: Path, *, batch_size: int) -> Iterator[Server]:
+    """Our TorchServe, tuned as it is behind the gateway, without the gateway."""
+    chosen = Settings.from_environment(port=0, device="cpu", batch_size=batch_size)
+    store = model_store_path(chosen)
+    with TorchServe(chosen, store, folder) as server:
+        server.prepare(lambda path: archive.build(chosen, store, path))
+        server.start()
+        server.wait_until_ready()
+        yield Server(server.url, server.pid)
+
+
+@contextmanager
+def gateway_alone(folder: Path, module: str = "gateway.worker") -> Iterator[Server]:
+    """One gateway process with the embedded engine, run by `module`, without a supervisor."""
+    settings = Settings.from_environment(host=config.LOOPBACK, port=0, device="cpu", engine="embedded")
+    store = model_store_path(settings)
+    folder.mkdir()
+    (public,) = listening.listen(config.LOOPBACK, 0, 1)
+    with public:
+        task = Task(settings, store, public.fileno(), folder / "metrics", torchserve=0)
+        url = readiness.url(config.LOOPBACK, public.getsockname()[1])
+        command = [sys.executable, "-m", module, task.to_json()]
+        with started(command, os.environ, folder, [public.fileno()]) as process:
+            wait_until_right(url, process)
+            yield Server(url, process.pid)
+
+
+@contextmanager
+def constant(folder: Path) -> Iterator[Server]:
+    """An event loop that answers the same to everything. It is not asked for labels."""
+    folder.mkdir()
+    (public,) = listening.listen(config.LOOPBACK, 0, 1)
+    with public:
+        command = [sys.executable, "-m", "benchmarks.constant", str(public.fileno())]
+        with started(command, os.environ, folder, [public.fileno()]) as process:
+            yield Server(readiness.url(config.LOOPBACK, public.getsockname()[1]), process.pid)
+
+
+@contextmanager
+def fastapi(folder: Path, *, tuned: bool) -> Iterator[Server]:
+    """FastAPI, uvicorn and ONNX Runtime in one process: as their pages have it, or as somebody who knows them would.
+
+    Tuned: one thread of ONNX Runtime, which for one image at a time is faster than two, and no line of log a request.
+    """
+    store = model_store_path(Settings.from_environment())
+    folder.mkdir()
+    port = config.free_ports(1)[0]
+    command: list[str | Path] = [environments.python("fastapi"), "-m", "uvicorn", "fastapi_app:app"]
+    command += ["--app-dir", Path(__file__).parent, "--host", config.LOOPBACK, "--port", str(port)]
+    command += ["--no-access-log"] if tuned else []
+    environment = os.environ | {
+        "MODEL": str(store / "model.onnx"),
+        "VERSION": model_version(store),
+        "CLASSES": json.dumps(CLASSES),
+        "THREADS": "1" if tuned else "",
+    }
+    url = readiness.url(config.LOOPBACK, port)
+    with started(command, environment, folder) as process:
+        wait_until_right(url, process)
+        yield Server(url, process.pid)
+
+
+@contextmanager
+def started(
+    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, fds: Sequence[int] = ()
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process whose output goes to a file of `folder`; leaving it ends it."""
+    with (folder / "output").open("wb") as output:
+        process = processes.start(command, environment, folder, output, pass_fds=fds)
+    try:
+        yield process
+    finally:
+        processes.stop(process, STOP_S)
+
+
+def wait_until_right(url: str, process: "subprocess.Popen[bytes]") -> None:
+    """Wait for the canary's label. Raises RunFailed."""
+    canary = read_canary(model_store_path(Settings.from_environment()))
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            if classify_singly(url, [canary], "image/png", threads=1) == [CLASSES.index(CANARY[1])]:
+                return
+        except RunFailed as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RunFailed(f"{url} did not become ready: {error.message}") from None
+        time.sleep(POLL_S)
