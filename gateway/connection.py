@@ -146,7 +146,8 @@ class Request:
             server.date,
             answer.content_type.encode(),
             len(answer.body),
-            answer.headers + headers,
+            answer.headers,
+            headers,
             b"" if self.keep_alive else _CLOSE,
             b"" if self.head.method == b"HEAD" else answer.body,
         )
@@ -166,7 +167,7 @@ def named(given: str) -> bytes:
 
 RETRY_AFTER: Final = b"Retry-After: 1\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
-_ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
+_ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b\r\n%b"
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 _PREFIX: Final = os.urandom(4).hex().encode()
 _NUMBERS: Final = itertools.count()
@@ -456,7 +457,7 @@ class Connection(asyncio.Protocol):
         kind = answer.content_type.encode()
         self._refuse(
             _ANSWER
-            % (_STATUS_LINES[answer.status], self.server.date, kind, len(answer.body), retry, _CLOSE, answer.body)
+            % (_STATUS_LINES[answer.status], self.server.date, kind, len(answer.body), b"", retry, _CLOSE, answer.body)
         )
 
     def _refuse(self, response: bytes) -> None:
