@@ -102,6 +102,7 @@ def gateway_alone(folder: Path, module: str = "gateway.worker") -> Iterator[Serv
             socket_fd=public.fileno(),
             grpc_fd=-1,
             metrics=folder / "metrics",
+            door=folder / "door",
             torchserve=0,
         )
         url = readiness.url(config.LOOPBACK, public.getsockname()[1])

@@ -15,6 +15,8 @@ FashionMNISTError                 500 internal_error
 │   ├── TooManyPixels             413 too_many_pixels
 │   ├── TooManyImages             413 too_many_images
 │   ├── UnsupportedMediaType      415 unsupported_media_type
+│   ├── Unauthorized              401 unauthorized
+│   ├── Forbidden                 403 forbidden
 │   ├── NotFound                  404 not_found
 │   ├── MethodNotAllowed          405 method_not_allowed
 │   ├── RequestTimeout            408 request_timeout
@@ -143,6 +145,20 @@ class UnsupportedMediaType(InputError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class Unauthorized(InputError):
+    """The request carries no key, or one that is unknown, revoked or expired."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(InputError):
+    """The key is good, and not for this."""
+
+    code = "forbidden"
+    status = 403
 
 
 class NotFound(InputError):

@@ -45,6 +45,23 @@ class Settings:
     grpc_port: int = _port(8085, "port of gRPC, at the same address")
     admin_host: str = _setting("127.0.0.1", "address of the metrics")
     admin_port: int = _port(8086, "port of the metrics")
+    auth: str = _setting(
+        "auto",
+        "auto: keys wherever key_file is set, and without it no address but loopback; off: whoever reaches the port",
+        choices=("auto", "off"),
+    )
+    key: str = _setting("", "key that `predict` sends")
+    key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
+    tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS")
+    tls_key: str = _setting("", "PEM file of the certificate's key")
+    tls_client_ca: str = _setting("", "PEM file of authorities, of which clients must have a certificate; empty: none")
+    cors_origins: str = _setting("", "origins whose pages may ask from a browser, with commas; * for all; empty: none")
+    traces_endpoint: str = _setting(
+        "", "OTLP collector to send traces to by HTTP, such as http://127.0.0.1:4318; empty: no traces", handler=True
+    )
+    traces_percent: int = _setting(
+        1, "requests that are traced of those whose caller does not say, in percent", minimum=0, maximum=100
+    )
     engine: str = _setting(
         "torchserve",
         "what answers the gateway: TorchServe, a runtime within it, or a server of the Open Inference Protocol",

@@ -18,10 +18,20 @@ from typing import Any, Final, Protocol, cast
 
 import httptools
 
-from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, HeadTooLarge, Overloaded, RequestTimeout
+from fashion_mnist.errors import (
+    BodyTooLarge,
+    FashionMNISTError,
+    Forbidden,
+    HeadTooLarge,
+    Overloaded,
+    RequestTimeout,
+    Unauthorized,
+    Unavailable,
+)
 from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import Answer
 from fashion_mnist.settings import Settings
+from gateway.cors import Cors
 from gateway.protocols import answer_error
 
 log = logging.getLogger(__name__)
@@ -45,13 +55,17 @@ KNOWN_HEADS: Final = 512
 KNOWN_HEAD_BYTES: Final = 1024
 """How many heads are kept that came before, and how long one may be."""
 
-_HEADERS: Final = {
+HEADERS: Final = {
     b"accept": "accept",
+    b"authorization": "authorization",
     b"content-encoding": "content_encoding",
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
     b"inference-header-content-length": "inference_length",
+    b"origin": "origin",
+    b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
     b"transfer-encoding": "transfer_encoding",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
@@ -74,6 +88,7 @@ class Head:
 
     __slots__ = (
         "accept",
+        "authorization",
         "content_encoding",
         "content_length",
         "content_type",
@@ -81,10 +96,13 @@ class Head:
         "inference_length",
         "keep_alive",
         "method",
+        "origin",
         "plan",
         "request_id",
         "route",
         "top_k",
+        "traceparent",
+        "tracestate",
         "transfer_encoding",
         "url",
     )
@@ -93,6 +111,7 @@ class Head:
         self.method = self.url = b""
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
         self.content_encoding = self.inference_length = self.transfer_encoding = ""
+        self.authorization = self.origin = self.traceparent = self.tracestate = ""
         self.keep_alive = True
         self.plan: Any = None
         """What its protocol makes of it, once that is known."""
@@ -140,6 +159,16 @@ class Request:
         return self.head.method
 
     @property
+    def traceparent(self) -> str:
+        """What its caller says of the trace that it belongs to; https://www.w3.org/TR/trace-context/."""
+        return self.head.traceparent
+
+    @property
+    def tracestate(self) -> str:
+        """The rest of that."""
+        return self.head.tracestate
+
+    @property
     def request_id(self) -> bytes:
         """Its name in answers and logs."""
         if not self._request_id:
@@ -154,6 +183,8 @@ class Request:
         server = self.connection.server
         if server.draining:
             self.connection.let_end_with(self)
+        if self.head.origin:
+            headers += server.cors(self.head.origin)
         self.response = _ANSWER % (
             _STATUS_LINES[answer.status],
             server.date,
@@ -177,7 +208,20 @@ def request_id(given: str) -> bytes:
     return b"%b-%x" % (_PREFIX, next(_NUMBERS))
 
 
-RETRY_AFTER: Final = b"Retry-After: 1\r\n"
+def headers_of(error: FashionMNISTError) -> bytes:
+    """What an error says in the head of its answer, as whole lines."""
+    if isinstance(error, Overloaded | Unavailable):
+        return b"Retry-After: 1\r\n"
+    if isinstance(error, Unauthorized | Forbidden):
+        return b"WWW-Authenticate: %b\r\n" % challenge(error).encode()
+    return b""
+
+
+def challenge(error: FashionMNISTError) -> str:
+    """What a refused client is asked for (RFC 6750, 3)."""
+    return 'Bearer realm="fashion_mnist"' + (', error="insufficient_scope"' if isinstance(error, Forbidden) else "")
+
+
 _CLOSE: Final = b"Connection: close\r\n"
 _ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -199,6 +243,7 @@ class Connection(asyncio.Protocol):
         "_new_head",
         "_parser",
         "_reading",
+        "_refused",
         "_request",
         "_requests",
         "_stopped",
@@ -223,6 +268,7 @@ class Connection(asyncio.Protocol):
         self._bytes = 0  # of it altogether, those aside that came with its first
         self._began = False  # whether it began in the bytes that are being read
         self._stopped = False  # no more requests are read
+        self._refused = False  # something was, before it was whole
         self._half_closed = False  # by the client
         self._lingering = False  # the last answer is sent
         self._reading = self._writable = True
@@ -275,7 +321,8 @@ class Connection(asyncio.Protocol):
         self._forget()
         if not self._requests:
             self._transport.close()
-        return True
+        # With TLS a connection ends as a whole.
+        return self._transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stopped = True
@@ -302,6 +349,8 @@ class Connection(asyncio.Protocol):
     # What the parser says
 
     def on_message_begin(self) -> None:
+        if self._stopped:
+            return  # it came in the same bytes as one that was refused
         self._request = Request(self, Head())
         self._began = True
         self._length = self._head_bytes = self._bytes = 0
@@ -317,7 +366,7 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         self._head_bytes += len(name) + len(value)
-        if attribute := _HEADERS.get(name.lower()):
+        if attribute := HEADERS.get(name.lower()):
             setattr(request.head, attribute, value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
@@ -330,6 +379,9 @@ class Connection(asyncio.Protocol):
         request.keep_alive = head.keep_alive
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
+        elif (error := self._refusal(head)) is not None:
+            # Before its body is received: who may not ask must not take room from those who may.
+            self._refuse_with(error)
         elif head.content_length:
             # The parser has seen to it that it is a number, the only one, and not beside chunks.
             length = int(head.content_length)
@@ -365,14 +417,24 @@ class Connection(asyncio.Protocol):
     # What we do
 
     def _receive_known(self, head: Head, body: bytes) -> None:
-        """Take a request that came whole. Its head was parsed and found good when it first came."""
-        self.server.waiting_bytes += len(body)
+        """Take a request that came whole. Its head was parsed and found good when it first came, but for its key."""
         request = Request(self, head, body)
-        if self.server.waiting_bytes > self.server.settings.max_waiting_bytes:
-            self._check_body(len(body), self.server.waiting_bytes)
-            self.server.waiting_bytes -= len(body)
+        waiting = self.server.waiting_bytes + len(body)
+        # A key that was good then may be revoked by now, or over.
+        if self.server.admit is not None and (error := self._refusal(head)) is not None:
+            self._request = request
+            self._refuse_with(error)
+        elif waiting > self.server.settings.max_waiting_bytes and body:
+            self._request = request
+            self._check_body(len(body), waiting)
         else:
+            self.server.waiting_bytes = waiting
             self._receive(request)
+
+    def _refusal(self, head: Head) -> FashionMNISTError | None:
+        """Why a request with this head may not be received, if it may not."""
+        admit = self.server.admit
+        return None if admit is None else admit(head.method, head.url, head.authorization)
 
     def _receive(self, request: Request) -> None:
         self.deadline = _NEVER
@@ -440,13 +502,16 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """The last answer is sent."""
-        if self._half_closed or not self._transport.can_write_eof():
+        with_tls = not self._transport.can_write_eof()
+        if self._half_closed or (with_tls and not self._refused):
             self._transport.close()
         else:
             # A socket that is closed while bytes come in may take back what it has sent (RFC 9112, 9.6). So only our
-            # half is closed now, and the client closes the other.
+            # half is closed now, and the client closes the other. TLS has no halves: there the client closes it all,
+            # where it may still be sending.
             self._lingering = True
-            self._transport.write_eof()
+            if not with_tls:
+                self._transport.write_eof()
             self.deadline = self.server.now + LINGER_S
 
     def _refuse_head(self) -> None:
@@ -463,19 +528,20 @@ class Connection(asyncio.Protocol):
             self._refuse_with(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
 
     def _refuse_with(self, error: FashionMNISTError) -> None:
-        answer = answer_error(self._request.url if self._request else b"", error)
+        head = self._request.head if self._request else Head()
+        answer = answer_error(head.url, error)
         self.server.on_refusal(error)
-        retry = RETRY_AFTER if isinstance(error, Overloaded) else b""
+        headers = headers_of(error) + (self.server.cors(head.origin) if head.origin else b"")
         kind = answer.content_type.encode()
         self._refuse(
             _ANSWER
-            % (_STATUS_LINES[answer.status], self.server.date, kind, len(answer.body), retry, _CLOSE, answer.body)
+            % (_STATUS_LINES[answer.status], self.server.date, kind, len(answer.body), headers, _CLOSE, answer.body)
         )
 
     def _refuse(self, response: bytes) -> None:
         """Answer what is being received before it is whole, and read no further."""
         self._forget()
-        self._stopped = True
+        self._stopped = self._refused = True
         self.deadline = _NEVER
         request = Request(self, Head())
         request.response = response
@@ -516,6 +582,9 @@ class Server:
         self.draining = False
         """Whether each answer is the last one of its connection."""
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
+        self.admit: Callable[[bytes, bytes, str], FashionMNISTError | None] | None = None
+        """Why a request with this method, URL and authorization is not received, if it is not; None lets all in."""
+        self.cors = Cors(settings.cors_origins).headers
         self._handle = handle
         self._ticking: asyncio.Task[None] | None = None
         self._tick()
@@ -524,8 +593,9 @@ class Server:
         """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""
         # The bytes begin with it, not with the empty lines that may come before a request.
         plain = data.startswith(head.method) and head.method in (b"POST", b"PUT") and head.content_length.isdigit()
-        # One that names its request never comes again.
-        odd = head.transfer_encoding or head.expect or head.request_id or not head.keep_alive
+        # One that names its request or its trace never comes again.
+        named = head.request_id or head.traceparent
+        odd = head.transfer_encoding or head.expect or named or not head.keep_alive
         if plain and not odd and len(data) <= KNOWN_HEAD_BYTES:
             if len(self.known_heads) >= KNOWN_HEADS:
                 self.known_heads.clear()

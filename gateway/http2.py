@@ -1,7 +1,7 @@
 """HTTP/2 (RFC 9113), as far as gRPC needs it: from a socket to a request, and from an answer back to the socket.
 
 hpack reads header blocks (RFC 7541); this module keeps frames, windows, order, limits and time. docs/protocols.md has
-what was measured before it was written.
+what was measured before it was written. Other clients than those of gRPC get HTTP/2 from `gateway.http2_alpn`.
 """
 
 import asyncio
@@ -62,8 +62,11 @@ COMPRESSION_ERROR: Final = 0x9
 ENHANCE_YOUR_CALM: Final = 0xB
 
 _ATTRIBUTES: Final = {
+    b"authorization": "authorization",
     b"content-type": "content_type",
     b"grpc-encoding": "content_encoding",
+    b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
     b"x-request-id": "given_id",
 }
 """The headers that are read, and the attributes of a stream that they become."""
@@ -94,6 +97,7 @@ class Stream:
     """One request on its way in, and its answer on its way out."""
 
     __slots__ = (
+        "authorization",
         "chunks",
         "complete",
         "connection",
@@ -106,6 +110,8 @@ class Stream:
         "method",
         "started",
         "tail",
+        "traceparent",
+        "tracestate",
         "unsent",
         "url",
         "window",
@@ -116,6 +122,7 @@ class Stream:
         self.id = stream_id
         self.method, self.url = headers.method, headers.path
         self.content_type = self.content_encoding = self.given_id = ""
+        self.authorization = self.traceparent = self.tracestate = ""
         for attribute, value in headers.attributes:
             setattr(self, attribute, value)
         self.started = time.perf_counter()
@@ -232,7 +239,8 @@ class Connection(asyncio.Protocol):
             self._forget(stream)
         if not self._streams:
             self._transport.close()
-        return True
+        # With TLS a connection ends as a whole.
+        return self._transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._ended = True
@@ -431,7 +439,11 @@ class Connection(asyncio.Protocol):
             self._reset(stream_id, REFUSED_STREAM)
         else:
             stream = self._streams[stream_id] = self._accept(self, stream_id, headers, self._stream_window)
-            if flags & _END_STREAM:
+            admit = self.server.admit
+            if admit is not None and (error := admit(stream.method, stream.url, stream.authorization)) is not None:
+                stream.complete = bool(flags & _END_STREAM)
+                stream.refuse(error)
+            elif flags & _END_STREAM:
                 self._complete(stream)
 
     def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -578,7 +590,10 @@ class Connection(asyncio.Protocol):
         """Say so, and close our half: a socket that is closed while bytes come in takes back what it has sent."""
         if not self._ended and not self._transport.is_closing():
             self._frame(_GOAWAY, 0, 0, struct.pack(">LL", self._last, code))
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            elif code == NO_ERROR:
+                self._transport.close()  # TLS has no halves, and this client was told and sends nothing
         self._ended = True
         self.deadline = self.server.now + LINGER_S
 

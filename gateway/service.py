@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, Unavailable
 from fashion_mnist.images import Decoded
@@ -15,11 +15,18 @@ from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway import openapi
 from gateway.batching import Batcher, Job
-from gateway.connection import RETRY_AFTER, Head, Request, Server
+from gateway.connection import Head, Request, Server, headers_of
+from gateway.cors import PREFLIGHT
 from gateway.grpc_call import Call
 from gateway.health import Health
+from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
 from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, quick_limits, read_quickly, v1
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +49,26 @@ class Service:
     """One gateway: it decodes, puts images into the line for the engine, and answers."""
 
     def __init__(
-        self, settings: Settings, batcher: Batcher, health: Health, metrics: Metrics, model_version: str
+        self,
+        settings: Settings,
+        batcher: Batcher,
+        health: Health,
+        metrics: Metrics,
+        model_version: str,
+        keyring: Keyring | None = None,
+        traces: "Traces | None" = None,
     ) -> None:
+        """`keyring` has the keys of which each request must carry one; None lets everybody in.
+
+        `traces` notes down what becomes of some requests, where that is wanted.
+        """
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.quick_limits = quick_limits(self.server.limits)
         self.batcher = batcher
         self.health = health
         self.metrics = metrics
+        self.traces = traces
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="slow")
         self._slow = 0
         self._speakers: dict[bytes, Speaker[Any, Any]] = {
@@ -59,13 +78,17 @@ class Service:
         }
         self._grpc = oip_grpc.OipGrpc(model_version)
         pages = {**oip_rest.pages(model_version), **v1.pages(model_version), **openapi.pages(model_version)}
-        self._pages: dict[bytes, Callable[[Request], None]] = {
-            **{path: functools.partial(self._show, page) for path, page in pages.items()},
+        health_pages: dict[bytes, Callable[[Request], None]] = {
             b"/health/live": self._live,
             b"/health/ready": self._ready,
             b"/health/startup": self._startup,
             b"/ping": self._ping,
         }
+        self._pages = {path: functools.partial(self._show, page) for path, page in pages.items()} | health_pages
+        self._open = frozenset([*health_pages, *oip_rest.HEALTH, *oip_grpc.HEALTH])
+        self._keyring = keyring
+        if keyring is not None:
+            self.server.admit = self._admit
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or later."""
@@ -88,8 +111,7 @@ class Service:
 
     def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Answer with an error."""
-        if isinstance(error, Overloaded | Unavailable):
-            headers += RETRY_AFTER
+        headers += headers_of(error)
         self.metrics.refuse(error.code)
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.error("request failed", extra={"request_id": request.request_id.decode(), "code": error.code})
@@ -110,8 +132,17 @@ class Service:
         self._slow += 1
         asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments).add_done_callback(done)
 
+    def _admit(self, method: bytes, url: bytes, authorization: str) -> FashionMNISTError | None:
+        if self._keyring is None or (error := self._keyring.refusal(authorization, PREDICT)) is None:
+            return None
+        # Load balancers ask for health, and browsers whether they may ask, without a key.
+        is_open = method == b"OPTIONS" or url.partition(b"?")[0] in self._open
+        return None if is_open else error
+
     def _route(self, head: Head) -> Callable[[Request], None]:
         """What answers requests with this head."""
+        if head.method == b"OPTIONS" and head.origin and self.server.cors(head.origin):
+            return _preflight
         path = head.url.partition(b"?")[0]
         if speaker := self._speakers.get(path):
             if head.method not in (b"POST", b"PUT"):  # curl -T puts
@@ -156,8 +187,13 @@ class Service:
         request.answer(Answer(status, JSON, body), _NO_STORE)
 
 
+def _preflight(request: Request) -> None:
+    request.answer(Answer(200, JSON, b""), PREFLIGHT)
+
+
 def predict(service: Service, speaker: Speaker[Any, Any], request: Exchange) -> None:
     """Read a request's images, in the words of its protocol, and put them into line; or refuse."""
+    span = None if service.traces is None else service.traces.begin(request)
     try:
         # Neither may cost us anything: it is when there is too much to do that they are needed.
         if not service.health.answers:
@@ -165,30 +201,40 @@ def predict(service: Service, speaker: Speaker[Any, Any], request: Exchange) -> 
         service.batcher.check_room()
         found = read_quickly(speaker, request, service.server.limits, service.quick_limits)
         if found is not None:
-            _submit(service, speaker, request, found)
+            _submit(service, speaker, request, span, found)
         else:
-            then = functools.partial(_submit_read, service, speaker, request)
+            then = functools.partial(_submit_read, service, speaker, request, span)
             service.in_thread(then, speaker.read, request, service.server.limits)
     except FashionMNISTError as error:
-        service.refuse(request, error)
+        _refuse(service, request, span, error)
 
 
 def _submit_read(
-    service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded] | BaseException
+    service: Service,
+    speaker: Speaker[Any, Any],
+    request: Exchange,
+    span: "Span | None",
+    found: tuple[Form, Decoded] | BaseException,
 ) -> None:
     """Go on where a thread has read the request, or failed to."""
     try:
         if isinstance(found, BaseException):
             raise found
-        _submit(service, speaker, request, found)
+        _submit(service, speaker, request, span, found)
     except FashionMNISTError as error:
-        service.refuse(request, error)
+        _refuse(service, request, span, error)
     except Exception:
-        _fail(service, request, "a request could not be decoded")
+        _fail(service, request, span, "a request could not be decoded")
 
 
-def _submit(service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded]) -> None:
-    prediction = _Prediction(service, speaker, request, *found)
+def _submit(
+    service: Service,
+    speaker: Speaker[Any, Any],
+    request: Exchange,
+    span: "Span | None",
+    found: tuple[Form, Decoded],
+) -> None:
+    prediction = _Prediction(service, speaker, request, span, *found)
     if not prediction.waiting:
         # All of them are bad: there is nothing to compute, and the answer says why.
         prediction.done(None)
@@ -203,9 +249,15 @@ class _Prediction(Job):
     __slots__ = ("_decoded", "_form", "_request", "_service", "_speaker")
 
     def __init__(
-        self, service: Service, speaker: Speaker[Any, Any], request: Exchange, form: Form, decoded: Decoded
+        self,
+        service: Service,
+        speaker: Speaker[Any, Any],
+        request: Exchange,
+        span: "Span | None",
+        form: Form,
+        decoded: Decoded,
     ) -> None:
-        super().__init__(decoded.pixels)
+        super().__init__(decoded.pixels, span)
         self._service = service
         self._speaker = speaker
         self._request = request
@@ -216,20 +268,20 @@ class _Prediction(Job):
         """Write the answer, and send it."""
         service, form, decoded = self._service, self._form, self._decoded
         if error is not None:
-            service.refuse(self._request, error)
+            _refuse(service, self._request, self.span, error)
         elif len(decoded) <= QUICK_IMAGES or form.octets:
             self._send(self._speaker.write(self, decoded, form))
         else:
             try:
                 service.in_thread(self._written, self._speaker.write, self, decoded, form)
             except Overloaded as overloaded:
-                service.refuse(self._request, overloaded)
+                _refuse(service, self._request, self.span, overloaded)
 
     def _written(self, written: Answer | BaseException) -> None:
         if isinstance(written, Answer):
             self._send(written)
         else:
-            _fail(self._service, self._request, "an answer could not be written")
+            _fail(self._service, self._request, self.span, "an answer could not be written")
 
     def _send(self, answer: Answer) -> None:
         request = self._request
@@ -238,12 +290,24 @@ class _Prediction(Job):
         # A request without a good image was never in line.
         left, back = (self.started, self.ended) if self.ended else (decoded, decoded)
         times = (now - started, received - started, decoded - received, left - decoded, back - left, now - back)
-        request.answer(answer, _TIMED % (request.request_id, *[1e3 * part for part in times[1:]]))
+        headers = _TIMED % (request.request_id, *[1e3 * part for part in times[1:]])
+        if self.span is not None and (traces := self._service.traces) is not None:
+            moments = (started, received, decoded, left, back, now)
+            traces.end(self.span, answer.status, len(self._decoded), moments)
+            headers += traces.headers(self.span)
+        request.answer(answer, headers)
         errors = self._decoded.errors
         code = "ok" if answer.status == 200 else errors[min(errors)].code
         self._service.metrics.answer(code, times)
 
 
-def _fail(service: Service, request: Exchange, what: str) -> None:
+def _refuse(service: Service, request: Exchange, span: "Span | None", error: FashionMNISTError) -> None:
+    if span is not None and service.traces is not None:
+        service.traces.fail(span, error)
+    service.refuse(request, error)
+
+
+def _fail(service: Service, request: Exchange, span: "Span | None", what: str) -> None:
     log.exception(what, extra={"request_id": request.request_id.decode()})
-    service.refuse(request, FashionMNISTError("the request failed, which is not your fault: report it"))
+    error = FashionMNISTError("the request failed, which is not your fault: report it")
+    _refuse(service, request, span, error)

@@ -1,5 +1,6 @@
 """`fashion-mnist serve`: the engine and the gateways in front of it, restarted when they die, ended when we say so."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -15,14 +16,18 @@ from typing import Final
 
 import psutil
 
+from fashion_mnist.drift import Reference
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import model_card, read_canary
 from fashion_mnist.settings import Settings
-from gateway import admin, listening
+from gateway import admin, keys, listening
+from gateway.cors import Cors
+from gateway.keys import Keyring
+from gateway.tls import open_tls
 from gateway.worker import Task
 from serving import processes, readiness, state
 from serving.config import check_free
-from serving.torchserve import Build, TorchServe
+from serving.torchserve import SOCKET_PATH_LENGTH, Build, TorchServe
 
 RESTARTS: Final = 5
 PER_S: Final = 60.0
@@ -73,13 +78,18 @@ class _Server:
     """The processes of one `serve`, its sockets and its folder. Leaving it ends them all."""
 
     def __init__(self, settings: Settings, model_store: Path, tell: Tell) -> None:
-        self._settings = settings
+        # What goes to other processes can be read by everybody on the machine.
+        self._settings = dataclasses.replace(settings, key="")
         self._model_store = model_store
         self._tell = tell
         self._canary = read_canary(model_store)
+        self._reference = Reference.from_card(model_card(model_store))
         self._torchserve: TorchServe | None = None
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
+        Cors(settings.cors_origins)  # raises here, where a person reads it
+        self._tls = open_tls(settings)
+        self._keyring = Keyring(Path(settings.key_file)) if keys.wanted(settings) else None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> "_Server":
@@ -104,11 +114,14 @@ class _Server:
                 self._folder.mkdir(mode=0o700)
             except OSError as error:
                 raise ServingError(f"{self._folder} cannot be written ({error.strerror}): set TMPDIR") from None
+            if len(longest := str(self._doors()[-1])) > SOCKET_PATH_LENGTH:
+                raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
             if settings.engine == "torchserve":
                 self._torchserve = cleanup.enter_context(TorchServe(settings, self._model_store, self._folder / "ts"))
             cleanup.callback(self._kill_gateways)
+            pages = admin.application(self._metrics(), self._reference, self._keyring)
             self._admin_port = cleanup.enter_context(
-                admin.serve(settings.admin_host, settings.admin_port, self._metrics())
+                admin.serve(settings.admin_host, settings.admin_port, pages, self._tls)
             )
             self._cleanup = cleanup.pop_all()
         return self
@@ -127,6 +140,8 @@ class _Server:
                 port=self._port,
                 admin_port=self._admin_port,
                 grpc_port=self._grpc_sockets[0].getsockname()[1] if self._grpc_sockets else 0,
+                tls=self._tls is not None,
+                doors=[str(door) for door in self._doors()],
             )
         )
         if self._torchserve:
@@ -145,7 +160,10 @@ class _Server:
                 ready = False
             if not ready and self._answers():
                 ready = True
-                on_ready(readiness.url(self._settings.host, self._port), time.monotonic() - self._started)
+                url = readiness.url(self._settings.host, self._port, tls=self._tls is not None)
+                on_ready(url, time.monotonic() - self._started)
+            if self._tls is not None:
+                self._tls.refresh()
             time.sleep(WATCH_S)
 
     def drain(self, number: int) -> None:
@@ -188,9 +206,10 @@ class _Server:
         self._started = now
 
     def _answers(self) -> bool:
-        """Whether a real image gets its right label through a gateway and the engine."""
+        """Whether a real image gets its right label through every gateway and the engine."""
         try:
-            readiness.ask_canary(self._settings.host, self._port, self._canary)
+            for door in self._doors():
+                readiness.ask_canary_at(door, self._canary)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(
@@ -209,12 +228,16 @@ class _Server:
             grpc_fd=grpc[0] if grpc else -1,
             metrics=self._metrics()[place],
             torchserve=self._torchserve.ports.inference if self._torchserve else 0,
+            door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
         return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public, *grpc])
 
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]
+
+    def _doors(self) -> list[Path]:
+        return [self._folder / f"gateway-{place}" for place in range(self._settings.gateways)]
 
     def _kill_gateways(self) -> None:
         for gateway in self._gateways:

@@ -17,7 +17,7 @@ _FILE: Final = "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """A running server: its process, and where it answers."""
+    """A running server: its process, and where it answers. `doors` are sockets in its folder, one for each gateway."""
 
     pid: int
     started: float
@@ -26,6 +26,8 @@ class State:
     admin_port: int
     grpc_port: int
     """0 where gRPC is off."""
+    tls: bool
+    doors: list[str]
 
 
 def folder(port: int) -> Path:

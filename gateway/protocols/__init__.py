@@ -30,6 +30,22 @@ class Exchange(Protocol):
     on_gone: Callable[[], None] | None
 
     @property
+    def method(self) -> bytes:
+        """GET, POST and so on."""
+
+    @property
+    def url(self) -> bytes:
+        """Path and query."""
+
+    @property
+    def traceparent(self) -> str:
+        """What its caller says of the trace that it belongs to; https://www.w3.org/TR/trace-context/."""
+
+    @property
+    def tracestate(self) -> str:
+        """The rest of that."""
+
+    @property
     def request_id(self) -> bytes:
         """Its name in answers and logs."""
 

@@ -18,6 +18,7 @@ from gateway.protocols import inference_pb2 as pb
 
 SERVICE: Final = "inference.GRPCInferenceService"
 INFER: Final = f"/{SERVICE}/ModelInfer".encode()
+HEALTH: Final = tuple(f"/{SERVICE}/{name}".encode() for name in ("ServerLive", "ServerReady"))
 _CONTENT_TYPE: Final = "application/grpc"
 _RAW_OUTPUT: Final = (pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
 """What stands before each raw output on the wire: its field's number, and that a length follows."""

@@ -17,6 +17,8 @@ from gateway.protocols import MODEL, QUICK_BYTES, Page, check_encoding, oip, pag
 
 SHAPE: Final = '{"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [...]}]}'
 
+HEALTH: Final = (b"/v2/health/live", b"/v2/health/ready")
+
 _MOST_NESTING: Final = 8
 
 
