@@ -36,6 +36,15 @@ def model_version(model_store: Path) -> str:
     return str(model_card(model_store)["model_version"])
 
 
+def unknown_threshold(model_store: Path) -> float | None:
+    """The score above which an image counts as unknown (`fashion_mnist.unknown`), None where the card has none.
+
+    Raises ModelError.
+    """
+    threshold = model_card(model_store).get("unknown", {}).get("threshold")
+    return None if threshold is None else float(threshold)
+
+
 def read_canary(model_store: Path) -> bytes:
     """The canary image's bytes. Raises ModelError."""
     path = model_store / CANARY[0]

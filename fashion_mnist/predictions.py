@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import BadParameter, FashionMNISTError, InputError
 from fashion_mnist.images import Decoded
+from fashion_mnist.unknown import unknown_scores
 
 try:
     import orjson
@@ -38,12 +39,18 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def answer(probabilities: Probabilities, decoded: Decoded, model_version: str, form: Form) -> Answer:
+def answer(
+    probabilities: Probabilities,
+    decoded: Decoded,
+    model_version: str,
+    form: Form,
+    unknown_threshold: float | None = None,
+) -> Answer:
     """The answer to one request, whose images may be good or bad. `probabilities` are those of `decoded.pixels`."""
     try:
         if form.octets:
             return Answer(200, OCTET_STREAM, encode_octets(probabilities, decoded))
-        return Answer(200, JSON, encode_json(probabilities, decoded, model_version, form.top_k))
+        return Answer(200, JSON, encode_json(probabilities, decoded, model_version, form.top_k, unknown_threshold))
     except InputError as error:
         return answer_error(error, first_error_index(decoded))
 
@@ -53,12 +60,19 @@ def answer_error(error: FashionMNISTError, index: int | None = None) -> Answer:
     return Answer(error.status, JSON, encode_error(error, index))
 
 
-def encode_json(probabilities: Probabilities, decoded: Decoded, model_version: str, top_k: int = len(CLASSES)) -> bytes:
+def encode_json(
+    probabilities: Probabilities,
+    decoded: Decoded,
+    model_version: str,
+    top_k: int = len(CLASSES),
+    unknown_threshold: float | None = None,
+) -> bytes:
     """The answer as JSON: `{"predictions": [{"label", "index", "probabilities"}, ...], "model_version"}`.
 
     `probabilities`, float32 [n, 10], are those of `decoded.pixels`, in order; each is written with as many digits as it
     takes to get the same float32 back. With `top_k` below 10 the likeliest classes are given, the likeliest first.
-    A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted".
+    A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted". With a threshold, each
+    prediction has its "unknown_score" too (`fashion_mnist.unknown`), and says by "unknown" whether that is above it.
 
     Raises the first image's error where no image is good.
     """
@@ -66,6 +80,8 @@ def encode_json(probabilities: Probabilities, decoded: Decoded, model_version: s
         raise decoded.errors[0]
     every_class = top_k == len(CLASSES)
     rows = _every_class(probabilities) if every_class else _likeliest(probabilities, top_k)
+    if unknown_threshold is not None:
+        rows = _with_scores(rows, unknown_scores(probabilities).tolist(), unknown_threshold)
     if decoded.errors or decoded.adjusted:
         good = iter(rows)
         rows = [_place(place, good, decoded) for place in range(len(decoded))]
@@ -120,6 +136,13 @@ def _place(place: int, good: Iterator[bytes], decoded: Decoded) -> bytes:
     if adjusted := decoded.adjusted.get(place):
         return b'%b, "adjusted": %b}' % (row[:-1], json.dumps(adjusted).encode())
     return row
+
+
+def _with_scores(rows: list[bytes], scores: list[float], threshold: float) -> list[bytes]:
+    return [
+        b'%b, "unknown": %b, "unknown_score": %.4f}' % (row[:-1], b"true" if score > threshold else b"false", score)
+        for row, score in zip(rows, scores, strict=True)
+    ]
 
 
 def _every_class(probabilities: Probabilities) -> list[bytes]:

@@ -75,11 +75,11 @@ class Request:
         self._error = error
         self.decoded = NOTHING
 
-    def answer(self, probabilities: Probabilities, model_version: str) -> Answer:
+    def answer(self, probabilities: Probabilities, model_version: str, unknown_threshold: float | None) -> Answer:
         """The response, for this request's rows of probabilities."""
         if self._error is not None:
             return answer_error(self._error)
-        return answer(probabilities, self.decoded, model_version, self._form)
+        return answer(probabilities, self.decoded, model_version, self._form, unknown_threshold)
 
     def counts(self) -> tuple[int, int]:
         """How many images were answered, and how many refused; a request that was refused as a whole counts as one."""

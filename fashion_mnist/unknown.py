@@ -1,0 +1,26 @@
+"""How likely an image shows none of the ten classes, told from the answer's probabilities alone.
+
+The score is the number of classes that take a real part in the answer once it is softened: with w = p ** (1 / 16),
+(sum of w)^2 / (sum of w^2), from 1 to 10. The sixteenth root is a softmax at sixteen times the temperature, which
+brings forward what the unlikely classes say of an image; the quotient is the exponential of its Renyi entropy of order
+2. On images that show no garment it ranks about as well as the energy of the logits, which an engine's answer does not
+have (`fashion-mnist unknown` prints the figures).
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_mnist.classes import CLASSES
+
+SOFTENING: Final = np.float32(1 / 16)
+
+_ONES: Final = np.ones(len(CLASSES), np.float32)
+
+
+def unknown_scores(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores, float32 [n], 1 to 10, of probabilities, float32 [n, 10]: the higher, the less a garment that is known."""
+    softened = probabilities**SOFTENING
+    total = softened @ _ONES
+    return (total * total / ((softened * softened) @ _ONES)).astype(np.float32, copy=False)
