@@ -109,7 +109,7 @@ def train(
     classifier.temperature.fill_(fit_temperature(logits, held_out.labels))
     threshold = float(np.quantile(unknown_scores(predict(classifier, held_out.images)), 1 - UNKNOWN_SHARE))
     figures = evaluation(predict(classifier, dataset.test.images), dataset.test.labels)
-    plots.curves(history, folder / "curves.png")
+    plots.save(plots.curves(history), folder / "curves.png")
     save_weights(classifier, folder / "weights.pt")
     summary = {
         **settings,

@@ -1,0 +1,50 @@
+"""The unknown score: what it says of answers that are sure, torn and empty."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+from fashion_mnist.images import Decoded
+from fashion_mnist.predictions import Form, answer, encode_json
+from fashion_mnist.unknown import unknown_scores
+
+ROWS = np.zeros((3, 10), np.float32)
+ROWS[0, 4] = 1
+ROWS[1, 2:4] = 0.5
+ROWS[2] = 0.1
+
+
+def test_the_score_counts_the_classes_that_take_part() -> None:
+    scores = unknown_scores(ROWS)
+    assert scores.dtype == np.float32
+    assert scores == pytest.approx([1, 2, 10], rel=1e-5)
+
+
+@given(st_numpy.arrays(np.float32, (4, 10), elements=st.floats(0, 1, width=32)))
+def test_the_score_is_from_one_to_ten(weights: np.ndarray) -> None:
+    weights[:, 0] += 1
+    scores = unknown_scores((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+    assert np.all((scores > 1 - 1e-5) & (scores < 10 + 1e-4))
+
+
+@pytest.mark.parametrize("top_k", [10, 3])
+def test_with_a_threshold_each_prediction_says_whether_it_is_above(top_k: int) -> None:
+    decoded = Decoded(np.zeros((3, 28, 28), np.uint8), adjusted={1: ["inverted"]})
+    predictions = json.loads(encode_json(ROWS, decoded, "1.0", top_k, unknown_threshold=1.5))["predictions"]
+    assert [prediction["unknown"] for prediction in predictions] == [False, True, True]
+    assert [prediction["unknown_score"] for prediction in predictions] == pytest.approx([1, 2, 10], abs=1e-3)
+    assert [prediction.get("adjusted") for prediction in predictions] == [None, ["inverted"], None]
+    assert [len(prediction["probabilities"]) for prediction in predictions] == [top_k] * 3
+
+
+def test_without_a_threshold_the_answer_is_as_before() -> None:
+    decoded = Decoded(np.zeros((3, 28, 28), np.uint8))
+    with_none = answer(ROWS, decoded, "1.0", Form())
+    assert set(json.loads(with_none.body)["predictions"][0]) == {"label", "index", "probabilities"}
+    with_one = json.loads(answer(ROWS, decoded, "1.0", Form(), unknown_threshold=5.0).body)
+    for before, after in zip(json.loads(with_none.body)["predictions"], with_one["predictions"], strict=True):
+        assert before.items() <= after.items()
