@@ -18,7 +18,7 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import UsageError
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import model_store_path, model_version
+from fashion_mnist.model_store import model_store_path, model_version, unknown_threshold
 from fashion_mnist.settings import Settings
 from serving import readiness
 
@@ -51,7 +51,9 @@ def predict(
     if local:
         store = model_store_path(settings)
         engine = open_engine(store, settings.runtime, settings.device, threads=settings.threads)
-        send = client.local_sender(engine, Limits.from_settings(settings), model_version(store))
+        send = client.local_sender(
+            engine, Limits.from_settings(settings), model_version(store), unknown_threshold(store)
+        )
     else:
         send = client.server_sender(url or readiness.url(settings.host, settings.port))
     progress = Console(stderr=True)

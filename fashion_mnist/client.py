@@ -143,7 +143,7 @@ def _predictions(status: int, content: bytes) -> list[dict[str, Any]]:
     raise Refused(message)
 
 
-def local_sender(engine: Engine, limits: Limits, model_version: str) -> Send:
+def local_sender(engine: Engine, limits: Limits, model_version: str, unknown_threshold: float | None = None) -> Send:
     """Compute in this process: the same decoding and the same answers as the server's."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
@@ -153,7 +153,7 @@ def local_sender(engine: Engine, limits: Limits, model_version: str) -> Send:
         else:
             decoded = decode_many([(content, "") for _, content in contents], limits)
         predictions: list[dict[str, Any]] = json.loads(
-            encode_json(engine.predict(decoded.pixels), decoded, model_version)
+            encode_json(engine.predict(decoded.pixels), decoded, model_version, unknown_threshold=unknown_threshold)
         )["predictions"]
         return predictions
 
