@@ -122,8 +122,12 @@ def feature_maps(classifier: Classifier, image: np.ndarray) -> Figure:
         probabilities = classifier(batch)[0].numpy()
     figure = plt.figure(figsize=(12, 6.4), layout="constrained")
     rows: np.ndarray = np.array(figure.subfigures(6, 1, height_ratios=[1.3, 1, 1, 0.8, 0.35, 1.4]))
-    steps = [("image", image[None]), ("conv1", maps1[0]), ("pooled", pooled1[0]), ("conv2", maps2[0])]
-    beside = [(steps[0], steps[1]), (steps[2],), (steps[3],), (("pooled", pooled2[0]),)]
+    beside = [
+        (("image", image[None]), ("conv1", maps1[0].numpy())),
+        (("pooled", pooled1[0].numpy()),),
+        (("conv2", maps2[0].numpy()),),
+        (("pooled", pooled2[0].numpy()),),
+    ]
     for row, groups in zip(rows, beside, strict=False):
         shown = [(name, plane) for name, planes in groups for plane in planes]
         grid = row.subplots(1, max(12, len(shown)), squeeze=False)[0]
@@ -133,7 +137,7 @@ def feature_maps(classifier: Classifier, image: np.ndarray) -> Figure:
             axes.imshow(plane, cmap="gray")
             axes.set_title(name, fontsize=7)
     for axes, name, values in zip(rows[4].subplots(1, 2), ("fc1", "fc2"), (fc1, fc2), strict=True):
-        axes.imshow(values, cmap="gray", aspect="auto")
+        axes.imshow(values.numpy(), cmap="gray", aspect="auto")
         axes.set(xticks=[], yticks=[])
         axes.set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
     axes = rows[5].subplots()
