@@ -50,7 +50,7 @@ COURSE: Final = Recipe(name="course", epochs=10, batch_size=100, optimizer="adam
 
 QUICK: Final = Recipe(
     name="quick",
-    epochs=16,
+    epochs=12,
     batch_size=512,
     optimizer="muon",
     learning_rate=3e-3,
