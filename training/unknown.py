@@ -44,7 +44,7 @@ def _scores(classifier: Classifier, images: NDArray[np.uint8]) -> dict[str, NDAr
         batches = torch.from_numpy(images.copy())[:, None].split(1000)
         logits = torch.cat([classifier.network(classifier.normalise(batch)) for batch in batches])
     return {
-        "score": unknown_scores(probabilities),
+        "score": np.array(unknown_scores(probabilities)),
         "doubt": 1 - probabilities.max(axis=1),
         "energy": -torch.logsumexp(logits, 1).numpy(),
     }

@@ -19,16 +19,20 @@ ROWS[2] = 0.1
 
 
 def test_the_score_counts_the_classes_that_take_part() -> None:
-    scores = unknown_scores(ROWS)
-    assert scores.dtype == np.float32
-    assert scores == pytest.approx([1, 2, 10], rel=1e-5)
+    assert unknown_scores(ROWS) == pytest.approx([1, 2, 10], rel=1e-5)
+
+
+def test_an_image_alone_has_the_score_that_it_has_among_others() -> None:
+    rows = np.random.default_rng(0).dirichlet(np.full(10, 0.1), 50).astype(np.float32)
+    assert [unknown_scores(row[None])[0] for row in rows] == pytest.approx(unknown_scores(rows), rel=1e-5)
+    assert unknown_scores(rows[:0]) == []
 
 
 @given(st_numpy.arrays(np.float32, (4, 10), elements=st.floats(0, 1, width=32)))
 def test_the_score_is_from_one_to_ten(weights: np.ndarray) -> None:
     weights[:, 0] += 1
     scores = unknown_scores((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
-    assert np.all((scores > 1 - 1e-5) & (scores < 10 + 1e-4))
+    assert all(1 - 1e-5 < score < 10 + 1e-4 for score in scores)
 
 
 @pytest.mark.parametrize("top_k", [10, 3])
