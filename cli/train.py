@@ -27,7 +27,8 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     kernels: Annotated[str, typer.Option(help="auto, fused (compiled with g++ when first used) or torch.")] = "auto",
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="Run of a teacher, for each that the recipe needs; else runs/teacher-N.")
+        list[Path] | None,
+        typer.Option(help="Run of a teacher, for each that the recipe needs, in place of those it names."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the data set's four files.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
@@ -56,13 +57,13 @@ def train(
         settings = Settings.from_environment(data=str(data) if data else None)
         images = dataset.load(Path(settings.data) if settings.data else None)
     options = {"device": device, "kernels": kernels, "train_images": train_images}
-    teachers = teacher or [RUNS / f"{recipes.TEACHER.name}-{number}" for number in range(chosen.teachers)]
-    if not teacher:
-        for number, folder in enumerate(teachers):
-            if not (folder / "training_summary.json").exists():
-                begun = (folder / "settings.json").exists()
-                console.print(f"{recipe} needs {folder}: {'going on with it' if begun else 'training it'} first")
-                _train(console, recipes.TEACHER, images, folder, seed=number, resume=begun, **options)
+    teachers = teacher or [RUNS / name for name in chosen.teachers]
+    for folder in [] if teacher else teachers:
+        if not (folder / "training_summary.json").exists():
+            begun = (folder / "settings.json").exists()
+            console.print(f"{recipe} needs {folder}: {'going on with it' if begun else 'training it'} first")
+            name, _, number = folder.name.rpartition("-")
+            _train(console, recipes.recipe_named(name), images, folder, seed=int(number), resume=begun, **options)
     folder = run or RUNS / f"{recipe}-{seed}"
     _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, **options)
 

@@ -36,8 +36,8 @@ class Recipe:
     """Hyperparameters of the network that are not the released ones: a teacher is the same network, wider."""
     dropout: float = 0.0
     """Chance that a feature is left out, before each of the first two linear layers."""
-    teachers: int = 0
-    """How many networks trained by the recipe `teacher` are imitated, in place of learning from labels."""
+    teachers: list[str] = dataclasses.field(default_factory=list)
+    """Runs, as RECIPE-SEED, whose networks' mean answer is imitated, in place of learning from labels."""
     views: int = 0
     """How many times all training images are moved anew. The teachers' answers to each view are computed once, and the
     epochs take the views in turn."""
@@ -86,9 +86,15 @@ TEACHER: Final = dataclasses.replace(
 )
 """The same network, some nine times as large: what `distilled` imitates."""
 
-DISTILLED: Final = dataclasses.replace(RELEASE, name="distilled", epochs=300, teachers=2, views=20, softening=3.0)
-"""As `release`, from teachers in place of labels, and for longer: imitation goes on improving where labels are learnt
-by heart."""
+DISTILLED: Final = dataclasses.replace(
+    RELEASE,
+    name="distilled",
+    epochs=200,
+    teachers=["teacher-0", "release-0", "release-1"],
+    views=20,
+    softening=3.0,
+)
+"""As `release`, from teachers in place of labels, and for longer: labels would be learnt by heart."""
 
 RECIPES: Final = {recipe.name: recipe for recipe in (COURSE, QUICK, TEACHER, DISTILLED, RELEASE)}
 

@@ -70,8 +70,10 @@ def train(
 
     Raises TrainingError where the folder holds another run, or the loss is no longer a number; DeviceUnavailable.
     """
-    if len(teachers) != recipe.teachers:
-        raise UsageError(f"the recipe {recipe.name} needs {recipe.teachers} teachers, and {len(teachers)} were named")
+    if len(teachers) != len(recipe.teachers):
+        raise UsageError(
+            f"the recipe {recipe.name} needs {len(recipe.teachers)} teachers, and {len(teachers)} were named"
+        )
     chosen = choose_device(device)
     train_split, held_out = split(dataset.train, train_images)
     asked = Teachers(teachers, recipe, train_split.images) if teachers else None

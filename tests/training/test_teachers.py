@@ -16,7 +16,7 @@ from training.augment import move
 from training.recipes import DISTILLED, TEACHER
 from training.teachers import Teachers, _load
 
-RECIPE = replace(DISTILLED, epochs=4, batch_size=100, teachers=2, views=2)
+RECIPE = replace(DISTILLED, epochs=4, batch_size=100, teachers=["a", "b"], views=2)
 OPTIONS: dict[str, Any] = {"device": "cpu", "train_images": 2000}
 
 
