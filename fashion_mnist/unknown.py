@@ -1,10 +1,10 @@
 """How likely an image shows none of the ten classes, told from the answer's probabilities alone.
 
-The score is the number of classes that take a real part in the answer once it is softened: with w = p ** (1 / 16),
-(sum of w)^2 / (sum of w^2), from 1 to 10. The sixteenth root is a softmax at sixteen times the temperature, which
-brings forward what the unlikely classes say of an image; the quotient is the exponential of its Renyi entropy of order
-2. On images that show no garment it ranks about as well as the energy of the logits, which an engine's answer does not
-have (`fashion-mnist unknown` prints the figures).
+The score is the number of classes that take a real part in the answer once it is softened: with w = p ** (1 / 8),
+(sum of w)^2 / (sum of w^2), from 1 to 10. The eighth root is a softmax at eight times the temperature, which brings
+forward what the unlikely classes say of an image; the quotient is the exponential of its Renyi entropy of order 2. It
+needs no more than an engine's answer holds. `fashion-mnist unknown` prints how well it tells garments from other images,
+beside the energy of the logits, which an answer does not hold.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES
 
-_SOFTENING: Final = 1 / 16
+_SOFTENING: Final = 1 / 8
 
 _ONES: Final = np.ones(len(CLASSES), np.float32)
 
