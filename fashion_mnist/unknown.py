@@ -3,8 +3,8 @@
 The score is the number of classes that take a real part in the answer once it is softened: with w = p ** (1 / 8),
 (sum of w)^2 / (sum of w^2), from 1 to 10. The eighth root is a softmax at eight times the temperature, which brings
 forward what the unlikely classes say of an image; the quotient is the exponential of its Renyi entropy of order 2. It
-needs no more than an engine's answer holds. `fashion-mnist unknown` prints how well it tells garments from other images,
-beside the energy of the logits, which an answer does not hold.
+needs no more than an engine's answer holds. `fashion-mnist unknown` prints how well it tells garments from other
+images, beside the energy of the logits, which an answer does not hold.
 """
 
 from typing import Final
