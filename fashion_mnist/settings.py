@@ -68,15 +68,9 @@ class Settings:
     stop_timeout_s: int = _setting(5, "seconds in which open requests are answered, or else cut off", minimum=0)
     startup_timeout_s: int = _setting(60, "seconds until the canary must be answered", minimum=1)
 
-    inference_port: int = _setting(
-        0, "TorchServe's own port, loopback only; 0 picks a free one", minimum=0, maximum=65535
-    )
-    management_port: int = _setting(
-        0, "TorchServe's management port, loopback only; 0 picks a free one", minimum=0, maximum=65535
-    )
-    metrics_port: int = _setting(
-        0, "TorchServe's metrics port, loopback only; 0 picks a free one", minimum=0, maximum=65535
-    )
+    inference_port: int = _port(0, "TorchServe's own port, loopback only")
+    management_port: int = _port(0, "TorchServe's management port, loopback only")
+    metrics_port: int = _port(0, "TorchServe's metrics port, loopback only")
     workers: int = _setting(1, "worker processes of TorchServe", minimum=1)
     batch_size: int = _setting(
         1, "requests that TorchServe hands to a worker at once, at most; the gateway's are packed already", minimum=1

@@ -140,21 +140,14 @@ class Request:
         server = self.connection.server
         if server.draining:
             self.connection.let_end_with(self)
-        self.response = _ANSWER % (
-            _STATUS_LINES[answer.status],
-            server.date,
-            answer.content_type.encode(),
-            len(answer.body),
-            headers,
-            b"" if self.keep_alive else _CLOSE,
-            b"" if self.head.method == b"HEAD" else answer.body,
-        )
+        lines = headers if self.keep_alive else headers + _CLOSE
+        self.response = server.response(answer, lines, with_body=self.head.method != b"HEAD")
         self.connection.send_answers()
 
 
 RETRY_AFTER: Final = b"Retry-After: 1\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
-_ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
+_ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b"
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 _PREFIX: Final = os.urandom(4).hex().encode()
 _NUMBERS: Final = itertools.count()
@@ -479,11 +472,7 @@ class Connection(asyncio.Protocol):
         answer = answer_error(error)
         self.server.on_refusal(error)
         retry = RETRY_AFTER if isinstance(error, Overloaded) else b""
-        kind = answer.content_type.encode()
-        self._refuse(
-            _ANSWER
-            % (_STATUS_LINES[answer.status], self.server.date, kind, len(answer.body), retry, _CLOSE, answer.body)
-        )
+        self._refuse(self.server.response(answer, retry + _CLOSE))
 
     def _refuse(self, response: bytes) -> None:
         """Answer what is being received before it is whole, and read no further."""
@@ -523,6 +512,17 @@ class Server:
         self._handle = handle
         self._ticking: asyncio.Task[None] | None = None
         self._tick()
+
+    def response(self, answer: Answer, headers: bytes, *, with_body: bool = True) -> bytes:
+        """An answer as it goes over the wire; `headers` are whole lines."""
+        return _ANSWER % (
+            _STATUS_LINES[answer.status],
+            self.date,
+            answer.content_type.encode(),
+            len(answer.body),
+            headers,
+            answer.body if with_body else b"",
+        )
 
     def know(self, data: bytes, head: Head) -> None:
         """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""

@@ -38,11 +38,9 @@ def number_repeated(parameters: list[dict[str, Any]]) -> None:
     for parameter in parameters:
         name = parameter["name"]
         count = seen.get(name, 0)
+        if count:
+            while (numbered := f"{name}[{count}]") in taken:
+                count += 1
+            parameter["name"] = numbered
+            taken.add(numbered)
         seen[name] = count + 1
-        while count and (numbered := f"{name}[{count}]"):
-            if numbered not in taken:
-                parameter["name"] = numbered
-                taken.add(numbered)
-                break
-            count += 1
-            seen[name] = count + 1
