@@ -152,15 +152,21 @@ def started(
         processes.stop(process, STOP_S)
 
 
-def wait_until_right(url: str, process: "subprocess.Popen[bytes]") -> None:
-    """Wait for the canary's label. Raises RunFailed."""
-    canary = read_canary(model_store_path(Settings.from_environment()))
+def wait_until_right(
+    url: str, process: "subprocess.Popen[bytes]", image: bytes | None = None, label: int = CLASSES.index(CANARY[1])
+) -> None:
+    """Wait until a PNG, by default the canary, gets its label. Raises RunFailed, at the latest after START_S."""
+    if image is None:
+        image = read_canary(model_store_path(Settings.from_environment()))
     deadline = time.monotonic() + START_S
     while True:
         try:
-            if classify_singly(url, [canary], "image/png", threads=1) == [CLASSES.index(CANARY[1])]:
+            found = classify_singly(url, [image], "image/png", threads=1)
+            if found == [label]:
                 return
+            said = f"it gives {found} instead of {[label]}"
         except RunFailed as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RunFailed(f"{url} did not become ready: {error.message}") from None
+            said = error.message
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RunFailed(f"{url} did not become ready: {said}")
         time.sleep(POLL_S)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,21 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.client import classify_singly
-from benchmarks.load import RunFailed
+from benchmarks import servers
 from benchmarks.servers import Server
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.network import load_weights
 from fashion_mnist.settings import Settings
-from serving import java, processes
+from serving import java
 from serving.config import Ports
 
 MEAN, STD = 0.2860, 0.3530
 """Those of stock_handler.py, which TorchServe runs and nobody else can import."""
 
 HANDLER: Final = Path(__file__).parent / "stock_handler.py"
-START_S: Final = 90.0
-_POLL_S: Final = 0.2
 
 
 @contextmanager
@@ -60,22 +56,9 @@ def stock_torchserve(
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     url = f"http://127.0.0.1:{ports.inference}/predictions/fashion_mnist"
-    with (folder / "stock.out").open("wb") as output:
-        process = processes.start(command, environment, folder, output)
-        try:
-            deadline = time.monotonic() + START_S
-            while True:
-                try:
-                    if classify_singly(url, [canary], "image/png", threads=1) == [label]:
-                        break
-                except RunFailed:
-                    pass
-                if time.monotonic() > deadline or process.poll() is not None:
-                    raise RunFailed(f"TorchServe as shipped did not become ready; see {folder / 'stock.out'}")
-                time.sleep(_POLL_S)
-            yield Server(url, process.pid)
-        finally:
-            processes.stop(process, grace_s=5)
+    with servers.started(command, environment, folder) as process:
+        servers.wait_until_right(url, process, canary, label)
+        yield Server(url, process.pid)
 
 
 def expected_labels(weights: Path, images: NDArray[np.uint8]) -> list[int]:
