@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format train bench lock clean
+.PHONY: help setup serve test check format train bench proto lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ train: setup  ## Train with the release recipe
 
 bench: setup  ## Measure this service beside TorchServe as shipped and FastAPI
 	$(BIN)/fashion-mnist bench
+
+proto: setup  ## Make the Python of gateway/protocols/inference.proto anew
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. gateway/protocols/inference.proto
 
 lock: setup  ## Pin today's newest versions anew
 	$(BIN)/python requirements/lock.py

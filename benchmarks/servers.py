@@ -96,7 +96,15 @@ def gateway_alone(folder: Path, module: str = "gateway.worker") -> Iterator[Serv
     folder.mkdir()
     (public,) = listening.listen(config.LOOPBACK, 0, 1)
     with public:
-        task = Task(settings, store, public.fileno(), folder / "metrics", torchserve=0)
+        task = Task(
+            settings=settings,
+            model_store=store,
+            socket_fd=public.fileno(),
+            grpc_fd=-1,
+            metrics=folder / "metrics",
+            door=folder / "door",
+            torchserve=0,
+        )
         url = readiness.url(config.LOOPBACK, public.getsockname()[1])
         command = [sys.executable, "-m", module, task.to_json()]
         with started(command, os.environ, folder, [public.fileno()]) as process:

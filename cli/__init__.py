@@ -12,6 +12,7 @@ from cli.bench import bench
 from cli.describe import describe
 from cli.evaluate import evaluate
 from cli.export import export
+from cli.keys import keys
 from cli.loadtest import loadtest
 from cli.predict import predict
 from cli.serve import serve, status
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+app.add_typer(keys, name="keys")
 for command in COMMANDS:
     app.command()(command)
 

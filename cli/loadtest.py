@@ -25,7 +25,10 @@ def loadtest(
     settings = Settings.from_environment()
     locustfile = Path(__file__).resolve().parent.parent / "loadtest" / "locustfile.py"
     command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--only-summary"]
-    command += ["--host", host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH)]
+    command += [
+        "--host",
+        host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH),
+    ]
     command += ["--users", str(users), "--spawn-rate", str(users), "--run-time", f"{seconds}s", "--stop-timeout", "10"]
     # In a process of its own, because Locust replaces the standard library's sockets by gevent's.
     raise typer.Exit(subprocess.run(command, timeout=seconds + 120, check=False).returncode)

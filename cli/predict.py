@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from fashion_mnist import client
+from fashion_mnist import file_predictions
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.client import Client
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import UsageError
 from fashion_mnist.limits import Limits
@@ -23,6 +24,8 @@ from fashion_mnist.settings import Settings
 from serving import readiness
 
 _BAR = 20
+_PATIENCE_S = 2.0
+"""Long enough for a server that is being restarted, short enough for a person who has started none."""
 
 
 def predict(
@@ -44,23 +47,26 @@ def predict(
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
-    files = client.find_files(paths)
+    files = file_predictions.find_files(paths)
     if not files:
-        raise UsageError(f"no images in {', '.join(map(str, paths))}: files must end with {', '.join(client.SUFFIXES)}")
+        raise UsageError(
+            f"no images in {', '.join(map(str, paths))}: files must end with {', '.join(file_predictions.SUFFIXES)}"
+        )
     settings = Settings.from_environment()
     if local:
         store = model_store_path(settings)
         engine = open_engine(store, settings.runtime, settings.device, threads=settings.threads)
-        send = client.local_sender(engine, Limits.from_settings(settings), model_version(store))
+        send = file_predictions.local_sender(engine, Limits.from_settings(settings), model_version(store))
     else:
-        send = client.server_sender(url or readiness.url(settings.host, settings.port))
+        url = url or readiness.url(settings.host, settings.port, tls=bool(settings.tls_certificate))
+        send = file_predictions.server_sender(Client(url, key=settings.key, patience_s=_PATIENCE_S))
     progress = Console(stderr=True)
     results = track(
-        client.predict_files(files, send),
+        file_predictions.predict_files(files, send),
         description="predicting",
         total=len(files),
         console=progress,
-        disable=len(files) <= client.PACK_FILES or not progress.is_terminal,
+        disable=len(files) <= file_predictions.PACK_FILES or not progress.is_terminal,
         transient=True,
     )
     show = _print_json if as_json else _print_csv if as_csv else _print_table
@@ -72,7 +78,7 @@ def predict(
 
 
 def _rows(
-    results: Iterable[client.FileResult], failed: list[client.FileResult]
+    results: Iterable[file_predictions.FileResult], failed: list[file_predictions.FileResult]
 ) -> Iterable[tuple[str, dict[str, object]]]:
     """A row for each image, named by its file, and by its place where the file holds several."""
     for result in results:
@@ -82,13 +88,13 @@ def _rows(
             name = str(result.path) if len(result.predictions) == 1 else f"{result.path}[{place}]"
             if "error" in prediction:
                 message = prediction["error"]["message"]
-                failed.append(client.FileResult(Path(name), error=message))
+                failed.append(file_predictions.FileResult(Path(name), error=message))
             else:
                 yield name, prediction
 
 
-def _print_table(results: Iterable[client.FileResult]) -> list[client.FileResult]:
-    failed: list[client.FileResult] = []
+def _print_table(results: Iterable[file_predictions.FileResult]) -> list[file_predictions.FileResult]:
+    failed: list[file_predictions.FileResult] = []
     table = Table("image", "label", "probability", "")
     for name, prediction in _rows(results, failed):
         label, probability = str(prediction["label"]), max(_probabilities(prediction).values())
@@ -98,16 +104,16 @@ def _print_table(results: Iterable[client.FileResult]) -> list[client.FileResult
     return failed
 
 
-def _print_json(results: Iterable[client.FileResult]) -> list[client.FileResult]:
-    failed: list[client.FileResult] = []
+def _print_json(results: Iterable[file_predictions.FileResult]) -> list[file_predictions.FileResult]:
+    failed: list[file_predictions.FileResult] = []
     predictions = [{"image": name, **prediction} for name, prediction in _rows(results, failed)]
     errors = [{"image": str(result.path), "message": result.error} for result in failed]
     print(json.dumps({"predictions": predictions, "errors": errors}, indent=2))
     return failed
 
 
-def _print_csv(results: Iterable[client.FileResult]) -> list[client.FileResult]:
-    failed: list[client.FileResult] = []
+def _print_csv(results: Iterable[file_predictions.FileResult]) -> list[file_predictions.FileResult]:
+    failed: list[file_predictions.FileResult] = []
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["image", "label", "index", *CLASSES])
     for name, prediction in _rows(results, failed):

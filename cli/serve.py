@@ -20,7 +20,9 @@ from serving import processes, readiness, state
 def serve(
     host: Annotated[str | None, typer.Option(help="Address that clients connect to.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.")] = None,
-    engine: Annotated[str | None, typer.Option(help="torchserve, or embedded: no Java, no torch.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="torchserve; embedded: no Java, no torch; or oip: a server elsewhere.")
+    ] = None,
     runtime: Annotated[str | None, typer.Option(help="What computes: onnx or torchscript.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes of TorchServe.")] = None,
@@ -76,7 +78,8 @@ def status(
         raise Unavailable(f"no server of yours runs on port {settings.port}: start one with `make serve`")
     ready, reason = True, ""
     try:
-        readiness.ask_canary(running.host, running.port, read_canary(model_store_path(settings)))
+        for door in running.doors:
+            readiness.ask_canary_at(Path(door), read_canary(model_store_path(settings)))
     except readiness.NotReady as error:
         ready, reason = False, str(error)
     rows = []
@@ -85,7 +88,7 @@ def status(
         with contextlib.suppress(psutil.NoSuchProcess):
             memory_mb = round(process.memory_info().rss / 2**20)
             rows.append({"pid": process.pid, "process": process.name(), "memory_mb": memory_mb})
-    url = readiness.url(running.host, running.port)
+    url = readiness.url(running.host, running.port, tls=running.tls)
     if as_json:
         print(json.dumps({"ready": ready, "reason": reason, "url": url, "processes": rows}, indent=2))
     else:

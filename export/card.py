@@ -10,6 +10,7 @@ from export.parity import LIMIT, Parity
 from fashion_mnist import checksums
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.dataset import CHECKSUMS, Dataset
+from fashion_mnist.drift import CARD_SECTION, Reference
 from fashion_mnist.model_store import CARD
 from fashion_mnist.network import Classifier
 
@@ -43,6 +44,7 @@ def build(
     training: Mapping[str, Any] | None,
     evaluation: Mapping[str, Any],
     parities: Sequence[Parity],
+    drift: Reference,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
     """The card as JSON. `training` is what training wrote about itself; `files` are the models, by name."""
@@ -80,6 +82,7 @@ def build(
                 for parity in parities
             },
         },
+        CARD_SECTION: drift.to_card(),
         "files": {name: {"bytes": path.stat().st_size, "sha256": checksums.of(path)} for name, path in files.items()},
         "exported_with": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
         "intended_use": INTENDED_USE,
@@ -133,6 +136,10 @@ def markdown(card: Mapping[str, Any]) -> str:
                 for name, row in parity["engines"].items()
             ],
         ),
+        "## Drift",
+        f"Thresholds of the population stability index of {card[CARD_SECTION]['window']:,} images against the training "
+        "images, which one in a thousand of such windows of test images exceeds; the bins are in the JSON.",
+        _table(("figure", "threshold"), [(k, f"{v:.4f}") for k, v in card[CARD_SECTION]["thresholds"].items()]),
         "## Files",
         _table(
             ("file", "bytes", "sha256"),

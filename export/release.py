@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from export import card, onnx, parity, samples, torchscript
+from export import card, onnx, parity, reference, samples, torchscript
 from export.folding import Folded
 from fashion_mnist import checksums
 from fashion_mnist.dataset import Dataset
@@ -77,12 +77,16 @@ def release(
             progress(f"the network's own answers to {len(images)} images")
             expected = parity.reference(classifier, images)
             found, parities = {}, []
-            for engine in MODEL_FILES:
-                progress(f"parity of {engine} on {len(images)} images")
+            for runtime in MODEL_FILES:
+                progress(f"parity of {runtime} on {len(images)} images")
                 # The engines that will serve, reading the files that they will read.
-                found[engine] = parity.answers(open_engine(staging, engine, "cpu"), images)
-                parities.append(parity.compare(engine, expected, found[engine]))
+                found[runtime] = parity.answers(open_engine(staging, runtime, "cpu"), images)
+                parities.append(parity.compare(runtime, expected, found[runtime]))
                 parities[-1].check()
+
+            progress(f"the reference for drift from {len(dataset.train.images)} images")
+            engine = open_engine(staging, "onnx", "cpu")
+            drift = reference.fit(lambda batch: parity.answers(engine, batch), dataset.train.images, images)
 
             progress("writing samples and the model card")
             names = [*models, *samples.write(staging, images, labels, found["onnx"])]
@@ -93,6 +97,7 @@ def release(
                 training=summary,
                 evaluation=evaluation(found["onnx"], labels),
                 parities=parities,
+                drift=drift,
                 files={name: staging / name for name in models},
             )
             (staging / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,160 +1,320 @@
-"""Predictions for files: packed into large requests, by a server or by an engine in this process."""
+"""A client of the service: from arrays and image files to probabilities and labels, in plain Python or in asyncio.
 
+    with Client("http://127.0.0.1:8080") as client:
+        probabilities = client.predict(images)                    # uint8 [n, 28, 28] -> float32 [n, 10]
+        (prediction,) = client.classify(Path("shoe.png").read_bytes())
+
+What one does, the other does: both drive the same exchanges, which say what to send and how long to wait, and send
+nothing themselves.
+"""
+
+import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+import random
+import ssl
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
 
-from fashion_mnist.engines import Engine
-from fashion_mnist.errors import FashionMNISTError, Unavailable
-from fashion_mnist.image_files import image_decoder
-from fashion_mnist.images import decode, decode_many
-from fashion_mnist.limits import Limits
-from fashion_mnist.predictions import encode_json
+import httpx
+import numpy as np
+from numpy.typing import NDArray
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy", ".json", ".raw", ".bin", "ubyte", "ubyte.gz")
-"""What the files of a folder must end with to be taken; a file that is named itself may end with anything."""
+from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.errors import BadArray, FashionMNISTError, InputError, Overloaded, Unavailable
 
-PACK_FILES: Final = 256
-PACK_BYTES: Final = 4 * 2**20
+URL: Final = "http://127.0.0.1:8080"
+PATH: Final = "/predictions/fashion_mnist"
+READY: Final = "/health/ready"
+
+PACK_IMAGES: Final = 1024
+"""Images of one request of `predict`: larger ones are no faster, and others wait longer behind them."""
+
 TIMEOUT_S: Final = 30.0
+PATIENCE_S: Final = 10.0
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
 
-Contents: TypeAlias = list[tuple[str, bytes]]
-Send: TypeAlias = Callable[[Contents], list[dict[str, Any]]]
-"""Takes the names and contents of files, gives a prediction or error for each image in them, in order."""
+_OCTETS: Final = "application/octet-stream"
+_JSON: Final = "application/json"
 
-
-@dataclass
-class FileResult:
-    """What came of one file: a prediction for each of its images, as the service answers, or why there is none."""
-
-    path: Path
-    predictions: list[dict[str, Any]] = field(default_factory=list)
-    error: str | None = None
+_Result = TypeVar("_Result")
+_Exchange: TypeAlias = Generator[httpx.Request | float, httpx.Response | httpx.HTTPError | None, _Result]
+"""Yields a request, and is sent what came of it; or yields seconds to wait."""
 
 
-def find_files(paths: Iterable[Path]) -> list[Path]:
-    """The files that are named, and those below the folders that are named, sorted, by `SUFFIXES`."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file())
+class File(NamedTuple):
+    """A file of any kind that the service takes; its content type counts only where its bytes say nothing."""
+
+    content: bytes
+    content_type: str = _OCTETS
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the service says of one image. `probabilities` are by class, of all classes or of the likeliest few."""
+
+    label: str
+    index: int
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why it says nothing of one image among others."""
+
+    code: str
+    message: str
+
+
+class _Exchanges:
+    """What both clients say to a service, and what they make of its answers."""
+
+    def __init__(self, http: "httpx.Client | httpx.AsyncClient", url: str, patience_s: float) -> None:
+        self._build = http.build_request
+        self._url = url
+        self._patience_s = patience_s
+
+    def predict(self, images: NDArray[np.uint8]) -> _Exchange[NDArray[np.float32]]:
+        batch = _checked(images)
+        found = np.empty((len(batch), len(CLASSES)), np.float32)
+        for start in range(0, len(batch), PACK_IMAGES):
+            pack = batch[start : start + PACK_IMAGES]
+            headers = {"content-type": _OCTETS, "accept": _OCTETS}
+            request = self._build("POST", self._url + PATH, content=pack.tobytes(), headers=headers)
+            response = yield from self._send(request)
+            if len(response.content) != 4 * len(CLASSES) * len(pack):
+                raise Unavailable(f"{self._url} answered {len(response.content)} bytes for {len(pack)} images")
+            found[start : start + len(pack)] = np.frombuffer(response.content, "<f4").reshape(-1, len(CLASSES))
+        return found
+
+    def answers(self, files: Sequence[File], top_k: int | None) -> _Exchange[list[dict[str, Any]]]:
+        headers = {} if top_k is None else {"x-top-k": str(top_k)}
+        if len(files) == 1:
+            headers["content-type"] = files[0].content_type
+            request = self._build("POST", self._url + PATH, content=files[0].content, headers=headers)
         else:
-            found.append(path)
-    return found
-
-
-def predict_files(paths: Iterable[Path], send: Send) -> Iterator[FileResult]:
-    """Read files, send them in packs, and yield what came of each. A bad file is a result with an error.
-
-    Raises Unavailable where `send` does: without a server there is no result for any file.
-    """
-    pack: list[tuple[Path, bytes]] = []
-    for path in paths:
+            form = [("image", (str(place), *file)) for place, file in enumerate(files)]
+            request = self._build("POST", self._url + PATH, files=form, headers=headers)
+        response = yield from self._send(request)
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            yield FileResult(path, error=f"cannot be read: {error.strerror or error}")
-            continue
-        if image_decoder(content[:12]) is None:
-            # It may hold many images, or none: only alone can its part of the answer be told.
-            yield _predict_alone(path, content, send)
-            continue
-        pack.append((path, content))
-        if len(pack) == PACK_FILES or sum(len(content) for _, content in pack) >= PACK_BYTES:
-            yield from _predict_pack(pack, send)
-            pack = []
-    if pack:
-        yield from _predict_pack(pack, send)
-
-
-def _predict_alone(path: Path, content: bytes, send: Send) -> FileResult:
-    try:
-        return FileResult(path, send([(path.name, content)]))
-    except Unavailable:
-        raise
-    except FashionMNISTError as error:
-        return FileResult(path, error=error.message)
-
-
-def _predict_pack(pack: list[tuple[Path, bytes]], send: Send) -> Iterator[FileResult]:
-    try:
-        answers = send([(path.name, content) for path, content in pack])
-    except Unavailable:
-        raise
-    except FashionMNISTError as error:
-        if len(pack) == 1:
-            yield FileResult(pack[0][0], error=error.message)
-            return
-        # Refused as a whole, for its size or because each file in it is bad: the halves may still have answers.
-        yield from _predict_pack(pack[: len(pack) // 2], send)
-        yield from _predict_pack(pack[len(pack) // 2 :], send)
-        return
-    for (path, _), answer in zip(pack, answers, strict=True):
-        if "error" in answer:
-            yield FileResult(path, error=answer["error"]["message"])
-        else:
-            yield FileResult(path, [answer])
-
-
-class Refused(FashionMNISTError):
-    """The server answered with an error; the message is its own."""
-
-    code = "refused"
-    status = 400
-
-
-def server_sender(url: str) -> Send:
-    """Send to a server's `/predictions/fashion_mnist`. `url` is that of the prediction endpoint."""
-    import httpx  # here, because a local prediction needs no HTTP
-
-    http = httpx.Client(timeout=TIMEOUT_S)
-
-    def send(contents: Contents) -> list[dict[str, Any]]:
-        try:
-            if len(contents) == 1:
-                name, content = contents[0]
-                kind = "application/json" if name.lower().endswith(".json") else "application/octet-stream"
-                response = http.post(url, content=content, headers={"content-type": kind})
-            else:
-                fields = {str(index): (str(index), content) for index, (_, content) in enumerate(contents)}
-                response = http.post(url, files=fields)
-        except httpx.HTTPError as error:
-            raise Unavailable(
-                f"no answer from {url} ({error}): start the server with `make serve`, or predict with --local"
-            ) from None
-        return _predictions(response.status_code, response.content)
-
-    return send
-
-
-def _predictions(status: int, content: bytes) -> list[dict[str, Any]]:
-    try:
-        answer = json.loads(content)
-        if status == 200:
-            predictions: list[dict[str, Any]] = answer["predictions"]
-            return predictions
-        message = str(answer["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = f"the server answered {status} with {content[:100]!r}"
-    if status >= 500:
-        raise Unavailable(message)
-    raise Refused(message)
-
-
-def local_sender(engine: Engine, limits: Limits, model_version: str) -> Send:
-    """Compute in this process: the same decoding and the same answers as the server's."""
-
-    def send(contents: Contents) -> list[dict[str, Any]]:
-        if len(contents) == 1:
-            name, content = contents[0]
-            decoded = decode(content, "application/json" if name.lower().endswith(".json") else "", limits)
-        else:
-            decoded = decode_many([(content, "") for _, content in contents], limits)
-        predictions: list[dict[str, Any]] = json.loads(
-            encode_json(engine.predict(decoded.pixels), decoded, model_version)
-        )["predictions"]
+            predictions: list[dict[str, Any]] = json.loads(response.content)["predictions"]
+        except (ValueError, KeyError, TypeError):
+            raise Unavailable(f"{self._url} answered 200 with {response.content[:100]!r}") from None
         return predictions
 
-    return send
+    def classify(self, files: Sequence[bytes | File], top_k: int | None) -> _Exchange[list[Prediction | Failure]]:
+        answers = yield from self.answers([file if isinstance(file, File) else File(file) for file in files], top_k)
+        return [
+            Failure(answer["error"]["code"], answer["error"]["message"])
+            if "error" in answer
+            else Prediction(answer["label"], answer["index"], answer["probabilities"])
+            for answer in answers
+        ]
+
+    def ready(self) -> _Exchange[bool]:
+        response = yield self._build("GET", self._url + READY)
+        return isinstance(response, httpx.Response) and response.status_code == 200
+
+    def _send(self, request: httpx.Request) -> _Exchange[httpx.Response]:
+        """Send a request, again where the first was certainly not served, and give its good answer.
+
+        A request that was sent and not answered is not sent again: whatever it was that failed, it may have been the
+        work that it asked for.
+        """
+        give_up = time.monotonic() + self._patience_s
+        pause = FIRST_PAUSE_S
+        while True:
+            reply = yield request
+            if isinstance(reply, httpx.Response):
+                if reply.status_code == 200:
+                    return reply
+                error = _error(self._url, reply)
+                wait_s = _retry_after(reply) if isinstance(error, Overloaded | Unavailable) else None
+            else:
+                error = Unavailable(f"no answer from {self._url} ({str(reply) or type(reply).__name__})")
+                wait_s = pause if isinstance(reply, httpx.ConnectError) else None
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            if wait_s is None:
+                raise error
+            # Not all who were turned away at once come back at once.
+            wait_s *= random.uniform(1, 1.25)
+            if time.monotonic() + wait_s > give_up:
+                raise error
+            yield wait_s
+
+
+class Client:
+    """A client for plain Python. It keeps connections open: close it, or use it in a `with`. Threads may share it."""
+
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        key: str = "",
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`url` is the service's, such as http://127.0.0.1:8080. `key` is sent where the service asks for one.
+
+        A request has `timeout_s` for each of its steps, connecting and every read and write. While nobody listens, and
+        after 429 and 503 with Retry-After, it is sent again for `patience_s` seconds; 0 never. `tls` says whom to
+        believe and who we are, for https; by default the machine's own authorities are believed.
+        """
+        self._http = httpx.Client(timeout=timeout_s, headers=_headers(key), verify=tls or True)
+        self._exchanges = _Exchanges(self._http, _base(url), patience_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]; however many, in as many requests as it takes.
+
+        Raises BadArray for another dtype or shape, the error that the service answers with, by its class in
+        `fashion_mnist.errors`, and Unavailable where there is no answer.
+        """
+        return self._run(self._exchanges.predict(images))
+
+    def classify(self, *files: bytes | File, top_k: int | None = None) -> list[Prediction | Failure]:
+        """What is on the images in these files, in order, in one request; a bad one among good ones is a Failure.
+
+        Raises as `predict` does, also where no image is good.
+        """
+        return self._run(self._exchanges.classify(files, top_k))
+
+    def answers(self, files: Sequence[File], top_k: int | None = None) -> list[dict[str, Any]]:
+        """The same as `classify`, in the service's own words: what it answers under "predictions"."""
+        return self._run(self._exchanges.answers(files, top_k))
+
+    def ready(self) -> bool:
+        """Whether the service is there and ready to predict. Never raises for its absence."""
+        return self._run(self._exchanges.ready())
+
+    def _run(self, exchange: _Exchange[_Result]) -> _Result:
+        reply: httpx.Response | httpx.HTTPError | None = None
+        while True:
+            try:
+                step = exchange.send(reply)
+            except StopIteration as stop:
+                result: _Result = stop.value
+                return result
+            reply = None
+            if isinstance(step, float):
+                time.sleep(step)
+                continue
+            try:
+                reply = self._http.send(step)
+            except httpx.HTTPError as error:
+                reply = error
+
+
+class AsyncClient:
+    """The same for asyncio: see `Client`."""
+
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        key: str = "",
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """See `Client`."""
+        self._http = httpx.AsyncClient(timeout=timeout_s, headers=_headers(key), verify=tls or True)
+        self._exchanges = _Exchanges(self._http, _base(url), patience_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Client.predict`."""
+        return await self._run(self._exchanges.predict(images))
+
+    async def classify(self, *files: bytes | File, top_k: int | None = None) -> list[Prediction | Failure]:
+        """See `Client.classify`."""
+        return await self._run(self._exchanges.classify(files, top_k))
+
+    async def answers(self, files: Sequence[File], top_k: int | None = None) -> list[dict[str, Any]]:
+        """See `Client.answers`."""
+        return await self._run(self._exchanges.answers(files, top_k))
+
+    async def ready(self) -> bool:
+        """See `Client.ready`."""
+        return await self._run(self._exchanges.ready())
+
+    async def _run(self, exchange: _Exchange[_Result]) -> _Result:
+        reply: httpx.Response | httpx.HTTPError | None = None
+        while True:
+            try:
+                step = exchange.send(reply)
+            except StopIteration as stop:
+                result: _Result = stop.value
+                return result
+            reply = None
+            if isinstance(step, float):
+                await asyncio.sleep(step)
+                continue
+            try:
+                reply = await self._http.send(step)
+            except httpx.HTTPError as error:
+                reply = error
+
+
+def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows = (GEOMETRY.height, GEOMETRY.width)
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[-2:] != rows or images.ndim > 4 or images.size % IMAGE_BYTES:
+        raise BadArray(f"the images are {images.dtype} {list(images.shape)}: uint8 [n, {rows[0]}, {rows[1]}] is taken")
+    return images.reshape(-1, *rows)
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def _base(url: str) -> str:
+    return url.rstrip("/").removesuffix(PATH)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """The seconds that an answer asks us to wait, None where it does not ask. A date is not understood."""
+    try:
+        return max(0.0, float(int(response.headers.get("retry-after", ""))))
+    except ValueError:
+        return None
+
+
+def _error(url: str, response: httpx.Response) -> FashionMNISTError:
+    """The error that an answer tells of, by its class; the message is the service's own."""
+    try:
+        found = json.loads(response.content)["error"]
+        code, message = str(found["code"]), str(found["message"])
+        if "index" in found:
+            message = f"image {found['index']}: {message}"
+    except (ValueError, KeyError, TypeError):
+        code, message = "", f"{url} answered {response.status_code} with {response.content[:100]!r}"
+    kind = next((kind for kind in _kinds(FashionMNISTError) if kind.code == code), None)
+    return (kind or (InputError if response.status_code < 500 else Unavailable))(message)
+
+
+def _kinds(root: type[FashionMNISTError]) -> Iterator[type[FashionMNISTError]]:
+    yield root
+    for below in root.__subclasses__():
+        yield from _kinds(below)

@@ -10,10 +10,13 @@ FashionMNISTError                 500 internal_error
 │   ├── BadLength                 400 bad_length
 │   ├── CorruptImage              400 corrupt_image
 │   ├── BadMultipart              400 bad_multipart
+│   ├── BadTensor                 400 bad_tensor
 │   ├── BodyTooLarge              413 body_too_large
 │   ├── TooManyPixels             413 too_many_pixels
 │   ├── TooManyImages             413 too_many_images
 │   ├── UnsupportedMediaType      415 unsupported_media_type
+│   ├── Unauthorized              401 unauthorized
+│   ├── Forbidden                 403 forbidden
 │   ├── NotFound                  404 not_found
 │   ├── MethodNotAllowed          405 method_not_allowed
 │   ├── RequestTimeout            408 request_timeout
@@ -110,6 +113,12 @@ class BadMultipart(InputError):
     code = "bad_multipart"
 
 
+class BadTensor(InputError):
+    """A tensor of another name, type, shape or length, or an output that there is not."""
+
+    code = "bad_tensor"
+
+
 class BodyTooLarge(InputError):
     """The body, or what it unpacks to, is longer than the limit."""
 
@@ -136,6 +145,20 @@ class UnsupportedMediaType(InputError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class Unauthorized(InputError):
+    """The request carries no key, or one that is unknown, revoked or expired."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(InputError):
+    """The key is good, and not for this."""
+
+    code = "forbidden"
+    status = 403
 
 
 class NotFound(InputError):

@@ -60,7 +60,7 @@ def decode(body: Bytes, content_type: str, limits: Limits) -> Decoded:
     budget = Budget(limits)
     if content_type == _OCTETS and body and len(body) % IMAGE_BYTES == 0 and body[0] not in _TELLING:
         # What `decode_part` would find in the end, by more questions than an image has microseconds.
-        return _counted(_pixels(body), budget)
+        return decode_pixels(body, budget)
     return decode_part(body, content_type, budget)
 
 
@@ -114,7 +114,24 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
             f"the body has {len(body):,} bytes, which is no image file and no whole number of raw images of "
             f"{IMAGE_BYTES} bytes: send {KINDS}"
         )
-    return _counted(_pixels(body), budget)
+    return decode_pixels(body, budget)
+
+
+def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
+    """Pixels as they are, one byte each, row by row; their length is known to be that of whole images.
+
+    Raises TooManyImages.
+    """
+    count = len(pixels) // IMAGE_BYTES
+    return _counted(np.ndarray((count, GEOMETRY.height, GEOMETRY.width), np.uint8, pixels), budget)
+
+
+def decode_image(content: Bytes, budget: Budget) -> Decoded:
+    """Decode what must hold one image, of whatever kind. Raises as `decode` does, BadLength where it holds several."""
+    decoded = decode_part(content, _OCTETS, budget)
+    if len(decoded) != 1:
+        raise BadLength(f"{len(decoded):,} images where one must be: send each by itself")
+    return decoded
 
 
 def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget: Budget) -> Decoded:
@@ -139,10 +156,6 @@ def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget:
             place += len(decoded)
         budget.check_images(place)
     return Decoded(np.concatenate(pixels) if pixels else NOTHING.pixels, errors, adjusted)
-
-
-def _pixels(body: Bytes) -> Pixels:
-    return np.ndarray((len(body) // IMAGE_BYTES, GEOMETRY.height, GEOMETRY.width), np.uint8, body)
 
 
 def _counted(pixels: Pixels, budget: Budget) -> Decoded:

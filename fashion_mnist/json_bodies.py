@@ -24,19 +24,27 @@ def decode_json(body: images.Bytes, budget: Budget) -> images.Decoded:
 
     Raises BadJSON where the text is not JSON or of no known form, and the image's own error where there is just one.
     """
+    document = parse(body)
+    if isinstance(document, dict) and "instances" in document:
+        return decode_instances(document["instances"], budget)
+    if _is_one_image(document):
+        return _decode_instance(document, budget)
+    return decode_instances(document, budget)
+
+
+def parse(body: images.Bytes, forms: str = FORMS) -> Any:
+    """What a JSON text says. Raises BadJSON, whose message says to send `forms`."""
     try:
-        document = json.loads(bytes(body))
+        return json.loads(bytes(body))
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise BadJSON(f"the body is not JSON ({reason[:120]}): send {FORMS}") from None
-    if isinstance(document, dict) and "instances" in document:
-        instances = document["instances"]
-        if not isinstance(instances, list):
-            raise BadJSON('"instances" must be a list of images')
-    elif _is_one_image(document):
-        return _decode_instance(document, budget)
-    else:
-        instances = document
+        raise BadJSON(f"the body is not JSON ({reason[:120]}): send {forms}") from None
+
+
+def decode_instances(instances: Any, budget: Budget) -> images.Decoded:
+    """Decode a list of images; a bad one fails alone. Raises BadJSON where it is no list, or empty; TooManyImages."""
+    if not isinstance(instances, list):
+        raise BadJSON('"instances" must be a list of images')
     if not instances:
         raise BadJSON(f"no images in it: send {FORMS}")
     budget.check_images(len(instances))
@@ -62,23 +70,20 @@ def _decode_instance(instance: Any, budget: Budget) -> images.Decoded:
     while isinstance(instance, dict) and len(instance) == 1:
         (instance,) = instance.values()
     if isinstance(instance, str):
-        return _decode_base64(instance, budget)
+        return images.decode_image(decode_base64(instance), budget)
     if isinstance(instance, list):
         return images.Decoded(_pixels(instance))
     raise BadJSON(f"an image cannot be a JSON {_kind(instance)}: send {FORMS}")
 
 
-def _decode_base64(text: str, budget: Budget) -> images.Decoded:
+def decode_base64(text: str) -> bytes:
+    """The bytes of a base64 string or data URL. Raises BadJSON."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        content = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadJSON(f"a string that is not base64 ({str(error)[:80]}): send {FORMS}") from None
-    decoded = images.decode_part(content, "application/octet-stream", budget)
-    if len(decoded) != 1:
-        raise BadJSON("one base64 string must hold one image: send a list of strings")
-    return decoded
 
 
 def _pixels(instance: list[Any]) -> Pixels:
@@ -94,15 +99,19 @@ def _pixels(instance: list[Any]) -> Pixels:
         raise BadPixels(
             f"the pixel lists are not {GEOMETRY.height} rows of {GEOMETRY.width} values, nor {IMAGE_BYTES} in one list"
         )
-    if set(map(type, rows)) != {int}:
+    return np.frombuffer(pixel_bytes(rows), np.uint8).reshape(1, GEOMETRY.height, GEOMETRY.width)
+
+
+def pixel_bytes(values: list[Any]) -> bytes:
+    """Pixel values in one list as bytes. Raises BadPixels where one is no whole number from 0 to 255."""
+    if not set(map(type, values)) <= {int}:
         raise BadPixels("pixels must be whole numbers from 0 to 255, without a decimal point, NaN, null or text")
     try:
-        content = bytes(rows)
+        return bytes(values)
     except (ValueError, OverflowError):
-        wrong = next(value for value in rows if not 0 <= value <= 255)
+        wrong = next(value for value in values if not 0 <= value <= 255)
         shown = str(wrong) if abs(wrong) < 10**12 else "a number of many digits"
         raise BadPixels(f"a pixel is {shown}: pixels must be from 0 to 255") from None
-    return np.frombuffer(content, np.uint8).reshape(1, GEOMETRY.height, GEOMETRY.width)
 
 
 def _kind(value: Any) -> str:

@@ -37,6 +37,8 @@ class Answer(NamedTuple):
     status: int
     content_type: str
     body: bytes
+    headers: bytes = b""
+    """More headers, whole lines."""
 
 
 def answer(

@@ -41,13 +41,35 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address that clients connect to")
     port: int = _port(8080, "port that clients connect to")
+    grpc: str = _setting("on", "the Open Inference Protocol over gRPC", choices=("on", "off"))
+    grpc_port: int = _port(8085, "port of gRPC, at the same address")
     admin_host: str = _setting("127.0.0.1", "address of the metrics")
     admin_port: int = _port(8086, "port of the metrics")
+    auth: str = _setting(
+        "auto",
+        "auto: keys wherever key_file is set, and without it no address but loopback; off: whoever reaches the port",
+        choices=("auto", "off"),
+    )
+    key: str = _setting("", "key that `predict` sends")
+    key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
+    tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS")
+    tls_key: str = _setting("", "PEM file of the certificate's key")
+    tls_client_ca: str = _setting("", "PEM file of authorities, of which clients must have a certificate; empty: none")
+    cors_origins: str = _setting("", "origins whose pages may ask from a browser, with commas; * for all; empty: none")
+    traces_endpoint: str = _setting(
+        "", "OTLP collector to send traces to by HTTP, such as http://127.0.0.1:4318; empty: no traces", handler=True
+    )
+    traces_percent: int = _setting(
+        1, "requests that are traced of those whose caller does not say, in percent", minimum=0, maximum=100
+    )
     engine: str = _setting(
         "torchserve",
-        "what answers the gateway: TorchServe, or a runtime within the gateway",
-        choices=("torchserve", "embedded"),
+        "what answers the gateway: TorchServe, a runtime within it, or a server of the Open Inference Protocol",
+        choices=("torchserve", "embedded", "oip"),
     )
+    oip_address: str = _setting("127.0.0.1:8001", "where such a server speaks gRPC, host:port")
+    oip_model: str = _setting("fashion_mnist", "the model's name there")
+    oip_version: str = _setting("", "the model's version there; empty: the server's choice")
     gateways: int = _setting(1, "processes of the gateway", minimum=1)
     max_connections: int = _setting(16384, "open connections of one gateway; one more is closed at once", minimum=1)
     max_head_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)

@@ -11,38 +11,74 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fashion_mnist.drift import Reference
+from fashion_mnist.predictions import answer_error
 from gateway import listening
+from gateway.connection import challenge
+from gateway.keys import ADMIN, Keyring
 from gateway.metrics import families
+from gateway.tls import Tls
 
 
 class _Gateways(Collector):
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], reference: Reference | None) -> None:
         self._paths = paths
+        self._reference = reference
 
     def collect(self) -> Iterator[Metric]:
-        return families([path for path in self._paths if path.exists()])
+        return families([path for path in self._paths if path.exists()], self._reference)
 
 
-def application(metrics: Sequence[Path]) -> Starlette:
-    """The admin pages; `metrics` are the files of all gateways."""
+class _Keys:
+    """ASGI: lets through what carries a key for administration."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+        self._app = app
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = None
+        if scope["type"] == "http":
+            self._keyring.refresh()
+            error = self._keyring.refusal(Headers(scope=scope).get("authorization", ""), ADMIN)
+        if error is None:
+            await self._app(scope, receive, send)
+        else:
+            answer = answer_error(error)
+            headers = {"content-type": answer.content_type, "www-authenticate": challenge(error)}
+            await Response(answer.body, answer.status, headers)(scope, receive, send)
+
+
+def application(metrics: Sequence[Path], reference: Reference | None, keyring: Keyring | None) -> Starlette:
+    """The admin pages.
+
+    `metrics` are the files of all gateways, `reference` is what they measure drift from, `keyring` has the keys that
+    open the pages; None where there is no reference, or no key is needed.
+    """
     registry = CollectorRegistry()
-    registry.register(_Gateways(metrics))
+    registry.register(_Gateways(metrics, reference))
 
     def scrape(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/metrics", scrape)])
+    middleware = [] if keyring is None else [Middleware(_Keys, keyring)]
+    return Starlette(routes=[Route("/metrics", scrape)], middleware=middleware)
 
 
 @contextmanager
-def serve(host: str, port: int, metrics: Sequence[Path]) -> Iterator[int]:
+def serve(host: str, port: int, pages: ASGIApp, tls: Tls | None) -> Iterator[int]:
     """Serve the admin pages in a thread; yields the port. Raises OSError where it cannot be had."""
     (sock,) = listening.listen(host, port, 1)
-    config = uvicorn.Config(application(metrics), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(pages, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config.load()
+    config.ssl = tls.context if tls else None
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([sock],), name="admin", daemon=True)
     thread.start()

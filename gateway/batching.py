@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from fashion_mnist.errors import FashionMNISTError, Overloaded, Unavailable
 from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities, json_rows
 from gateway.engines import Engine
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ class Job:
         "ended",
         "probabilities",
         "queued",
+        "span",
         "started",
         "waiting",
     )
@@ -79,6 +85,8 @@ class Job:
         self.started = self.ended = 0.0
         self.cancelled = False
         """Whether nobody waits for the answer any more."""
+        self.span: Span | None = None
+        """Its request's, where that is traced."""
 
     def done(self, error: FashionMNISTError | None) -> None:
         """All images have their probabilities, or it is known why not. Called once, unless cancelled before."""
@@ -154,7 +162,8 @@ class Batcher:
         self._wake_up: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.waiting = 0
-        self.on_batch: Callable[[Probabilities], None] = lambda probabilities: None
+        self.traces: Traces | None = None
+        self.on_batch: Callable[[Pixels, Probabilities], None] = lambda images, probabilities: None
         self.on_failure: Callable[[FashionMNISTError], None] = lambda error: None
 
     def submit(self, job: Job) -> None:
@@ -210,14 +219,19 @@ class Batcher:
         images = pieces[0][2] if len(pieces) == 1 else np.concatenate([pixels for _, _, pixels in pieces])
         started = time.perf_counter()
         try:
-            probabilities = await self._engine.predict(images)
+            if self.traces is None:
+                probabilities = await self._engine.predict(images)
+            else:
+                spans = {id(job): job.span for job, _, _ in pieces if job.span is not None}
+                with self.traces.batch(list(spans.values()), len(images)):
+                    probabilities = await self._engine.predict(images)
         except FashionMNISTError as error:
             self._fail(pieces, error)
         except Exception:
             log.exception("the engine failed")
             self._fail(pieces, Unavailable("the engine failed: try again, and see the server's log"))
         else:
-            self.on_batch(probabilities)
+            self.on_batch(images, probabilities)
             self._in_flight -= 1
             # The engine first: it computes the next batch while this one's answers are written.
             self._fill()

@@ -14,14 +14,28 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httptools
 
-from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, HeadTooLarge, Overloaded, RequestTimeout
+from fashion_mnist.errors import (
+    BodyTooLarge,
+    FashionMNISTError,
+    Forbidden,
+    HeadTooLarge,
+    Overloaded,
+    RequestTimeout,
+    Unauthorized,
+    Unavailable,
+)
 from fashion_mnist.limits import Limits
-from fashion_mnist.predictions import Answer, answer_error
+from fashion_mnist.predictions import Answer
 from fashion_mnist.settings import Settings
+from gateway.cors import Cors
+from gateway.protocols import answer_error
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +58,17 @@ KNOWN_HEADS: Final = 512
 KNOWN_HEAD_BYTES: Final = 1024
 """How many heads are kept that came before, and how long one may be."""
 
-_HEADERS: Final = {
+HEADERS: Final = {
     b"accept": "accept",
+    b"authorization": "authorization",
+    b"content-encoding": "content_encoding",
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
+    b"inference-header-content-length": "inference_length",
+    b"origin": "origin",
+    b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
     b"transfer-encoding": "transfer_encoding",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
@@ -71,14 +91,21 @@ class Head:
 
     __slots__ = (
         "accept",
+        "authorization",
+        "content_encoding",
         "content_length",
         "content_type",
         "expect",
+        "inference_length",
         "keep_alive",
         "method",
+        "origin",
+        "plan",
         "request_id",
         "route",
         "top_k",
+        "traceparent",
+        "tracestate",
         "transfer_encoding",
         "url",
     )
@@ -86,8 +113,11 @@ class Head:
     def __init__(self) -> None:
         self.method = self.url = b""
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
-        self.transfer_encoding = ""
+        self.content_encoding = self.inference_length = self.transfer_encoding = ""
+        self.authorization = self.origin = self.traceparent = self.tracestate = ""
         self.keep_alive = True
+        self.plan: Any = None
+        """What its protocol makes of it, once that is known."""
         self.route: Callable[[Request], None] | None = None
         """What answers such requests, once that is known."""
 
@@ -103,8 +133,10 @@ class Request:
         "head",
         "keep_alive",
         "on_gone",
+        "origin",
         "received",
         "response",
+        "span",
         "started",
     )
 
@@ -115,6 +147,8 @@ class Request:
         self.started = self.received = time.perf_counter()
         self.keep_alive = head.keep_alive
         self._request_id = b""
+        self.span: Span | None = None
+        """Where it is traced."""
         self.gone = False
         """Whether nobody waits for the answer any more."""
         self.response: bytes | None = None
@@ -122,14 +156,30 @@ class Request:
         """Called when that comes to be."""
 
     @property
+    def url(self) -> bytes:
+        """Path and query."""
+        return self.head.url
+
+    @property
+    def method(self) -> bytes:
+        """GET, POST and so on."""
+        return self.head.method
+
+    @property
+    def traceparent(self) -> str:
+        """Its caller's span, as https://www.w3.org/TR/trace-context/ writes it."""
+        return self.head.traceparent
+
+    @property
+    def tracestate(self) -> str:
+        """More of that."""
+        return self.head.tracestate
+
+    @property
     def request_id(self) -> bytes:
-        """Its name in answers and logs: the client's own, or a new one."""
+        """Its name in answers and logs."""
         if not self._request_id:
-            given = self.head.request_id
-            if given and _REQUEST_ID.fullmatch(given):
-                self._request_id = given.encode()
-            else:
-                self._request_id = b"%b-%x" % (_PREFIX, next(_NUMBERS))
+            self._request_id = request_id(self.head.request_id)
         return self._request_id
 
     def answer(self, answer: Answer, headers: bytes = b"") -> None:
@@ -141,11 +191,37 @@ class Request:
         if server.draining:
             self.connection.let_end_with(self)
         lines = headers if self.keep_alive else headers + _CLOSE
+        if self.head.origin:
+            lines += server.cors(self.head.origin)
         self.response = server.response(answer, lines, with_body=self.head.method != b"HEAD")
         self.connection.send_answers()
 
+    def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
+        """Send an error, in the words of the protocol that was asked."""
+        self.answer(answer_error(self.url, error), headers)
 
-RETRY_AFTER: Final = b"Retry-After: 1\r\n"
+
+def headers_of(error: FashionMNISTError) -> bytes:
+    """What an error says in the head of its answer, as whole lines."""
+    if isinstance(error, Overloaded | Unavailable):
+        return b"Retry-After: 1\r\n"
+    if isinstance(error, Unauthorized | Forbidden):
+        return f"WWW-Authenticate: {challenge(error)}\r\n".encode()
+    return b""
+
+
+def challenge(error: FashionMNISTError) -> str:
+    """What a refused client is asked for (RFC 6750, 3)."""
+    return 'Bearer realm="fashion_mnist"' + (', error="insufficient_scope"' if isinstance(error, Forbidden) else "")
+
+
+def request_id(given: str) -> bytes:
+    """The name of a request: what the client calls it, where that can be one, or a new one."""
+    if given and _REQUEST_ID.fullmatch(given):
+        return given.encode()
+    return b"%b-%x" % (_PREFIX, next(_NUMBERS))
+
+
 _CLOSE: Final = b"Connection: close\r\n"
 _ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b"
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -166,6 +242,7 @@ class Connection(asyncio.Protocol):
         "_lingering",
         "_new_head",
         "_parser",
+        "_passing",
         "_reading",
         "_request",
         "_requests",
@@ -196,6 +273,7 @@ class Connection(asyncio.Protocol):
         self._reading = self._writable = True
         self._write_deadline = _NEVER  # for a client that does not read
         self._in_head = False  # of the request that is being received
+        self._passing = False  # over a head that is told again
 
     # What asyncio says
 
@@ -275,7 +353,7 @@ class Connection(asyncio.Protocol):
     # What the parser says
 
     def on_message_begin(self) -> None:
-        if self._stopped:
+        if self._stopped or self._passing:
             # What comes behind the last request in the same bytes is not read (RFC 9112, 9.6).
             return
         self._request = Request(self, Head())
@@ -295,7 +373,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if not self._in_head:
             return  # behind a body in chunks: what stands there means nothing to us (RFC 9110, 6.5.1)
-        if attribute := _HEADERS.get(name.lower()):
+        if attribute := HEADERS.get(name.lower()):
             setattr(request.head, attribute, value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
@@ -310,6 +388,9 @@ class Connection(asyncio.Protocol):
         request.keep_alive = head.keep_alive
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
+        elif self.server.admit is not None and (error := self.server.admit(head)) is not None:
+            # Before its body is received: who may not ask must not take room from those who may.
+            self._refuse_with(error)
         elif head.content_length:
             # The parser has seen to it that it is a number, the only one, and not beside chunks.
             length = int(head.content_length)
@@ -360,9 +441,10 @@ class Connection(asyncio.Protocol):
                 lines.append(f"Transfer-Encoding: {head.transfer_encoding}")
             if head.content_length:
                 lines.append(f"Content-Length: {head.content_length}")
+            # A head that was read already, of which only what frames the body is told again.
+            self._request, self._passing = None, True
             self._parser.feed_data("\r\n".join([*lines, "", ""]).encode("latin-1"))
-            if not self._stopped:
-                self._request = request
+            self._request, self._passing = request, False
 
     def _refuse_bare(self) -> None:
         if not self._stopped:
@@ -370,8 +452,13 @@ class Connection(asyncio.Protocol):
 
     def _receive_known(self, head: Head, body: bytes) -> None:
         """Take a request that came whole. Its head was parsed and found good when it first came."""
-        self.server.waiting_bytes += len(body)
         request = Request(self, head, body)
+        # Its key may have been revoked since.
+        if self.server.admit is not None and (error := self.server.admit(head)) is not None:
+            self._request = request
+            self._refuse_with(error)
+            return
+        self.server.waiting_bytes += len(body)
         if body and self.server.waiting_bytes > self.server.settings.max_waiting_bytes:
             self._check_body(len(body), self.server.waiting_bytes)
             self.server.waiting_bytes -= len(body)
@@ -469,10 +556,11 @@ class Connection(asyncio.Protocol):
             self._refuse_with(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
 
     def _refuse_with(self, error: FashionMNISTError) -> None:
-        answer = answer_error(error)
+        answer = answer_error(self._request.url if self._request else b"", error)
         self.server.on_refusal(error)
-        retry = RETRY_AFTER if isinstance(error, Overloaded) else b""
-        self._refuse(self.server.response(answer, retry + _CLOSE))
+        origin = self._request.head.origin if self._request else ""
+        headers = headers_of(error) + (self.server.cors(origin) if origin else b"")
+        self._refuse(self.server.response(answer, headers + _CLOSE))
 
     def _refuse(self, response: bytes) -> None:
         """Answer what is being received before it is whole, and read no further."""
@@ -491,6 +579,19 @@ class Connection(asyncio.Protocol):
         self._request = None
 
 
+class Connected(Protocol):
+    """A client's connection, of whichever version of HTTP, as the server sees it."""
+
+    def look_at_the_clock(self) -> None:
+        """Close the connection where its deadline is over."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+    def close_if_idle(self) -> None:
+        """Close the connection where no request is being received or answered."""
+
+
 def _has_body(head: Head) -> bool:
     return bool(head.transfer_encoding or (head.content_length and int(head.content_length)))
 
@@ -501,7 +602,7 @@ class Server:
     def __init__(self, settings: Settings, handle: Callable[[Request], None]) -> None:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
-        self.connections: set[Connection] = set()
+        self.connections: set[Connected] = set()
         self.known_heads: dict[bytes, Head] = {}
         """Heads that came before, by their bytes: of requests that can be told by their head and their length alone."""
         self.waiting_bytes = 0
@@ -509,6 +610,9 @@ class Server:
         self.draining = False
         """Whether each answer is the last one of its connection."""
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
+        self.admit: Callable[[Head], FashionMNISTError | None] | None = None
+        """Why a request with this head is not received any further, if it is not; None lets everybody in."""
+        self.cors = Cors(settings.cors_origins).headers
         self._handle = handle
         self._ticking: asyncio.Task[None] | None = None
         self._tick()
@@ -528,8 +632,8 @@ class Server:
         """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""
         # The bytes begin with it, not with the empty lines that may come before a request.
         plain = data.startswith(head.method) and head.method in (b"POST", b"PUT") and head.content_length.isdigit()
-        # One that names its request never comes again.
-        odd = head.transfer_encoding or head.expect or head.request_id or not head.keep_alive
+        # One that names its request, or its caller's span, never comes again.
+        odd = head.transfer_encoding or head.expect or head.request_id or head.traceparent or not head.keep_alive
         if plain and not odd and len(data) <= KNOWN_HEAD_BYTES:
             if len(self.known_heads) >= KNOWN_HEADS:
                 self.known_heads.clear()
@@ -543,7 +647,7 @@ class Server:
             log.exception("a request could not be handled")
             if request.response is None:
                 error = FashionMNISTError("the request failed, which is not your fault: report it")
-                request.answer(answer_error(error))
+                request.answer_error(error)
 
     def start(self) -> None:
         """Begin to watch deadlines."""

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
+from fashion_mnist import drift
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.drift import BINS, FIGURES, Reference
 from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
+from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 
 STAGES: Final = ("parse", "decode", "queue", "engine", "encode")
@@ -23,6 +26,9 @@ SECONDS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.
 IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONFIDENCE: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 GAUGES: Final = ("ready", "connections", "waiting_images", "waiting_bytes")
+
+SAMPLED: Final = 8
+"""Images of one batch, at most, that are watched for drift."""
 
 AT_ONCE: Final = 512
 """Requests whose times are kept before they are counted."""
@@ -54,6 +60,7 @@ _SHAPES: Final = {
     "confidence": (len(CONFIDENCE) + 1,),
     "confidence_sum": (1,),
     "gauges": (len(GAUGES),),
+    "window": (len(FIGURES), BINS),
 }
 _SIZE: Final = sum(map(math.prod, _SHAPES.values()))
 
@@ -65,13 +72,16 @@ _Rows: TypeAlias = Mapping[tuple[str, ...], tuple[NDArray[Any], float]]
 class Metrics:
     """One gateway's figures. It alone writes them; they outlive it."""
 
-    def __init__(self, path: Path) -> None:
-        """Count on from what is in the file, if it is there."""
+    def __init__(self, path: Path, reference: Reference | None = None) -> None:
+        """Count on from what is in the file, if it is there. Drift is measured from `reference`, if there is one."""
         if not path.exists():
             path.write_bytes(bytes(8 * _SIZE))
         self._found = _open(path, "r+")
         self._times: list[Times] = []
         self._probabilities: list[Probabilities] = []
+        self._reference = reference
+        self._sample: list[tuple[Pixels, Probabilities]] = []
+        self._window = np.empty((len(FIGURES), 0), np.uint8)  # the bins of the last images of the sample
         self._code_places = {code: place for place, code in enumerate(CODES)}
         self._codes = [0] * len(CODES)
 
@@ -86,9 +96,14 @@ class Metrics:
         """A request was refused with the error of this code."""
         self._codes[self._code_places[code]] += 1
 
-    def batch(self, probabilities: Probabilities) -> None:
+    def batch(self, images: Pixels, probabilities: Probabilities) -> None:
         """The engine answered a batch."""
         self._probabilities.append(probabilities)
+        if self._reference is not None:
+            if (step := -(-len(images) // SAMPLED)) > 1:
+                # Copied, so that the whole batch need not be kept.
+                images, probabilities = images[::step].copy(), probabilities[::step]
+            self._sample.append((images, probabilities))
 
     def gauges(self, *values: float) -> None:
         """How things stand: see GAUGES."""
@@ -115,10 +130,16 @@ class Metrics:
             found["classes"] += np.bincount(probabilities.argmax(axis=1), minlength=len(CLASSES))
             _add(found["confidence"], CONFIDENCE, confidence)
             found["confidence_sum"] += confidence.sum()
+        if self._sample and self._reference is not None:
+            images, probabilities = map(np.concatenate, zip(*self._sample, strict=True))
+            self._sample.clear()
+            bins = self._reference.bins(probabilities, drift.brightness(images))
+            self._window = np.concatenate([self._window, bins], axis=1)[:, -self._reference.window :]
+            found["window"][:] = drift.counts(self._window)
 
 
-def families(paths: Sequence[Path]) -> Iterator[Metric]:
-    """The figures of all gateways together, for Prometheus."""
+def families(paths: Sequence[Path], reference: Reference | None = None) -> Iterator[Metric]:
+    """The figures of all gateways together, for Prometheus; `reference` is what the gateways measure drift from."""
     found = [_open(path, "r") for path in paths]
     total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
 
@@ -158,6 +179,28 @@ def families(paths: Sequence[Path]) -> Iterator[Metric]:
     )
     for name, help, value in zip(GAUGES, helps, total["gauges"], strict=True):
         yield GaugeMetricFamily(f"fashion_mnist_{name}", help, value=value)
+    if reference is not None:
+        yield from _drift(total["window"], reference)
+
+
+def _drift(window: NDArray[np.float64], reference: Reference) -> Iterator[Metric]:
+    images = window[0].sum()
+    yield GaugeMetricFamily("fashion_mnist_drift_images", "Images that drift is measured of.", value=images)
+    index = GaugeMetricFamily(
+        "fashion_mnist_drift_psi",
+        "Population stability index against the training images; none before there are images enough.",
+        labels=["figure"],
+    )
+    if images >= reference.window:
+        for figure, value in zip(FIGURES, reference.index(window), strict=True):
+            index.add_metric([figure], value)
+    yield index
+    threshold = GaugeMetricFamily(
+        "fashion_mnist_drift_threshold", "What the index seldom exceeds where nothing has drifted.", labels=["figure"]
+    )
+    for figure, value in zip(FIGURES, reference.thresholds, strict=True):
+        threshold.add_metric([figure], value)
+    yield threshold
 
 
 def _open(path: Path, mode: Literal["r", "r+"]) -> dict[str, NDArray[np.float64]]:

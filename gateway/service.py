@@ -1,26 +1,37 @@
 """The API: what is done with a request, until its answer is sent."""
 
 import asyncio
+import functools
 import json
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, Unavailable
 from fashion_mnist.images import Decoded
-from fashion_mnist.predictions import JSON, Answer, Form, answer, answer_error
+from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
+from gateway import openapi
 from gateway.batching import Batcher, Job
-from gateway.connection import RETRY_AFTER, Head, Request, Server
+from gateway.connection import Head, Request, Server, headers_of
+from gateway.cors import PREFLIGHT
+from gateway.grpc_call import Call
 from gateway.health import Health
+from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
-from gateway.prediction_request import Wanted, quick_limits, read, read_quickly, understand
+from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, quick_limits, read_quickly, v1
+
+if TYPE_CHECKING:
+    from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS: Final = b"/predictions/fashion_mnist"
+OPEN: Final = frozenset(
+    (b"/health/live", b"/health/ready", b"/health/startup", b"/ping", b"/v2/health/live", b"/v2/health/ready")
+)
+"""What load balancers ask, who have no key."""
 
 QUICK_IMAGES: Final = 64
 """Answers to more images than these are written in a thread; they take some 4 us an image."""
@@ -34,26 +45,47 @@ _TIMED: Final = (
 )
 """The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
 
-
-_WHOLE: Final = Form()
+_NO_STORE: Final = b"Cache-Control: no-store\r\n"
 
 
 class Service:
     """One gateway: it decodes, puts images into the line for the engine, and answers."""
 
     def __init__(
-        self, settings: Settings, batcher: Batcher, health: Health, metrics: Metrics, model_version: str
+        self,
+        settings: Settings,
+        batcher: Batcher,
+        health: Health,
+        metrics: Metrics,
+        model_version: str,
+        keyring: Keyring | None = None,
+        traces: "Traces | None" = None,
     ) -> None:
+        """`keyring` has the keys of which each request must carry one; None lets everybody in.
+
+        `traces` notes down what becomes of some requests, where that is wanted.
+        """
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.quick_limits = quick_limits(self.server.limits)
         self.batcher = batcher
         self.health = health
         self.metrics = metrics
-        self.model_version = model_version
+        self.traces = traces
+        self._keyring = keyring
+        if keyring is not None:
+            self.server.admit = self._admit
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="slow")
         self._slow = 0
-        self._pages = {
+        self._speakers: dict[bytes, Speaker[Any, Any]] = {
+            native.PATH: native.Native(model_version),
+            **dict.fromkeys(oip_rest.paths(model_version, "/infer"), oip_rest.OipRest(model_version)),
+            **dict.fromkeys(v1.paths(model_version, ":predict"), v1.V1()),
+        }
+        self._grpc = oip_grpc.OipGrpc(model_version)
+        pages = {**oip_rest.pages(model_version), **v1.pages(model_version), **openapi.pages(model_version)}
+        self._pages: dict[bytes, Callable[[Request], None]] = {
+            **{path: functools.partial(self._show, page) for path, page in pages.items()},
             b"/health/live": self._live,
             b"/health/ready": self._ready,
             b"/health/startup": self._startup,
@@ -67,14 +99,36 @@ class Service:
             head.route = self._route(head)
         head.route(request)
 
-    def refuse(self, request: Request, error: FashionMNISTError, headers: bytes = b"") -> None:
+    def handle_call(self, call: Call) -> None:
+        """Answer a call of gRPC, now or later."""
+        try:
+            if self._keyring is not None and call.url not in oip_grpc.HEALTH:
+                error = self._keyring.refusal(call.authorization, PREDICT)
+                if error is not None:
+                    raise error
+            if call.url == oip_grpc.INFER:
+                predict(self, self._grpc, call)
+            elif said := self._grpc.say(call.url, call.body, self.health.ready):
+                call.answer(said)
+            else:
+                self.refuse(call, MethodNotAllowed(f"there is no such call: there are those of {oip_grpc.SERVICE}"))
+        except FashionMNISTError as error:
+            self.refuse(call, error)
+
+    def _admit(self, head: Head) -> FashionMNISTError | None:
+        if self._keyring is None or (error := self._keyring.refusal(head.authorization, PREDICT)) is None:
+            return None
+        # A browser asks whether it may ask, and sends no key with that.
+        return None if head.method == b"OPTIONS" or head.url.partition(b"?")[0] in OPEN else error
+
+    def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Answer with an error."""
-        if isinstance(error, Overloaded | Unavailable):
-            headers += RETRY_AFTER
+        if request.span is not None and self.traces is not None:
+            self.traces.fail(request.span, error)
         self.metrics.refuse(error.code)
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.error("request failed", extra={"request_id": request.request_id.decode(), "code": error.code})
-        request.answer(answer_error(error), b"X-Request-Id: %b\r\n%b" % (request.request_id, headers))
+        request.answer_error(error, b"X-Request-Id: %b\r\n%b%b" % (request.request_id, headers_of(error), headers))
 
     def in_thread(self, then: Callable[[Any], None], function: Callable[..., Any], *arguments: Any) -> None:
         """Do what takes long beside the event loop; `then` gets its result, or its exception, on the loop.
@@ -94,24 +148,23 @@ class Service:
     def _route(self, head: Head) -> Callable[[Request], None]:
         """What answers requests with this head."""
         path = head.url.partition(b"?")[0]
-        if path == PREDICTIONS:
+        if head.method == b"OPTIONS" and head.origin and self.server.cors(head.origin):
+            return lambda request: request.answer(Answer(200, JSON, b""), PREFLIGHT)
+        if speaker := self._speakers.get(path):
             if head.method not in (b"POST", b"PUT"):  # curl -T puts
                 return self._refusal(MethodNotAllowed("send images here by POST"), b"Allow: POST, PUT\r\n")
-            try:
-                wanted = understand(head)
-            except FashionMNISTError as error:
-                return self._refusal(error)
-            return lambda request: predict(self, request, wanted)
+            return functools.partial(predict, self, speaker)
         if page := self._pages.get(path):
             if head.method not in (b"GET", b"HEAD"):
                 return self._refusal(MethodNotAllowed("ask by GET"), b"Allow: GET, HEAD\r\n")
             return page
-        return self._refusal(
-            NotFound(f"there are POST {PREDICTIONS.decode()} and GET /health/live, /health/ready, /health/startup")
-        )
+        return self._refusal(NotFound("there is nothing here: GET /openapi.json says what there is and where"))
 
     def _refusal(self, error: FashionMNISTError, headers: bytes = b"") -> Callable[[Request], None]:
         return lambda request: self.refuse(request, error, headers)
+
+    def _show(self, page: Page, request: Request) -> None:
+        request.answer(page.ready if self.health.ready else page.not_ready, _NO_STORE)
 
     def _live(self, request: Request) -> None:
         self._say(request, 200, "live", "")
@@ -137,41 +190,44 @@ class Service:
 
     def _say(self, request: Request, status: int, word: str, reason: str) -> None:
         body = json.dumps({"status": word, **({"reason": reason} if reason else {})}).encode()
-        request.answer(Answer(status, JSON, body), b"Cache-Control: no-store\r\n")
+        request.answer(Answer(status, JSON, body), _NO_STORE)
 
 
-def predict(service: Service, request: Request, wanted: Wanted) -> None:
-    """Read a request's images and put them into line, or refuse."""
+def predict(service: Service, speaker: Speaker[Any, Any], request: Exchange) -> None:
+    """Read a request's images, in the words of its protocol, and put them into line; or refuse."""
+    if service.traces is not None:
+        request.span = service.traces.begin(request)
     try:
         # Neither may cost us anything: it is when there is too much to do that they are needed.
         if not service.health.answers:
             raise Unavailable(f"not ready: {service.health.reason}")
         service.batcher.check_room()
-        found = read_quickly(wanted, request.body, service.server.limits, service.quick_limits)
+        found = read_quickly(speaker, request, service.server.limits, service.quick_limits)
         if found is not None:
-            _submit(service, request, found)
+            _submit(service, speaker, request, found)
         else:
-            service.in_thread(
-                lambda found: _submit_read(service, request, found), read, wanted, request.body, service.server.limits
-            )
+            then = functools.partial(_submit_read, service, speaker, request)
+            service.in_thread(then, speaker.read, request, service.server.limits)
     except FashionMNISTError as error:
         service.refuse(request, error)
 
 
-def _submit_read(service: Service, request: Request, found: tuple[Form, Decoded] | BaseException) -> None:
+def _submit_read(
+    service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded] | BaseException
+) -> None:
     """Go on where a thread has read the request, or failed to."""
     try:
         if isinstance(found, BaseException):
             raise found
-        _submit(service, request, found)
+        _submit(service, speaker, request, found)
     except FashionMNISTError as error:
         service.refuse(request, error)
     except Exception as error:
         _fail(service, request, "a request could not be decoded", error)
 
 
-def _submit(service: Service, request: Request, found: tuple[Form, Decoded]) -> None:
-    prediction = _Prediction(service, request, *found)
+def _submit(service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded]) -> None:
+    prediction = _Prediction(service, speaker, request, *found)
     if not prediction.waiting:
         # All of them are bad: there is nothing to compute, and the answer says why.
         prediction.done(None)
@@ -183,11 +239,15 @@ def _submit(service: Service, request: Request, found: tuple[Form, Decoded]) -> 
 class _Prediction(Job):
     """One request's images on their way, and its answer when they are back."""
 
-    __slots__ = ("_decoded", "_form", "_request", "_service")
+    __slots__ = ("_decoded", "_form", "_request", "_service", "_speaker")
 
-    def __init__(self, service: Service, request: Request, form: Form, decoded: Decoded) -> None:
+    def __init__(
+        self, service: Service, speaker: Speaker[Any, Any], request: Exchange, form: Form, decoded: Decoded
+    ) -> None:
         super().__init__(decoded.pixels)
+        self.span = request.span
         self._service = service
+        self._speaker = speaker
         self._request = request
         self._form = form
         self._decoded = decoded
@@ -198,11 +258,10 @@ class _Prediction(Job):
         if error is not None:
             service.refuse(self._request, error)
         elif len(decoded) <= QUICK_IMAGES or form.octets:
-            rows = self.rows() if form == _WHOLE else None
-            self._send(answer(self.probabilities, decoded, service.model_version, form, rows))
+            self._send(self._speaker.write(self, decoded, form))
         else:
             try:
-                service.in_thread(self._written, answer, self.probabilities, decoded, service.model_version, form)
+                service.in_thread(self._written, self._speaker.write, self, decoded, form)
             except Overloaded as overloaded:
                 service.refuse(self._request, overloaded)
 
@@ -213,18 +272,23 @@ class _Prediction(Job):
             _fail(self._service, self._request, "an answer could not be written", written)
 
     def _send(self, answer: Answer) -> None:
-        request = self._request
+        request, service = self._request, self._service
         now = time.perf_counter()
         started, received, decoded = request.started, request.received, self.queued
         # A request without a good image was never in line.
         left, back = (self.started, self.ended) if self.ended else (decoded, decoded)
         times = (now - started, received - started, decoded - received, left - decoded, back - left, now - back)
-        request.answer(answer, _TIMED % (request.request_id, *[1e3 * part for part in times[1:]]))
+        headers = _TIMED % (request.request_id, *[1e3 * part for part in times[1:]])
+        if request.span is not None and service.traces is not None:
+            moments = (started, received, decoded, left, back, now)
+            service.traces.end(request.span, answer.status, len(self._decoded), moments)
+            headers += service.traces.headers(request.span)
+        request.answer(answer, headers)
         errors = self._decoded.errors
         code = "ok" if answer.status == 200 else errors[min(errors)].code
-        self._service.metrics.answer(code, times)
+        service.metrics.answer(code, times)
 
 
-def _fail(service: Service, request: Request, what: str, error: BaseException) -> None:
+def _fail(service: Service, request: Exchange, what: str, error: BaseException) -> None:
     log.error(what, exc_info=error, extra={"request_id": request.request_id.decode()})
     service.refuse(request, FashionMNISTError("the request failed, which is not your fault: report it"))

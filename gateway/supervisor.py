@@ -1,8 +1,10 @@
 """`fashion-mnist serve`: the engine and the gateways in front of it, restarted when they die, ended when we say so."""
 
+import dataclasses
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,14 +16,18 @@ from typing import Final
 
 import psutil
 
+from fashion_mnist.drift import Reference
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import model_card, read_canary
 from fashion_mnist.settings import Settings
-from gateway import admin, listening
+from gateway import admin, keys, listening
+from gateway.cors import Cors
+from gateway.keys import Keyring
+from gateway.tls import open_tls
 from gateway.worker import Task
 from serving import processes, readiness, state
 from serving.config import check_free
-from serving.torchserve import Build, TorchServe
+from serving.torchserve import SOCKET_PATH_LENGTH, Build, TorchServe
 
 RESTARTS: Final = 5
 PER_S: Final = 60.0
@@ -72,23 +78,33 @@ class _Server:
     """The processes of one `serve`, its sockets and its folder. Leaving it ends them all."""
 
     def __init__(self, settings: Settings, model_store: Path, tell: Tell) -> None:
-        self._settings = settings
+        # What goes to other processes can be read by everybody on the machine.
+        self._settings = dataclasses.replace(settings, key="")
         self._model_store = model_store
         self._tell = tell
         self._canary = read_canary(model_store)
+        self._reference = Reference.from_card(model_card(model_store))
         self._torchserve: TorchServe | None = None
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
+        Cors(settings.cors_origins)  # raises here, where a person reads it
+        self._tls = open_tls(settings)
+        self._keyring = Keyring(Path(settings.key_file)) if keys.wanted(settings) else None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> "_Server":
         settings = self._settings
         # A socket of ours may share its port with others of ours: somebody else's would not be noticed otherwise.
         check_free(settings.host, settings.port, "PORT")
+        if settings.grpc == "on":
+            check_free(settings.host, settings.grpc_port, "GRPC_PORT")
         check_free(settings.admin_host, settings.admin_port, "ADMIN_PORT")
         with self._cleanup as cleanup:
             self._sockets = listening.listen(settings.host, settings.port, settings.gateways)
-            for public in self._sockets:
+            self._grpc_sockets: list[socket.socket] = []
+            if settings.grpc == "on":
+                self._grpc_sockets = listening.listen(settings.host, settings.grpc_port, settings.gateways)
+            for public in [*self._sockets, *self._grpc_sockets]:
                 cleanup.callback(public.close)
             self._port: int = self._sockets[0].getsockname()[1]
             self._folder = state.folder(self._port)
@@ -98,11 +114,14 @@ class _Server:
                 self._folder.mkdir(mode=0o700)
             except OSError as error:
                 raise ServingError(f"{self._folder} cannot be written ({error.strerror}): set TMPDIR") from None
+            if len(longest := str(self._doors()[-1])) > SOCKET_PATH_LENGTH:
+                raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
             if settings.engine == "torchserve":
                 self._torchserve = cleanup.enter_context(TorchServe(settings, self._model_store, self._folder / "ts"))
             cleanup.callback(self._kill_gateways)
+            pages = admin.application(self._metrics(), self._reference, self._keyring)
             self._admin_port = cleanup.enter_context(
-                admin.serve(settings.admin_host, settings.admin_port, self._metrics())
+                admin.serve(settings.admin_host, settings.admin_port, pages, self._tls)
             )
             self._cleanup = cleanup.pop_all()
         return self
@@ -120,6 +139,9 @@ class _Server:
                 host=self._settings.host,
                 port=self._port,
                 admin_port=self._admin_port,
+                tls=self._tls is not None,
+                doors=[str(door) for door in self._doors()],
+                grpc_port=self._grpc_sockets[0].getsockname()[1] if self._grpc_sockets else 0,
             )
         )
         if self._torchserve:
@@ -138,7 +160,10 @@ class _Server:
                 ready = False
             if not ready and self._answers():
                 ready = True
-                on_ready(readiness.url(self._settings.host, self._port), time.monotonic() - self._started)
+                url = readiness.url(self._settings.host, self._port, tls=self._tls is not None)
+                on_ready(url, time.monotonic() - self._started)
+            if self._tls is not None:
+                self._tls.refresh()
             time.sleep(WATCH_S)
 
     def drain(self, number: int) -> None:
@@ -159,7 +184,8 @@ class _Server:
         for place, gateway in enumerate(self._gateways):
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                listening.admit(self._sockets[place])
+                for sockets in filter(None, (self._sockets, self._grpc_sockets)):
+                    listening.admit(sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
         if self._torchserve and not self._torchserve.running():
@@ -180,9 +206,10 @@ class _Server:
         self._started = now
 
     def _answers(self) -> bool:
-        """Whether a real image gets its right label through a gateway and the engine."""
+        """Whether a real image gets its right label through every gateway and the engine."""
         try:
-            readiness.ask_canary(self._settings.host, self._port, self._canary)
+            for door in self._doors():
+                readiness.ask_canary_at(door, self._canary)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(
@@ -193,18 +220,24 @@ class _Server:
 
     def _start_gateway(self, place: int) -> "subprocess.Popen[bytes]":
         public = self._sockets[place].fileno()
+        grpc = [self._grpc_sockets[place].fileno()] if self._grpc_sockets else []
         task = Task(
             settings=self._settings,
             model_store=self._model_store,
             socket_fd=public,
+            grpc_fd=grpc[0] if grpc else -1,
             metrics=self._metrics()[place],
             torchserve=self._torchserve.ports.inference if self._torchserve else 0,
+            door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
-        return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public])
+        return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public, *grpc])
 
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]
+
+    def _doors(self) -> list[Path]:
+        return [self._folder / f"gateway-{place}" for place in range(self._settings.gateways)]
 
     def _kill_gateways(self) -> None:
         for gateway in self._gateways:

@@ -9,28 +9,36 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
+from fashion_mnist.drift import Reference
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import model_version, read_canary
+from fashion_mnist.model_store import model_card, model_version, read_canary
 from fashion_mnist.settings import Settings
-from gateway import listening, logs
+from gateway import grpc_call, listening, logs
 from gateway.batching import Batcher
-from gateway.connection import Connection
+from gateway.connection import LINGER_S, Connection, Server
 from gateway.engines import Engine
 from gateway.health import Health
+from gateway.http2_over_tls import Negotiated
+from gateway.keys import Keyring
 from gateway.metrics import Metrics
 from gateway.service import Service
+from gateway.tls import H2, HTTP_1, Tls, open_tls
+
+if TYPE_CHECKING:
+    from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
 
 COUNT_S: Final = 0.5
+REFRESH_S: Final = 0.5
 DRAIN_POLL_S: Final = 0.02
 PATIENCE_S: Final = 1.0
 """How long clients wait to be accepted by a gateway whose engine has not answered it yet, before they are told so."""
@@ -44,9 +52,14 @@ class Task:
     """What the supervisor tells a gateway."""
 
     settings: Settings
+    """Without secrets: whoever is on this machine can read a process's arguments."""
     model_store: Path
     socket_fd: int
+    grpc_fd: int
+    """Of the socket for gRPC; -1 where that is off."""
     metrics: Path
+    door: Path
+    """A socket in the file system, for the supervisor and its user: no TLS, no keys, nobody else can reach it."""
     torchserve: int
     """The port of TorchServe; unused with the embedded engine."""
 
@@ -58,7 +71,7 @@ class Task:
     def from_json(cls, text: str) -> "Task":
         """From that argument."""
         found = json.loads(text)
-        paths = {name: Path(found[name]) for name in ("model_store", "metrics")}
+        paths = {name: Path(found[name]) for name in ("model_store", "metrics", "door")}
         return cls(**{**found, **paths, "settings": Settings(**found["settings"])})
 
 
@@ -69,13 +82,22 @@ class Gateway:
         self._task = task
         settings = task.settings
         canary = decode(read_canary(task.model_store), "image/png", Limits.from_settings(settings)).pixels
-        self._engine = _engine(task)
+        version = model_version(task.model_store)
+        self._traces = _traces(settings, version)
+        self._engine = _engine(task, self._traces)
         self._health = Health(self._engine, canary)
-        self._metrics = Metrics(task.metrics)
+        self._metrics = Metrics(task.metrics, Reference.from_card(model_card(task.model_store)))
         self._batcher = Batcher(self._engine, settings.max_waiting_images)
         self._batcher.on_batch = self._metrics.batch
         self._batcher.on_failure = self._health.lose
-        self._service = Service(settings, self._batcher, self._health, self._metrics, model_version(task.model_store))
+        self._batcher.traces = self._traces
+        self._tls = open_tls(settings, (H2, HTTP_1))
+        self._grpc_tls = open_tls(settings, (H2,))
+        self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
+        self._service = Service(
+            settings, self._batcher, self._health, self._metrics, version, self._keyring, self._traces
+        )
+        self._private = Server(settings, self._service.handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -83,28 +105,56 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number == signal.SIGTERM)
-        server = self._service.server
+        server, private = self._service.server, self._private
         server.start()
-        watching = [loop.create_task(self._health.watch()), loop.create_task(self._count())]
+        private.start()
+        self._task.door.unlink(missing_ok=True)  # a gateway that was killed left it
+        door = await loop.create_unix_server(lambda: Connection(private), str(self._task.door))
+        watching = [loop.create_task(task) for task in (self._health.watch(), self._count(), self._refresh())]
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
-            accepting = await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
+            sockets = [public]
+            door_of = Negotiated if self._tls else Connection
+            accepting = [await self._accept(lambda: door_of(server), public, self._tls)]
+            if self._task.grpc_fd >= 0:
+                sockets.append(socket.socket(fileno=self._task.grpc_fd))
+                handle = self._service.handle_call
+                calls = await self._accept(lambda: grpc_call.connection(server, handle), sockets[-1], self._grpc_tls)
+                accepting.append(calls)
             politely = await self._stop
-            await self._drain(public, accepting, politely)
+            await self._drain(sockets, accepting, politely)
         for task in watching:
             task.cancel()
+        door.close()
         server.stop()
+        private.stop()
         await self._batcher.close()
         await self._engine.close()
         self._metrics.gauges(0, 0, 0, 0)
         self._metrics.count()
+        if self._traces is not None:
+            self._traces.close()
+
+    async def _accept(
+        self, protocol: Callable[[], asyncio.Protocol], sock: socket.socket, tls: Tls | None
+    ) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            protocol,
+            sock=sock,
+            backlog=listening.BACKLOG,
+            ssl=tls.context if tls else None,
+            ssl_handshake_timeout=self._task.settings.receive_timeout_s if tls else None,
+            ssl_shutdown_timeout=LINGER_S if tls else None,
+        )
 
     def _end(self, politely: bool) -> None:
         if not self._stop.done():
             self._stop.set_result(politely)
 
-    async def _drain(self, public: socket.socket, accepting: asyncio.Server, politely: bool) -> None:
+    async def _drain(
+        self, sockets: Sequence[socket.socket], accepting: Sequence[asyncio.Server], politely: bool
+    ) -> None:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
         log.info("draining", extra={"connections": len(server.connections)})
@@ -113,9 +163,11 @@ class Gateway:
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
-        listening.admit_no_more(public)
+        for public in sockets:
+            listening.admit_no_more(public)
         await asyncio.sleep(ACCEPT_S)
-        accepting.close()
+        for server_of_one in accepting:
+            server_of_one.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
@@ -134,6 +186,15 @@ class Gateway:
             )
             self._metrics.count()
             await asyncio.sleep(COUNT_S)
+
+    async def _refresh(self) -> None:
+        """Notice what operators replace."""
+        while True:
+            if self._keyring is not None:
+                self._keyring.refresh()
+            for tls in filter(None, (self._tls, self._grpc_tls)):
+                tls.refresh()
+            await asyncio.sleep(REFRESH_S)
 
 
 def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
@@ -158,15 +219,30 @@ async def _run(task: Task) -> None:
     await gateway.run()
 
 
-def _engine(task: Task) -> Engine:
+def _traces(settings: Settings, version: str) -> "Traces | None":
+    if not settings.traces_endpoint:
+        return None
+    from gateway.traces import Traces
+
+    return Traces(settings, version)
+
+
+def _engine(task: Task, traces: "Traces | None") -> Engine:
     # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
     if task.settings.engine == "embedded":
         from gateway.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(task.settings, task.model_store)
+    if task.settings.engine == "oip":
+        from gateway.engines.oip import OipEngine
+
+        return OipEngine(task.settings)
     from gateway.engines.torchserve import TorchServeEngine
 
-    return TorchServeEngine(task.settings, task.torchserve)
+    engine = TorchServeEngine(task.settings, task.torchserve)
+    if traces is not None:
+        engine.headers = traces.engine_headers
+    return engine
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ TorchServe imports this file from the archive, makes one object of its only clas
 """
 
 import logging
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class FashionMNISTHandler:
         self._limits = Limits.from_settings(settings)
         self._model_version = model_version(model_dir)
         self._counters = worker.Counters(context.metrics)
+        self._traces = worker.open_traces(settings, self._model_version)
         self._engine = open_engine(
             model_dir,
             settings.runtime,
@@ -49,6 +51,7 @@ class FashionMNISTHandler:
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: a body for each request, in order; its status and content type are set through `context`."""
+        started_ns = time.time_ns()
         requests = [Request(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
         for request in requests:
             request.decode(self._limits)
@@ -64,6 +67,8 @@ class FashionMNISTHandler:
                 context.set_response_status(answer.status, HTTPStatus(answer.status).phrase, index)
             bodies.append(answer.body)
         self._counters.add(requests)
+        if self._traces is not None:
+            self._traces.add(requests, started_ns)
         return bodies
 
     def _predict(self, requests: list[Request]) -> Probabilities:

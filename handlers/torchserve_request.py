@@ -81,6 +81,10 @@ class Request:
             return answer_error(self._error)
         return answer(probabilities, self.decoded, model_version, self._form)
 
+    def header(self, name: str) -> str:
+        """A header of the request, by its name in small letters; "" where there is none."""
+        return _header(self._properties, name)
+
     def counts(self) -> tuple[int, int]:
         """How many images were answered, and how many refused; a request that was refused as a whole counts as one."""
         return len(self.decoded.pixels), len(self.decoded.errors) + (self._error is not None)

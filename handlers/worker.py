@@ -1,11 +1,15 @@
-"""TorchServe's worker as this handler needs it: its log, its metrics, and two repairs."""
+"""TorchServe's worker as this handler needs it: its log, its metrics, its traces, and two repairs."""
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fashion_mnist.metrics import IMAGES, REFUSED
+from fashion_mnist.settings import Settings
 from handlers import buffered_reader, repeated_fields
 from handlers.torchserve_request import Request
+
+if TYPE_CHECKING:
+    from handlers.traces import Traces
 
 
 def prepare() -> None:
@@ -34,3 +38,12 @@ class Counters:
             self._answered.add_or_update(answered, self._dimensions)
         if refused:
             self._refused.add_or_update(refused, self._dimensions)
+
+
+def open_traces(settings: Settings, version: str) -> "Traces | None":
+    """What notes down spans, None where no traces are wanted."""
+    if not settings.traces_endpoint:
+        return None
+    from handlers.traces import Traces  # here, because OpenTelemetry need not be installed otherwise
+
+    return Traces(settings.traces_endpoint, version)

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+from pathlib import Path
 from typing import Any, Final
 
 from fashion_mnist.model_store import CANARY
@@ -10,10 +12,10 @@ PATH: Final = "/predictions/fashion_mnist"
 TIMEOUT_S: Final = 2.0
 
 
-def url(host: str, port: int) -> str:
+def url(host: str, port: int, *, tls: bool = False) -> str:
     """The prediction endpoint as one reaches it from this machine: a server on every address is on loopback too."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
 
 class NotReady(Exception):
@@ -26,13 +28,32 @@ class ModelNotLoaded(NotReady):
 
 def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
     """Send the canary; the prediction, if it is the right one. Raises NotReady."""
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
+
+
+def ask_canary_at(door: Path, image: bytes) -> dict[str, Any]:
+    """The same through a socket in the file system. Raises NotReady."""
+    return _ask(_DoorConnection(door), str(door), image)
+
+
+class _DoorConnection(http.client.HTTPConnection):
+    def __init__(self, door: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._door = door
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._door))
+
+
+def _ask(connection: http.client.HTTPConnection, where: str, image: bytes) -> dict[str, Any]:
     try:
         connection.request("POST", PATH, image, {"content-type": "image/png"})
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise NotReady(f"no answer on {host}:{port} ({error or type(error).__name__})") from None
+        raise NotReady(f"no answer on {where} ({error or type(error).__name__})") from None
     finally:
         connection.close()
     if response.status == http.client.NOT_FOUND:

@@ -17,13 +17,17 @@ _FILE: Final = "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """A running server: its process, and where it answers."""
+    """A running server: its process, and where it answers. `doors` are sockets in its folder, one for each gateway."""
 
     pid: int
     started: float
     host: str
     port: int
     admin_port: int
+    tls: bool
+    doors: list[str]
+    grpc_port: int
+    """0 where gRPC is off."""
 
 
 def folder(port: int) -> Path:

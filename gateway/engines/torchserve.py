@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections.abc import Callable
 from typing import Final, cast
 
 import httptools
@@ -35,6 +36,8 @@ class TorchServeEngine:
         self._timeout_s = settings.engine_timeout_s
         self._slots = settings.workers + 1
         self._idle: list[_Connection] = []
+        self.headers: Callable[[], str] = lambda: ""
+        """More lines for the head of the batch that is being sent."""
         self.max_batch = max(1, min(256, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
 
     def wants(self, in_flight: int, waiting: int) -> bool:
@@ -46,7 +49,8 @@ class TorchServeEngine:
                 connection = self._idle.pop() if self._idle else await self._connect()
                 try:
                     status, body = await connection.post(
-                        _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width) + images.tobytes()
+                        _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width) + images.tobytes(),
+                        self.headers(),
                     )
                 except BaseException:
                     connection.close()
@@ -82,12 +86,12 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self.reusable = False
 
-    def post(self, body: bytes) -> "asyncio.Future[tuple[int, bytes]]":
+    def post(self, body: bytes, headers: str) -> "asyncio.Future[tuple[int, bytes]]":
         self._answer = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self.reusable = False
-        self._transport.writelines([f"{_HEAD}{len(body)}\r\n\r\n".encode(), body])
+        self._transport.writelines([f"{_HEAD}{len(body)}\r\n{headers}\r\n".encode(), body])
         return self._answer
 
     def close(self) -> None:

@@ -87,7 +87,7 @@ def serve_command(folder: Path, *arguments: str, **environment: str) -> Iterator
     with output.open("wb") as file:
         process = subprocess.Popen(
             [COMMAND, "serve", "--port", "0", "--device", "cpu", *arguments],
-            env={**os.environ, "FASHION_MNIST_ADMIN_PORT": "0", **environment},
+            env={**os.environ, "FASHION_MNIST_ADMIN_PORT": "0", "FASHION_MNIST_GRPC_PORT": "0", **environment},
             stdout=file,
             stderr=file,
             stdin=subprocess.DEVNULL,

@@ -8,9 +8,12 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.client import Client
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.drift import FIGURES, Reference
+from fashion_mnist.model_store import model_card
 from gateway.metrics import CODES, IMAGES, SECONDS, STAGES, Metrics, families
-from tests.gateway.command import ServeCommand, wait_until
+from tests.gateway.command import ServeCommand, serve_command, wait_until
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -56,6 +59,49 @@ def test_how_things_stand(in_front: ServeCommand) -> None:
     assert scrape(in_front)["fashion_mnist_waiting_images", ()] == 0
 
 
+def test_drift_is_seen_and_its_end_too(tmp_path: Path, dataset: Dataset, model_store: Path) -> None:
+    """Images that are like those of the training stay below the thresholds; darker ones do not."""
+    reference = Reference.from_card(model_card(model_store))
+    assert reference is not None
+    thresholds = dict(zip(FIGURES, reference.thresholds, strict=True))
+    images = dataset.test.images[:1000]
+    with serve_command(tmp_path, "--engine", "embedded") as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        found = scrape(command)
+        assert not [name for name, _ in found if name == "fashion_mnist_drift_psi"]
+        assert found["fashion_mnist_drift_threshold", (("figure", "class"),)] == thresholds["class"]
+
+        def send(batch: np.ndarray) -> None:
+            with Client(command.url) as client:
+                for start in range(0, len(batch), 8):
+                    client.predict(batch[start : start + 8])
+
+        def index(figure: str) -> float:
+            return scrape(command).get(("fashion_mnist_drift_psi", (("figure", figure),)), np.nan)
+
+        send(images)
+        wait_until(lambda: scrape(command)["fashion_mnist_drift_images", ()] == 1000, "a window of images", 10)
+        assert all(index(figure) < thresholds[figure] for figure in FIGURES)
+        send(images // 2)
+        wait_until(lambda: index("brightness") > 10 * thresholds["brightness"], "drift", 10)
+        assert index("confidence") > thresholds["confidence"]
+        send(images)
+        wait_until(lambda: all(index(figure) < thresholds[figure] for figure in FIGURES), "its end", 10)
+
+
+def test_a_large_batch_is_watched_by_a_sample(tmp_path: Path, dataset: Dataset, model_store: Path) -> None:
+    reference = Reference.from_card(model_card(model_store))
+    assert reference is not None
+    path = tmp_path / "metrics"
+    metrics = Metrics(path, reference)
+    for size in (1, 8, 9, 256):
+        metrics.batch(dataset.test.images[:size], np.eye(10, dtype=np.float32)[np.arange(size) % 10])
+        metrics.count()
+    found = {sample.name: sample.value for family in families([path], reference) for sample in family.samples}
+    assert found["fashion_mnist_drift_images"] == 1 + 8 + 5 + 8
+    assert found["fashion_mnist_batch_images_sum"] == 1 + 8 + 9 + 256
+
+
 def test_figures_of_all_gateways_are_one_and_outlive_them(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     probabilities = np.eye(10, dtype=np.float32)[:3]
@@ -63,7 +109,7 @@ def test_figures_of_all_gateways_are_one_and_outlive_them(tmp_path: Path) -> Non
         metrics = Metrics(path)
         metrics.answer("ok", (0.002, 0.0, 0.0, 0.0, 0.002, 0.0))
         metrics.refuse("overloaded")
-        metrics.batch(probabilities)
+        metrics.batch(np.zeros((3, 28, 28), np.uint8), probabilities)
         metrics.count()
         metrics.count()
     found = {

@@ -244,6 +244,11 @@ class TestWhatKeepsItFromStarting:
             file.write(b"\0")
         assert "model.onnx" in self.fails(tmp_path, FASHION_MNIST_MODEL_STORE=str(altered))
 
+    def test_a_long_name_for_temporary_files(self, tmp_path: Path) -> None:
+        folder = tmp_path / ("long" * 25)
+        folder.mkdir()
+        assert "TMPDIR to a shorter path" in self.fails(tmp_path, "--engine", "embedded", TMPDIR=str(folder))
+
     @pytest.mark.parametrize("size", ["200k", "700k"])
     def test_a_full_disk(self, tmp_path: Path, size: str) -> None:
         disk = tmp_path / "disk"

@@ -1,0 +1,43 @@
+"""The reference that drift is measured from: the training images as the exported model sees them."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_mnist.drift import BINS, Reference, brightness, counts
+
+WINDOW: Final = 1000
+"""Images that one index is of."""
+
+DRAWS: Final = 2000
+QUANTILE: Final = 0.999
+"""One window in a thousand of held-out images exceeds a threshold."""
+
+_SEED: Final = 0
+
+
+def fit(
+    predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    train: NDArray[np.uint8],
+    held_out: NDArray[np.uint8],
+) -> Reference:
+    """Bins of equal shares from the training images, and thresholds from random windows of the held-out ones.
+
+    Images are uint8 [n, 28, 28], those held out at least WINDOW; `predict` gives their probabilities, float32 [n, 10].
+    The model is surer of images that it was trained on than of others. Held-out images are therefore a little away
+    from the reference by themselves, which the thresholds, being fitted on them, allow for.
+    """
+    probabilities, light = predict(train), brightness(train)
+    inner = np.linspace(0, 1, BINS + 1)[1:-1]
+    edges = np.array([np.quantile(values.astype(np.float64), inner) for values in (probabilities.max(axis=1), light)])
+    empty = Reference(edges, np.full((3, BINS), 1 / BINS), np.zeros(3), WINDOW)
+    shares = counts(empty.bins(probabilities, light)) / len(train)
+    reference = Reference(edges, shares, np.zeros(3), WINDOW)
+
+    bins = reference.bins(predict(held_out), brightness(held_out))
+    generator = np.random.default_rng(_SEED)
+    windows = (bins[:, generator.choice(len(held_out), WINDOW, replace=False)] for _ in range(DRAWS))
+    indices = np.array([reference.index(counts(window)) for window in windows])
+    return Reference(edges, shares, np.quantile(indices, QUANTILE, axis=0), WINDOW)

@@ -1,0 +1,88 @@
+"""A server of the Open Inference Protocol behind the gateway: Triton, KServe, OpenVINO Model Server, MLServer.
+
+Of the protocol's two forms gRPC is the one in which all of them take tensors as bytes.
+"""
+
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.errors import Unavailable
+from fashion_mnist.image_files import Pixels
+from fashion_mnist.predictions import Probabilities
+from fashion_mnist.settings import Settings
+from gateway.protocols import inference_pb2 as pb
+
+WORTH_A_BATCH: Final = 32
+"""Images in line that are worth one more batch beside one in flight; see `gateway.engines.torchserve`."""
+
+SLOTS: Final = 2
+"""Batches in flight: one that is computed, and one on its way."""
+
+INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
+INPUT: Final = "images"
+OUTPUT: Final = "probabilities"
+
+_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", -1),
+    # A server that was restarted should be found again within the second that its clients are told to wait.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class OipEngine:
+    """A server elsewhere, with our exported graph in it. See `gateway.engines.Engine`."""
+
+    max_batch: Final = 256
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is connected yet."""
+        self._address = settings.oip_address
+        self._model, self._version = settings.oip_model, settings.oip_version
+        self._timeout_s = settings.engine_timeout_s
+        self._channel = grpc.aio.insecure_channel(settings.oip_address, options=_OPTIONS)
+        self._infer = self._channel.unary_unary(
+            INFER, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+        )
+
+    def wants(self, in_flight: int, waiting: int) -> bool:
+        return in_flight == 0 or (in_flight < SLOTS and waiting >= WORTH_A_BATCH)
+
+    async def predict(self, images: Pixels) -> Probabilities:
+        request = pb.ModelInferRequest(
+            model_name=self._model,
+            model_version=self._version,
+            inputs=[{"name": INPUT, "datatype": "UINT8", "shape": [len(images), *GEOMETRY]}],
+            outputs=[{"name": OUTPUT}],
+            raw_input_contents=[images.tobytes()],
+        )
+        try:
+            response = await self._infer(request, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            said = f"{error.code().name}, {(error.details() or '')[:200]!r}"
+            raise Unavailable(f"the engine at {self._address} answered {said}: try again") from None
+        found = _probabilities(response)
+        if found is None or found.size != len(images) * len(CLASSES):
+            raise Unavailable(
+                f"the engine at {self._address} gave no {OUTPUT}, FP32 [{len(images)}, {len(CLASSES)}]: try again, and "
+                "see that it serves our exported graph"
+            )
+        return found.reshape(len(images), len(CLASSES))
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def _probabilities(response: Any) -> Probabilities | None:
+    """The output, from wherever the server has put it; None where it is not there, or is no FP32."""
+    for place, output in enumerate(response.outputs):
+        if output.name == OUTPUT and output.datatype == "FP32":
+            raw = response.raw_output_contents
+            if len(raw) > place:
+                return np.frombuffer(raw[place], "<f4") if len(raw[place]) % 4 == 0 else None
+            return np.array(output.contents.fp32_contents, np.float32)
+    return None

@@ -1,0 +1,146 @@
+"""gRPC over HTTP/2: a call is a request with one message in it, and its answer a message and a status.
+
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+"""
+
+import logging
+import string
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from fashion_mnist.errors import BadTensor, FashionMNISTError, MethodNotAllowed
+from fashion_mnist.predictions import Answer
+from gateway.connection import Server, request_id
+from gateway.http2 import Connection, Headers, Stream, literal
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+log = logging.getLogger(__name__)
+
+INTERNAL: Final = 13
+STATUSES: Final = {
+    400: 3,  # INVALID_ARGUMENT
+    401: 16,  # UNAUTHENTICATED
+    403: 7,  # PERMISSION_DENIED
+    404: 5,  # NOT_FOUND
+    405: 12,  # UNIMPLEMENTED
+    408: 4,  # DEADLINE_EXCEEDED
+    413: 3,
+    415: 3,
+    429: 8,  # RESOURCE_EXHAUSTED
+    431: 3,
+    503: 14,  # UNAVAILABLE
+}
+"""The status of an error, by the one that it has in HTTP; INTERNAL where there is none."""
+
+_STATUS_200: Final = b"\x88"  # RFC 7541, appendix A
+_HEAD: Final = _STATUS_200 + literal(b"content-type", b"application/grpc")
+_OK: Final = literal(b"grpc-status", b"0")
+_UNSUPPORTED: Final = literal(b":status", b"415")
+_TEXT: Final = string.ascii_letters + string.digits + string.punctuation.replace("%", "") + " "
+"""What a status message may hold as it is."""
+
+
+class Call(Stream):
+    """One call. See `gateway.protocols.Exchange`."""
+
+    __slots__ = ("_handle", "_request_id", "body", "gone", "on_gone", "received", "span")
+
+    def __init__(
+        self,
+        handle: "Callable[[Call], None]",
+        connection: Connection,
+        stream_id: int,
+        headers: Headers,
+        window: int,
+    ) -> None:
+        super().__init__(connection, stream_id, headers, window)
+        self._handle = handle
+        self._request_id = b""
+        self.body = b""
+        self.received = self.started
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
+        self.span: Span | None = None
+
+    @property
+    def request_id(self) -> bytes:
+        """Its name in answers and logs."""
+        if not self._request_id:
+            self._request_id = request_id(self.given_id)
+        return self._request_id
+
+    def arrive(self) -> None:
+        self.received = time.perf_counter()
+        chunks = self.chunks
+        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self.chunks = []
+        if not self.content_type.startswith("application/grpc"):
+            self.connection.send(self, _UNSUPPORTED)
+            return
+        try:
+            self.body = _message(self, content)
+            self._handle(self)
+        except FashionMNISTError as error:
+            self.refuse(error)
+        except Exception:
+            log.exception("a call could not be handled")
+            self.refuse(FashionMNISTError("the call failed, which is not your fault: report it"))
+
+    def refuse(self, error: FashionMNISTError) -> None:
+        self.connection.server.on_refusal(error)
+        self.answer_error(error)
+
+    def lose(self) -> None:
+        self.gone = True
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def answer(self, answer: Answer, headers: bytes = b"") -> None:
+        """Send a message. To be called once, on the event loop; where the client is gone it does nothing."""
+        message = answer.body
+        self.connection.send(self, _HEAD + _metadata(headers), b"\0" + len(message).to_bytes(4, "big") + message, _OK)
+
+    def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
+        """Send a status other than OK."""
+        status = str(STATUSES.get(error.status, INTERNAL)).encode()
+        message = quote(error.message, safe=_TEXT).encode()
+        self.connection.send(
+            self,
+            _HEAD + _metadata(headers) + literal(b"grpc-status", status) + literal(b"grpc-message", message),
+        )
+
+
+def connection(server: Server, handle: Callable[[Call], None]) -> Connection:
+    """A new client's connection, whose calls are handled by `handle`, at once or later."""
+
+    def accept(connection: Connection, stream_id: int, headers: Headers, window: int) -> Call:
+        return Call(handle, connection, stream_id, headers, window)
+
+    return Connection(server, accept)
+
+
+def _message(call: Call, content: bytes) -> bytes:
+    """The one message of a call."""
+    if call.method != b"POST":
+        raise MethodNotAllowed("a call is a POST")
+    if len(content) < 5:
+        raise BadTensor(f"the call's body is cut short, it has {len(content)} bytes: send one message")
+    if content[0]:
+        # UNIMPLEMENTED, as gRPC's own servers say.
+        raise MethodNotAllowed(f"messages packed as {call.content_encoding[:20]!r} are not read: send them as they are")
+    length = int.from_bytes(content[1:5], "big")
+    if length != len(content) - 5:
+        raise BadTensor(f"the message says {length:,} bytes, and {len(content) - 5:,} were sent: send one, and whole")
+    return content[5:]
+
+
+def _metadata(headers: bytes) -> bytes:
+    """Header lines of HTTP/1.1 as metadata."""
+    if not headers:
+        return b""
+    lines = (line.partition(b": ") for line in headers.split(b"\r\n")[:-1])
+    return b"".join([literal(name.lower(), value) for name, _, value in lines])

@@ -1,0 +1,143 @@
+"""What clients speak: a module for each protocol, from a request to images, and from probabilities to an answer.
+
+All of them decode by the core, wait in the same line and raise the same errors; only the words differ.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+
+from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, TooManyPixels, UnsupportedMediaType
+from fashion_mnist.images import Decoded
+from fashion_mnist.limits import Limits
+from fashion_mnist.predictions import JSON, Answer
+from fashion_mnist.predictions import answer_error as answer_native_error
+from gateway.batching import Job
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+MODEL: Final = "fashion_mnist"
+
+QUICK_BYTES: Final = 16 * 1024
+QUICK_PIXELS: Final = 64 * 1024
+
+
+class Exchange(Protocol):
+    """A request and the way back, over HTTP/1.1 or HTTP/2."""
+
+    body: bytes
+    started: float
+    received: float
+    gone: bool
+    on_gone: Callable[[], None] | None
+    span: "Span | None"
+
+    @property
+    def url(self) -> bytes:
+        """Path and query, or the name of a call."""
+
+    @property
+    def traceparent(self) -> str:
+        """Its caller's span, as https://www.w3.org/TR/trace-context/ writes it."""
+
+    @property
+    def tracestate(self) -> str:
+        """More of that."""
+
+    @property
+    def request_id(self) -> bytes:
+        """Its name in answers and logs."""
+
+    def answer(self, answer: Answer, headers: bytes = b"") -> None:
+        """Send the answer, once; `headers` are whole lines."""
+
+    def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
+        """Send an error instead, in the words of the protocol that was asked."""
+
+
+class Form(Protocol):
+    """What a request wants to have back; each protocol has its own."""
+
+    @property
+    def octets(self) -> bool:
+        """Whether the answer is numbers as they are, written in no time whatever their number."""
+
+
+R = TypeVar("R", bound=Exchange, contravariant=True)
+F = TypeVar("F", bound=Form)
+
+
+class Speaker(Protocol[R, F]):
+    """One protocol's way to predict."""
+
+    def is_plain(self, request: R) -> bool:
+        """Whether a long request holds pixels as they are, so that reading it takes no time whatever its length."""
+
+    def read(self, request: R, limits: Limits) -> tuple[F, Decoded]:
+        """The form of the answer, and the images. Raises InputError where the request as a whole is at fault."""
+
+    def write(self, job: Job, decoded: Decoded, form: F) -> Answer:
+        """The answer; the job has the probabilities of `decoded.pixels`."""
+
+
+class Page(NamedTuple):
+    """What a path that is asked by GET answers, by whether the engine is ready."""
+
+    ready: Answer
+    not_ready: Answer
+
+
+def page(document: Mapping[str, Any], not_ready: Mapping[str, Any] | None = None) -> Page:
+    """A page of JSON: the same at all times, or with another one, and 503, while the engine is not ready."""
+    ready = Answer(200, JSON, json.dumps(document).encode())
+    return Page(ready, Answer(503, JSON, json.dumps(not_ready).encode()) if not_ready else ready)
+
+
+def read_quickly(speaker: Speaker[R, F], request: R, limits: Limits, quick: Limits) -> tuple[F, Decoded] | None:
+    """Read a request, unless other requests would have to wait for that: then None, and `read` belongs in a thread.
+
+    What is quick is found out with `quick_limits`, because a short body may hold a large image. Raises InputError.
+    """
+    if len(request.body) > QUICK_BYTES:
+        return speaker.read(request, limits) if speaker.is_plain(request) else None
+    try:
+        found = speaker.read(request, quick)
+    except (BodyTooLarge, TooManyPixels):
+        return None
+    errors = found[1].errors
+    if errors and any(isinstance(error, BodyTooLarge | TooManyPixels) for error in errors.values()):
+        return None
+    return found
+
+
+def quick_limits(limits: Limits) -> Limits:
+    """Within these, reading a request takes less than the way to a thread and back."""
+    return limits._replace(
+        max_body_bytes=min(QUICK_BYTES, limits.max_body_bytes), max_pixels=min(QUICK_PIXELS, limits.max_pixels)
+    )
+
+
+def check_encoding(content_encoding: str) -> None:
+    """Raise UnsupportedMediaType where a body is packed: what is in it would be unknown before it is unpacked."""
+    if content_encoding.lower() not in ("", "identity"):
+        raise UnsupportedMediaType(f"content-encoding {content_encoding[:20]!r}: send the body as it is, unpacked")
+
+
+def refuse_bad(decoded: Decoded) -> Decoded:
+    """The images where all are good, for answers that have no room for an error among them.
+
+    Raises the error of the first bad one, which then names its place.
+    """
+    if decoded.errors:
+        place = min(decoded.errors)
+        error = decoded.errors[place]
+        raise type(error)(f"image {place}: {error.message}")
+    return decoded
+
+
+def answer_error(url: bytes, error: FashionMNISTError) -> Answer:
+    """An error in the words of the protocol that a path belongs to."""
+    if url.startswith((b"/v2", b"/v1")):
+        return Answer(error.status, JSON, json.dumps({"error": error.message}).encode())
+    return answer_native_error(error)

@@ -1,0 +1,83 @@
+"""Our own protocol, TorchServe's path: any body to `/predictions/fashion_mnist`; docs/bodies.md describes it."""
+
+from typing import Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from fashion_mnist.errors import BadMultipart, BadParameter
+from fashion_mnist.images import Decoded, decode, decode_many, is_plain
+from fashion_mnist.limits import Limits
+from fashion_mnist.predictions import OCTET_STREAM, Answer, Form, answer, parse_top_k
+from gateway import forms
+from gateway.batching import Job
+from gateway.connection import Head, Request
+from gateway.protocols import MODEL
+
+PATH: Final = f"/predictions/{MODEL}".encode()
+
+
+_WHOLE: Final = Form()
+
+
+class Wanted(NamedTuple):
+    """What a head says: how the body is to be read, and how to answer."""
+
+    content_type: str
+    form: Form
+    is_multipart: bool
+    names_top_k: bool
+    """Whether it said how many classes; a field of a form may do so too."""
+
+
+class Native:
+    """See `gateway.protocols.Speaker`. A bad image has its error in its place of the answer."""
+
+    def __init__(self, model_version: str) -> None:
+        self._model_version = model_version
+
+    def is_plain(self, request: Request) -> bool:
+        return is_plain(request.body, request.head.content_type)
+
+    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
+        wanted: Wanted | None = request.head.plan
+        if wanted is None:
+            wanted = request.head.plan = _understand(request.head)
+        if not wanted.is_multipart:
+            return wanted.form, decode(request.body, wanted.content_type, limits)
+        form = wanted.form
+        fields = forms.parse(request.body, wanted.content_type, limits)
+        if in_form := [field for field in fields if field.name == "top_k"]:
+            fields = [field for field in fields if field.name != "top_k"]
+            in_field = parse_top_k(in_form[0].content.decode("latin-1"))  # wrong is wrong, even where another one wins
+            if not wanted.names_top_k:
+                form = form._replace(top_k=in_field)
+        if not fields:
+            raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
+        if len(fields) == 1:
+            return form, decode(fields[0].content, fields[0].content_type, limits)
+        return form, decode_many([(field.content, field.content_type) for field in fields], limits)
+
+    def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
+        rows = job.rows() if form == _WHOLE else None
+        return answer(job.probabilities, decoded, self._model_version, form, rows)
+
+
+def _understand(head: Head) -> Wanted:
+    """What requests with this head want. Raises BadParameter."""
+    query = head.url.partition(b"?")[2]
+    top_k = (query and _top_k(query.decode("latin-1"))) or head.top_k
+    form = Form(octets=OCTET_STREAM in head.accept)
+    if top_k:
+        form = form._replace(top_k=parse_top_k(top_k))
+    content_type = head.content_type
+    if content_type[:33].lower() == "application/x-www-form-urlencoded":
+        # What curl says of --data-binary unless it is told better: it says nothing about the body.
+        content_type = ""
+    return Wanted(content_type, form, content_type[:10].lower() == "multipart/", bool(top_k))
+
+
+def _top_k(query: str) -> str:
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    top_k = parameters.pop("top_k", "")
+    if parameters:
+        raise BadParameter(f"unknown parameter {next(iter(parameters))[:40]!r}: there is top_k")
+    return top_k

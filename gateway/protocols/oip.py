@@ -1,0 +1,144 @@
+"""The Open Inference Protocol, version 2: what its REST and its gRPC form have in common.
+
+One input, `images`: uint8 pixels, or files as bytes. Three outputs: `probabilities`, `index` and `label`.
+https://github.com/kserve/open-inference-protocol; binary tensors as Triton's extension has them,
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.errors import BadTensor, NotFound
+from fashion_mnist.images import Bytes, Decoded, decode_image, decode_pixels, join
+from fashion_mnist.limits import Budget
+from fashion_mnist.predictions import Probabilities
+from gateway.protocols import MODEL, refuse_bad
+
+INPUT: Final = "images"
+PLATFORM: Final = "onnxruntime_onnx"
+SERVER: Final = "fashion-mnist-serving"
+EXTENSIONS: Final = ("binary_tensor_data",)
+
+_INPUT_FORMS: Final = (
+    f"send {INPUT} as UINT8 of shape [n, 1, 28, 28] or [n, 28, 28], or as BYTES of shape [n] with an image file in each"
+)
+
+
+class Tensor(NamedTuple):
+    """What the protocol says of a tensor; -1 is the number of images."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+INPUTS: Final = (Tensor(INPUT, "UINT8", [-1, *GEOMETRY]),)
+OUTPUTS: Final = (
+    Tensor("probabilities", "FP32", [-1, len(CLASSES)]),
+    Tensor("index", "INT64", [-1]),
+    Tensor("label", "BYTES", [-1]),
+)
+_OUTPUTS: Final = {output.name: output for output in OUTPUTS}
+
+_LENGTH: Final = struct.Struct("<I")
+_LABELS: Final = [name.encode() for name in CLASSES]
+_PACKED_LABELS: Final = [_LENGTH.pack(len(name)) + name for name in _LABELS]
+
+
+def check_model(name: str, version: str, served: str) -> None:
+    """Raise NotFound where a request names another model, or a version that is not the one that is served."""
+    if name != MODEL:
+        raise NotFound(f"there is no model {name[:40]!r}: the only one is {MODEL!r}")
+    if version and version != served:
+        raise NotFound(f"there is no version {version[:40]!r} of {MODEL}: it is {served}; or name none")
+
+
+def count_images(name: str, datatype: str, shape: Sequence[Any], budget: Budget) -> int:
+    """How many images an input holds, by its own words. Raises BadTensor, and TooManyImages."""
+    if name != INPUT:
+        raise BadTensor(f"there is no input {name[:40]!r}: {_INPUT_FORMS}")
+    if datatype not in ("UINT8", "BYTES"):
+        raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {_INPUT_FORMS}")
+    tails = ([], [1]) if datatype == "BYTES" else ([*GEOMETRY], [*GEOMETRY[1:]])
+    if set(map(type, shape)) != {int} or list(shape[1:]) not in tails or shape[0] < 1:
+        raise BadTensor(f"{INPUT} of type {datatype} and shape {str(list(shape))[:80]}: {_INPUT_FORMS}")
+    budget.check_images(shape[0])
+    count: int = shape[0]
+    return count
+
+
+def from_pixels(pixels: Bytes, count: int, budget: Budget) -> Decoded:
+    """The images of a UINT8 tensor, one byte a pixel. Raises BadTensor."""
+    if len(pixels) != count * IMAGE_BYTES:
+        raise BadTensor(
+            f"{INPUT} has {len(pixels):,} bytes of data, and its shape says {count * IMAGE_BYTES:,}: make them agree"
+        )
+    return decode_pixels(pixels, budget)
+
+
+def from_files(files: Sequence[Bytes], count: int, budget: Budget) -> Decoded:
+    """The images of a BYTES tensor, each a file. Raises BadTensor, and the first bad image's own error."""
+    if len(files) != count:
+        raise BadTensor(f"{INPUT} has {len(files):,} elements, and its shape says {count:,}: make them agree")
+    return refuse_bad(join(files, lambda file: decode_image(file, budget), budget))
+
+
+def split(content: bytes, count: int) -> list[bytes]:
+    """The elements of a BYTES tensor: before each stands its length, 4 bytes, little-endian. Raises BadTensor."""
+    elements: list[bytes] = []
+    position = 0
+    while position < len(content) and len(elements) < count:
+        start = position + _LENGTH.size
+        if start > len(content):
+            break
+        position = start + _LENGTH.unpack_from(content, position)[0]
+        elements.append(content[start:position])
+    if position != len(content) or len(elements) != count:
+        raise BadTensor(
+            f"the data of {INPUT} are not {count:,} elements, each its length in 4 bytes, little-endian, and "
+            "its bytes: send them whole"
+        )
+    return elements
+
+
+def check_outputs(names: Iterable[str]) -> tuple[str, ...]:
+    """The outputs that are asked for, all of them where none is named. Raises BadTensor."""
+    asked = tuple(names) or tuple(_OUTPUTS)
+    for name in asked:
+        if name not in _OUTPUTS:
+            raise BadTensor(f"there is no output {name[:40]!r}: there are {', '.join(_OUTPUTS)}")
+    if len(set(asked)) < len(asked):
+        raise BadTensor("an output is asked for twice: ask once")
+    return asked
+
+
+def output(name: str) -> Tensor:
+    """What there is to say of an output that `check_outputs` let pass."""
+    return _OUTPUTS[name]
+
+
+def values(name: str, probabilities: Probabilities) -> NDArray[Any] | list[bytes]:
+    """An output: float32 [n, 10], int64 [n], or the labels as bytes."""
+    if name == "probabilities":
+        return probabilities
+    index = probabilities.argmax(axis=1)
+    return index if name == "index" else [_LABELS[place] for place in index.tolist()]
+
+
+def octets(name: str, probabilities: Probabilities) -> bytes:
+    """The same as a binary tensor."""
+    return _PACKERS[name](probabilities)
+
+
+_PACKERS: Final[dict[str, Callable[[Probabilities], bytes]]] = {
+    "probabilities": lambda probabilities: probabilities.astype("<f4", copy=False).tobytes(),
+    "index": lambda probabilities: probabilities.argmax(axis=1).astype("<i8", copy=False).tobytes(),
+    "label": lambda probabilities: b"".join(
+        [_PACKED_LABELS[place] for place in np.asarray(probabilities.argmax(axis=1)).tolist()]
+    ),
+}

@@ -1,0 +1,179 @@
+"""The Open Inference Protocol over gRPC."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from fashion_mnist.errors import BadTensor, NotFound
+from fashion_mnist.images import Decoded
+from fashion_mnist.json_bodies import pixel_bytes
+from fashion_mnist.limits import Budget, Limits
+from fashion_mnist.predictions import Answer
+from gateway.batching import Job
+from gateway.grpc_call import Call
+from gateway.protocols import MODEL, oip
+from gateway.protocols import inference_pb2 as pb
+
+SERVICE: Final = "inference.GRPCInferenceService"
+INFER: Final = f"/{SERVICE}/ModelInfer".encode()
+HEALTH: Final = frozenset((f"/{SERVICE}/ServerLive".encode(), f"/{SERVICE}/ServerReady".encode()))
+"""What load balancers ask."""
+_CONTENT_TYPE: Final = "application/grpc"
+_RAW_OUTPUT: Final = (pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
+"""What stands before each raw output on the wire: its field's number, and that a length follows."""
+
+
+class Form(NamedTuple):
+    """What the answer carries."""
+
+    id: str
+    outputs: tuple[str, ...]
+    raw: bool
+    """Whether tensors are bytes, as those of the request were, or lists of numbers."""
+
+    @property
+    def octets(self) -> bool:
+        return self.raw
+
+
+class OipGrpc:
+    """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+        self._pages: dict[bytes, Callable[[bytes, bool], Any]] = {
+            f"/{SERVICE}/{name}".encode(): page
+            for name, page in {
+                "ServerLive": self._server_live,
+                "ServerReady": self._server_ready,
+                "ModelReady": self._model_ready,
+                "ServerMetadata": self._server_metadata,
+                "ModelMetadata": self._model_metadata,
+            }.items()
+        }
+
+    def is_plain(self, request: Call) -> bool:
+        # The lists of numbers are what takes time, and files; the message itself is read in no time.
+        message = _parse(pb.ModelInferRequest, request.body)
+        return bool(message.raw_input_contents) and all(tensor.datatype == "UINT8" for tensor in message.inputs)
+
+    def read(self, request: Call, limits: Limits) -> tuple[Form, Decoded]:
+        limits.check_body(len(request.body))
+        message = _parse(pb.ModelInferRequest, request.body)
+        oip.check_model(message.model_name, message.model_version, self._version)
+        outputs = oip.check_outputs([output.name for output in message.outputs])
+        inputs = message.inputs
+        if len(inputs) != 1:
+            raise BadTensor(f"{len(inputs)} inputs where one must be: send {oip.INPUT}")
+        budget = Budget(limits)
+        tensor = inputs[0]
+        count = oip.count_images(tensor.name, tensor.datatype, tensor.shape, budget)
+        raw = message.raw_input_contents
+        if raw:
+            if len(raw) != 1 or tensor.HasField("contents"):
+                raise BadTensor("send the contents of each input once: in raw_input_contents, or in its own contents")
+            if tensor.datatype == "UINT8":
+                decoded = oip.from_pixels(raw[0], count, budget)
+            else:
+                decoded = oip.from_files(oip.split(raw[0], count), count, budget)
+        elif tensor.datatype == "UINT8":
+            decoded = oip.from_pixels(pixel_bytes(list(tensor.contents.uint_contents)), count, budget)
+        else:
+            decoded = oip.from_files(list(tensor.contents.bytes_contents), count, budget)
+        return Form(message.id, outputs, bool(raw)), decoded
+
+    def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
+        probabilities = job.probabilities
+        count = len(probabilities)
+        parts = [_head(self._version, form.outputs, count) if form.raw else b""]
+        if form.raw:
+            # A message's fields may stand behind each other in any order, each as it would be alone.
+            for name in form.outputs:
+                content = oip.octets(name, probabilities)
+                parts += (_RAW_OUTPUT, _varint(len(content)), content)
+        else:
+            response = _response(self._version, form.outputs, count)
+            for output in response.outputs:
+                values = oip.values(output.name, probabilities)
+                if isinstance(values, list):
+                    output.contents.bytes_contents.extend(values)
+                elif output.name == "index":
+                    output.contents.int64_contents.extend(values.tolist())
+                else:
+                    output.contents.fp32_contents.extend(values.ravel().tolist())
+            parts.append(response.SerializeToString())
+        if form.id:
+            parts.append(pb.ModelInferResponse(id=form.id).SerializeToString())
+        return Answer(200, _CONTENT_TYPE, b"".join(parts))
+
+    def say(self, path: bytes, message: bytes, ready: bool) -> Answer | None:
+        """The answer of a call that predicts nothing; None where there is no such call. Raises FashionMNISTError."""
+        page = self._pages.get(path)
+        return None if page is None else Answer(200, _CONTENT_TYPE, page(message, ready).SerializeToString())
+
+    def _server_live(self, message: bytes, ready: bool) -> pb.ServerLiveResponse:
+        _parse(pb.ServerLiveRequest, message)
+        return pb.ServerLiveResponse(live=True)
+
+    def _server_ready(self, message: bytes, ready: bool) -> pb.ServerReadyResponse:
+        _parse(pb.ServerReadyRequest, message)
+        return pb.ServerReadyResponse(ready=ready)
+
+    def _model_ready(self, message: bytes, ready: bool) -> pb.ModelReadyResponse:
+        request = _parse(pb.ModelReadyRequest, message)
+        try:
+            oip.check_model(request.name, request.version, self._version)
+        except NotFound:
+            # To ask whether a model is there is no mistake.
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
+
+    def _server_metadata(self, message: bytes, ready: bool) -> pb.ServerMetadataResponse:
+        _parse(pb.ServerMetadataRequest, message)
+        return pb.ServerMetadataResponse(name=oip.SERVER, version=self._version, extensions=oip.EXTENSIONS)
+
+    def _model_metadata(self, message: bytes, ready: bool) -> pb.ModelMetadataResponse:
+        request = _parse(pb.ModelMetadataRequest, message)
+        oip.check_model(request.name, request.version, self._version)
+        tensor = pb.ModelMetadataResponse.TensorMetadata
+        return pb.ModelMetadataResponse(
+            name=MODEL,
+            versions=[self._version],
+            platform=oip.PLATFORM,
+            inputs=[tensor(**said._asdict()) for said in oip.INPUTS],
+            outputs=[tensor(**said._asdict()) for said in oip.OUTPUTS],
+        )
+
+
+def _parse(kind: Any, message: bytes) -> Any:
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise BadTensor(f"the message is no {kind.__name__}: make it from gateway/protocols/inference.proto") from None
+
+
+def _response(version: str, outputs: tuple[str, ...], count: int) -> pb.ModelInferResponse:
+    """The answer but for its contents."""
+    response = pb.ModelInferResponse(model_name=MODEL, model_version=version)
+    for name in outputs:
+        tensor = oip.output(name)
+        response.outputs.add(name=name, datatype=tensor.datatype, shape=[count, *tensor.shape[1:]])
+    return response
+
+
+@functools.lru_cache(256)
+def _head(version: str, outputs: tuple[str, ...], count: int) -> bytes:
+    head: bytes = _response(version, outputs, count).SerializeToString()
+    return head
+
+
+def _varint(value: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the lowest first."""
+    found = bytearray()
+    while value >= 128:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)

@@ -1,0 +1,67 @@
+"""TensorFlow Serving's REST API, which is also KServe's first protocol: `{"instances": [...]}`.
+
+https://www.tensorflow.org/tfx/serving/api_rest,
+https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
+"""
+
+from typing import Final, NamedTuple
+
+import orjson
+
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.errors import BadJSON
+from fashion_mnist.images import Decoded
+from fashion_mnist.json_bodies import decode_instances, parse
+from fashion_mnist.limits import Budget, Limits
+from fashion_mnist.predictions import JSON, Answer
+from gateway.batching import Job
+from gateway.connection import Request
+from gateway.protocols import MODEL, Page, check_encoding, page, refuse_bad
+
+_SHAPE: Final = '{"instances": [...]} with 28 rows of 28 pixels, or {"b64": "..."}, for each image'
+
+
+class Form(NamedTuple):
+    """There is just one."""
+
+    octets: bool = False
+
+
+def paths(version: str, tail: str = "") -> list[bytes]:
+    """Where the model is, with its version and without."""
+    return [f"/v1/models/{MODEL}{tail}".encode(), f"/v1/models/{MODEL}/versions/{version}{tail}".encode()]
+
+
+def pages(version: str) -> dict[bytes, Page]:
+    """What is asked by GET: the model's state, in the words of both."""
+
+    def model(state: str, ready: bool) -> dict[str, object]:
+        status = {"version": version, "state": state, "status": {"error_code": "OK", "error_message": ""}}
+        return {"name": MODEL, "ready": ready, "model_version_status": [status]}
+
+    # A model that cannot answer yet is not an error in either: 200, and the state says it.
+    states = Page(page(model("AVAILABLE", True)).ready, page(model("LOADING", False)).ready)
+    return {b"/v1/models": page({"models": [MODEL]}), **dict.fromkeys(paths(version), states)}
+
+
+class V1:
+    """See `gateway.protocols.Speaker`. One bad image refuses all."""
+
+    def is_plain(self, request: Request) -> bool:
+        return False
+
+    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
+        limits.check_body(len(request.body))
+        check_encoding(request.head.content_encoding)
+        document = parse(request.body, _SHAPE)
+        if not isinstance(document, dict) or "instances" not in document:
+            raise BadJSON(f"no instances in it: send {_SHAPE}")
+        return Form(), refuse_bad(decode_instances(document["instances"], Budget(limits)))
+
+    def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
+        probabilities = job.probabilities
+        predictions = [
+            {"probabilities": row, "index": index, "label": CLASSES[index]}
+            for row, index in zip(probabilities, probabilities.argmax(axis=1).tolist(), strict=True)
+        ]
+        return Answer(200, JSON, orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY))

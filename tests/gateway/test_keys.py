@@ -1,0 +1,302 @@
+"""API keys: who carries one gets in, nobody else; a change counts at once, and a broken file changes nothing."""
+
+import dataclasses
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fashion_mnist import atomic
+from fashion_mnist.errors import FashionMNISTError, Forbidden, Unauthorized, UsageError
+from fashion_mnist.settings import Settings
+from gateway.keys import ADMIN, PREDICT, Key, Keyring, editing, make, read, wanted
+from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
+from tests.gateway.http import connected, read_answers, request
+
+IMAGE = bytes(784)
+
+
+def add(path: Path, *scopes: str, expires_in_s: float | None = None) -> tuple[str, Key]:
+    text, key = make("somebody", scopes or [PREDICT], expires_in_s)
+    with editing(path) as keys:
+        keys.append(key)
+    return text, key
+
+
+def refusal(keyring: Keyring, text: str, scope: str = PREDICT) -> FashionMNISTError | None:
+    return keyring.refusal(f"Bearer {text}", scope)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+class TestKeyring:
+    def test_a_key_opens_what_it_is_for(self, path: Path) -> None:
+        text, _ = add(path, PREDICT)
+        keyring = Keyring(path)
+        assert refusal(keyring, text) is None
+        assert keyring.refusal(f"bearer   {text} ", PREDICT) is None
+        assert isinstance(refusal(keyring, text, ADMIN), Forbidden)
+
+    def test_an_expired_key_opens_nothing(self, path: Path) -> None:
+        text, key = add(path, expires_in_s=-2)
+        error = refusal(Keyring(path), text)
+        assert isinstance(error, Unauthorized)
+        assert str(key.expires) in error.message
+
+    def test_the_file_holds_no_key(self, path: Path) -> None:
+        text, _ = add(path)
+        assert text[12:] not in path.read_text()
+
+    @given(st.text(max_size=100) | st.binary(max_size=100).map(lambda raw: "Bearer " + raw.decode("latin-1")))
+    def test_nothing_else_opens_anything(self, tmp_path_factory: pytest.TempPathFactory, header: str) -> None:
+        keyring = Keyring(tmp_path_factory.getbasetemp() / "none.json")
+        assert isinstance(keyring.refusal(header, PREDICT), Unauthorized)
+
+    def test_nor_does_what_resembles_a_key(self, path: Path) -> None:
+        text, key = add(path)
+        keyring = Keyring(path)
+        for other in (text[:-1], text + "A", text.upper(), key.id, key.sha256, f"{key.id}_{key.sha256}", ""):
+            assert isinstance(refusal(keyring, other), Unauthorized), other
+        assert isinstance(keyring.refusal(f"Basic {text}", PREDICT), Unauthorized)
+
+    def test_a_change_counts_when_it_is_looked_for(self, path: Path) -> None:
+        first, key = add(path)
+        keyring = Keyring(path)
+        second, _ = add(path)
+        assert refusal(keyring, second)
+        keyring.refresh()
+        assert refusal(keyring, second) is None
+        with editing(path) as keys:
+            keys.remove(key)
+        keyring.refresh()
+        assert refusal(keyring, first)
+        assert refusal(keyring, second) is None
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"keys": 1}', b'{"keys": [{}]}', None])
+    def test_a_broken_file_changes_nothing_and_is_said(
+        self, path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        text, _ = add(path)
+        keyring = Keyring(path)
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        for _ in range(2):
+            keyring.refresh()
+        assert refusal(keyring, text) is None
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        assert str(path) in vars(record)["reason"]
+        # Whole again, with another key.
+        path.unlink(missing_ok=True)
+        other, _ = add(path)
+        keyring.refresh()
+        assert refusal(keyring, other) is None
+        assert refusal(keyring, text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "fm_1"},
+        {"id": 7},
+        {"sha256": "0" * 63},
+        {"scopes": []},
+        {"scopes": ["everything"]},
+        {"scopes": "predict"},
+        {"scopes": [[]]},
+        {"expires": "tomorrow"},
+        {"expires": 7},
+        {"hint": "none"},
+    ],
+    ids=str,
+)
+def test_a_file_with_one_bad_key_is_refused(path: Path, change: dict[str, object]) -> None:
+    _, key = add(path)
+    path.write_text(json.dumps({"keys": [dataclasses.asdict(key) | change]}))
+    with pytest.raises(UsageError, match=r"keys\.json"):
+        read(path)
+    # And not made worse by an editor.
+    before = path.read_bytes()
+    with pytest.raises(UsageError):
+        add(path)
+    assert path.read_bytes() == before
+
+
+def test_two_keys_of_one_id_are_refused(path: Path) -> None:
+    _, key = add(path)
+    path.write_text(json.dumps({"keys": [dataclasses.asdict(key)] * 2}))
+    with pytest.raises(UsageError, match="two keys"):
+        read(path)
+
+
+class TestWhoMustShowAKey:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+    def test_nobody_on_loopback(self, host: str) -> None:
+        assert not wanted(Settings(host=host))
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "", "no.such.host.invalid"])
+    def test_elsewhere_somebody_has_to_decide(self, host: str, path: Path) -> None:
+        with pytest.raises(UsageError, match="FASHION_MNIST_AUTH=off"):
+            wanted(Settings(host=host))
+        with pytest.raises(UsageError, match="admin_host"):
+            wanted(Settings(admin_host=host))
+        assert not wanted(Settings(host=host, auth="off"))
+        add(path)
+        assert wanted(Settings(host=host, key_file=str(path)))
+
+    def test_who_names_a_file_means_it(self, path: Path) -> None:
+        with pytest.raises(UsageError, match="keys create"):
+            wanted(Settings(key_file=str(path)))
+        add(path)
+        assert wanted(Settings(key_file=str(path)))
+        with pytest.raises(UsageError, match="auth is off"):
+            wanted(Settings(key_file=str(path), auth="off"))
+
+
+def run(*arguments: str, file: Path, status: int = 0) -> "subprocess.CompletedProcess[str]":
+    command = [COMMAND, "keys", *arguments, "--file", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def test_the_command_makes_lists_and_revokes(path: Path) -> None:
+    text = run("create", "--name", "[grafana]", "--scope", "admin", "--days", "3", file=path).stdout.strip()
+    (key,) = read(path)
+    assert (key.name, key.scopes) == ("[grafana]", (ADMIN,))
+    assert 2.9 < (key.expires_s - time.time()) / 86400 <= 3
+    assert refusal(Keyring(path), text, ADMIN) is None
+    listed = run("list", file=path).stdout
+    assert key.id in listed
+    assert "grafana" in listed
+    assert text not in listed
+    assert "has no key" in run("revoke", "fm_00000000", file=path, status=2).stderr
+    run("revoke", text, file=path)
+    assert read(path) == []
+    assert "choose of predict, admin" in run("create", "--name", "a", "--scope", "all", file=path, status=2).stderr
+    assert "does not exist" in run("list", file=path.with_name("none"), status=2).stderr
+
+
+@pytest.fixture(scope="module")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "keys.json"
+
+
+@pytest.fixture(scope="module")
+def keys(key_file: Path) -> dict[str, str]:
+    """A key for each scope."""
+    return {scope: add(key_file, scope)[0] for scope in (PREDICT, ADMIN)}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, key_file: Path, keys: dict[str, str]) -> Iterator[ServeCommand]:
+    """A server that asks for keys."""
+    environment = {"FASHION_MNIST_KEY_FILE": str(key_file)}
+    with serve_command(tmp_path_factory.mktemp("asks"), "--engine", "embedded", **environment) as command:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        yield command
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {text}"}
+
+
+def status(server: ServeCommand, text: str) -> int:
+    return httpx.post(server.url, content=IMAGE, headers=bearer(text), timeout=10).status_code
+
+
+class TestServer:
+    def test_a_key_is_needed(self, server: ServeCommand, keys: dict[str, str]) -> None:
+        assert status(server, keys[PREDICT]) == 200
+        response = httpx.post(server.url, content=IMAGE, timeout=10)
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "unauthorized"
+        assert response.headers["www-authenticate"] == 'Bearer realm="fashion_mnist"'
+        assert status(server, keys[PREDICT][:-1]) == 401
+
+    def test_the_right_key_is_needed(self, server: ServeCommand, keys: dict[str, str]) -> None:
+        response = httpx.post(server.url, content=IMAGE, headers=bearer(keys[ADMIN]), timeout=10)
+        assert response.status_code == 403
+        assert response.json()["error"]["code"] == "forbidden"
+        assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
+
+    def test_what_is_not_there_is_told_to_those_with_a_key(self, server: ServeCommand, keys: dict[str, str]) -> None:
+        url = server.url.replace("/predictions/fashion_mnist", "/secret")
+        assert httpx.get(url, timeout=10).status_code == 401
+        assert httpx.get(url, headers=bearer(keys[PREDICT]), timeout=10).status_code == 404
+
+    @pytest.mark.parametrize("page", ["/health/live", "/health/ready", "/health/startup", "/ping"])
+    def test_health_is_everybodys(self, server: ServeCommand, page: str) -> None:
+        url = server.url.replace("/predictions/fashion_mnist", page)
+        assert httpx.get(url, timeout=10).status_code == 200
+
+    def test_a_body_is_not_waited_for(self, server: ServeCommand) -> None:
+        with connected(server.url) as connection:
+            connection.sendall(request(IMAGE)[:-700])
+            (answer,) = read_answers(connection)
+        assert answer.status == 401
+        assert answer.headers["connection"] == "close"
+
+    def test_earlier_requests_of_the_connection_are_answered(self, server: ServeCommand, keys: dict[str, str]) -> None:
+        good = request(IMAGE, f"Authorization: Bearer {keys[PREDICT]}")
+        with connected(server.url) as connection:
+            connection.sendall(good + good + request(IMAGE) + good)
+            assert [answer.status for answer in read_answers(connection)] == [200, 200, 401]
+
+    def test_the_admin_port_asks_too(self, server: ServeCommand, keys: dict[str, str]) -> None:
+        url = f"http://127.0.0.1:{server.state().admin_port}/metrics"
+        response = httpx.get(url, timeout=10)
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "unauthorized"
+        assert response.headers["www-authenticate"]
+        assert httpx.get(url, headers=bearer(keys[PREDICT]), timeout=10).status_code == 403
+        response = httpx.get(url, headers=bearer(keys[ADMIN]), timeout=10)
+        assert response.status_code == 200
+        assert 'fashion_mnist_requests_total{code="forbidden"}' in response.text
+
+    def test_a_key_made_and_revoked_while_it_runs(self, server: ServeCommand, key_file: Path) -> None:
+        text = run("create", "--name", "late", file=key_file).stdout.strip()
+        wait_until(lambda: status(server, text) == 200, "the new key", 10)
+        run("revoke", text, file=key_file)
+        wait_until(lambda: status(server, text) == 401, "its end", 10)
+
+    def test_a_broken_file_keeps_the_keys_and_is_logged(
+        self, server: ServeCommand, key_file: Path, keys: dict[str, str]
+    ) -> None:
+        whole = key_file.read_bytes()
+        atomic.write_bytes(key_file, b"{")
+        try:
+            wait_until(lambda: "the keys stay as they were" in server.said(), "the log's line", 10)
+            assert status(server, keys[PREDICT]) == 200
+        finally:
+            atomic.write_bytes(key_file, whole)
+
+    def test_its_user_needs_none_to_ask_how_it_is(self, server: ServeCommand) -> None:
+        port = httpx.URL(server.url).port
+        done = subprocess.run(
+            [COMMAND, "status", "--port", str(port)], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        (door,) = map(Path, server.state().doors)
+        assert door.is_socket()
+        assert door.parent.stat().st_mode & 0o077 == 0
+
+
+def test_it_does_not_start_where_others_reach_it_without_a_word(tmp_path: Path) -> None:
+    with serve_command(tmp_path, "--engine", "embedded", "--host", "0.0.0.0") as command:
+        assert command.process.wait(30) == 2
+        assert "FASHION_MNIST_KEY_FILE" in command.said()
+    with serve_command(tmp_path, "--engine", "embedded", "--host", "0.0.0.0", FASHION_MNIST_AUTH="off") as command:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        assert command.end() == 0
