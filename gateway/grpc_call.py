@@ -3,6 +3,7 @@
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
+import functools
 import logging
 import string
 import time
@@ -13,7 +14,7 @@ from urllib.parse import quote
 from fashion_mnist.errors import BadTensor, FashionMNISTError, MethodNotAllowed
 from fashion_mnist.predictions import Answer
 from gateway.connection import Server, request_id
-from gateway.http2 import Connection, Headers, Stream, literal
+from gateway.http2 import Connection, Headers, Stream, literal, text
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -142,5 +143,11 @@ def _metadata(headers: bytes) -> bytes:
     """Header lines of HTTP/1.1 as metadata."""
     if not headers:
         return b""
-    lines = (line.partition(b": ") for line in headers.split(b"\r\n")[:-1])
-    return b"".join([literal(name.lower(), value) for name, _, value in lines])
+    lines = [line.split(b": ", 1) for line in headers.split(b"\r\n")[:-1]]
+    return b"".join([_begin(name) + text(value) for name, value in lines])
+
+
+@functools.cache
+def _begin(name: bytes) -> bytes:
+    """A header up to its value. There are no more names than we have."""
+    return literal(name.lower(), b"")[:-1]

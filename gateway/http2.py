@@ -622,20 +622,23 @@ class _Table(HeaderTable):
 
 def literal(name: bytes, value: bytes) -> bytes:
     """A header as it stands in a block, in no table and not packed (RFC 7541, 6.2.2). `name` is in lower case."""
-    return b"\x00" + _length(name) + name + _length(value) + value
+    return b"\x00" + text(name) + text(value)
 
 
-def _length(text: bytes) -> bytes:
-    """Of a string literal (RFC 7541, 5.1 and 5.2)."""
-    size = len(text)
+def text(content: bytes) -> bytes:
+    """A string literal: its length, and the string (RFC 7541, 5.1 and 5.2)."""
+    size = len(content)
     if size < 127:
-        return bytes((size,))
+        return _SHORT[size] + content
     size -= 127
     found = [127]
     while size >= 128:
         found.append(size & 127 | 128)
         size >>= 7
-    return bytes((*found, size))
+    return bytes((*found, size)) + content
+
+
+_SHORT: Final = [bytes((size,)) for size in range(127)]
 
 
 def _unpadded(payload: bytes) -> bytes:

@@ -45,6 +45,9 @@ OUTPUTS: Final = (
 )
 _OUTPUTS: Final = {output.name: output for output in OUTPUTS}
 
+_TAILS: Final[dict[str, list[list[int]]]] = {"UINT8": [[*GEOMETRY], [*GEOMETRY[1:]]], "BYTES": [[], [1]]}
+"""The types of the input, and of each what may stand behind the number of images in its shape."""
+
 _LENGTH: Final = struct.Struct("<I")
 _LABELS: Final = [name.encode() for name in CLASSES]
 _PACKED_LABELS: Final = [_LENGTH.pack(len(name)) + name for name in _LABELS]
@@ -58,17 +61,16 @@ def check_model(name: str, version: str, served: str) -> None:
         raise NotFound(f"there is no version {version[:40]!r} of {MODEL}: it is {served}; or name none")
 
 
-def count_images(name: str, datatype: str, shape: Sequence[Any], budget: Budget) -> int:
+def count_images(name: str, datatype: str, shape: list[Any], budget: Budget) -> int:
     """How many images an input holds, by its own words. Raises BadTensor, and TooManyImages."""
     if name != INPUT:
         raise BadTensor(f"there is no input {name[:40]!r}: {_INPUT_FORMS}")
-    if datatype not in ("UINT8", "BYTES"):
+    if datatype not in _TAILS:
         raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {_INPUT_FORMS}")
-    tails = ([], [1]) if datatype == "BYTES" else ([*GEOMETRY], [*GEOMETRY[1:]])
-    if set(map(type, shape)) != {int} or list(shape[1:]) not in tails or shape[0] < 1:
-        raise BadTensor(f"{INPUT} of type {datatype} and shape {str(list(shape))[:80]}: {_INPUT_FORMS}")
-    budget.check_images(shape[0])
+    if set(map(type, shape)) != {int} or shape[1:] not in _TAILS[datatype] or shape[0] < 1:
+        raise BadTensor(f"{INPUT} of type {datatype} and shape {str(shape)[:80]}: {_INPUT_FORMS}")
     count: int = shape[0]
+    budget.check_images(count)
     return count
 
 

@@ -69,7 +69,7 @@ class OipGrpc:
             raise BadTensor(f"{len(inputs)} inputs where one must be: send {oip.INPUT}")
         budget = Budget(limits)
         tensor = inputs[0]
-        count = oip.count_images(tensor.name, tensor.datatype, tensor.shape, budget)
+        count = oip.count_images(tensor.name, tensor.datatype, list(tensor.shape), budget)
         raw = message.raw_input_contents
         if raw:
             if len(raw) != 1 or tensor.HasField("contents"):
