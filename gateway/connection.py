@@ -223,7 +223,7 @@ def request_id(given: str) -> bytes:
 
 
 _CLOSE: Final = b"Connection: close\r\n"
-_ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b"
+_ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 _PREFIX: Final = os.urandom(4).hex().encode()
 _NUMBERS: Final = itertools.count()
@@ -624,6 +624,7 @@ class Server:
             self.date,
             answer.content_type.encode(),
             len(answer.body),
+            answer.headers,
             headers,
             answer.body if with_body else b"",
         )

@@ -37,7 +37,8 @@ def describe(version: str) -> dict[str, Any]:
             "version": version,
             "summary": "Which of ten kinds of garment an image shows.",
             "description": "One model by three protocols: its own, the Open Inference Protocol, and TensorFlow "
-            "Serving's. The Open Inference Protocol is spoken over gRPC too, at a port of its own.",
+            "Serving's. The Open Inference Protocol is spoken over gRPC too, at a port of its own. Where the server "
+            "asks for keys, send `Authorization: Bearer KEY`; health needs none.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {**_native(), **_health(), **_oip(version), **_v1(version), **_about()},
@@ -112,8 +113,10 @@ def _oip(version: str) -> dict[str, Any]:
     metadata = _object({"name": {"type": "string"}, "version": {"type": "string"}, "extensions": _list("string")})
     found = {
         "/v2": _get("Open Inference Protocol: the server", metadata),
-        "/v2/health/live": _get("Open Inference Protocol: whether it lives", live),
-        "/v2/health/ready": _get("Open Inference Protocol: whether it is ready", ready, may_be_away=True),
+        "/v2/health/live": _get("Open Inference Protocol: whether it lives", live, takes_key=False),
+        "/v2/health/ready": _get(
+            "Open Inference Protocol: whether it is ready", ready, may_be_away=True, takes_key=False
+        ),
     }
     infer = {
         "summary": "Open Inference Protocol: predict",
@@ -155,7 +158,7 @@ def _v1(version: str) -> dict[str, Any]:
 
 def _about() -> dict[str, Any]:
     html_answer = {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}
-    errors = _errors("Error", "405")
+    errors = _errors("Error", "401", "403", "405")
     return {
         PATH.decode(): {
             "get": {
@@ -293,13 +296,16 @@ def _schemas(version: str) -> dict[str, Any]:
     }
 
 
-def _get(summary: str, schema: Schema, *, may_be_away: bool = False) -> dict[str, Any]:
+def _get(summary: str, schema: Schema, *, may_be_away: bool = False, takes_key: bool = True) -> dict[str, Any]:
     answers = {"200": _answer(summary, schema)} | ({"503": _answer("Not now.", schema)} if may_be_away else {})
-    return {"get": {"summary": summary, "responses": {**answers, **_errors("ProtocolError", "405")}}}
+    errors = _errors("ProtocolError", *(["401", "403"] if takes_key else []), "405")
+    return {"get": {"summary": summary, "responses": {**answers, **errors}}}
 
 
 _REASONS: Final = {
     "400": "What was sent is at fault; the message says what to change.",
+    "401": "No key, or one that is unknown, revoked or expired; only where the server asks for keys.",
+    "403": "The key is for something else.",
     "405": "Another method.",
     "408": "It did not arrive in time.",
     "413": "More than the limit, of bytes, pixels or images.",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from hypothesis import given
@@ -16,10 +17,15 @@ from fashion_mnist import atomic
 from fashion_mnist.errors import FashionMNISTError, Forbidden, Unauthorized, UsageError
 from fashion_mnist.settings import Settings
 from gateway.keys import ADMIN, PREDICT, Key, Keyring, editing, make, read, wanted
+from gateway.protocols import inference_pb2 as pb
 from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
-from tests.gateway.http import connected, read_answers, request
+from tests.gateway.http import connected, read_answer, read_answers, request
+from tests.gateway.test_oip_grpc import Stub, tensor
 
 IMAGE = bytes(784)
+INFER = pb.ModelInferRequest(
+    model_name="fashion_mnist", inputs=[tensor("UINT8", [1, 28, 28])], raw_input_contents=[IMAGE]
+)
 
 
 def add(path: Path, *scopes: str, expires_in_s: float | None = None) -> tuple[str, Key]:
@@ -253,6 +259,79 @@ class TestServer:
         with connected(server.url) as connection:
             connection.sendall(good + good + request(IMAGE) + good)
             assert [answer.status for answer in read_answers(connection)] == [200, 200, 401]
+
+    def test_a_connection_that_is_kept_loses_what_its_key_lost(self, server: ServeCommand, key_file: Path) -> None:
+        """Also where each request is the same bytes as one that was let in."""
+        text, key = add(key_file)
+        wait_until(lambda: status(server, text) == 200, "the new key", 10)
+        again = request(IMAGE, f"Authorization: Bearer {text}")
+        with connected(server.url) as connection:
+            for _ in range(3):
+                connection.sendall(again)
+                assert read_answer(connection).status == 200
+            with editing(key_file) as known:
+                known.remove(key)
+            wait_until(lambda: status(server, text) == 401, "its end", 10)
+            connection.sendall(again)
+            (answer,) = read_answers(connection)
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"]
+        assert answer.headers["connection"] == "close"
+
+    @pytest.mark.parametrize(
+        ("method", "path", "open"),
+        [
+            ("POST", "/v1/models/fashion_mnist:predict", False),
+            ("POST", "/v2/models/fashion_mnist/infer", False),
+            ("GET", "/v1/models", False),
+            ("GET", "/v2", False),
+            ("GET", "/v2/models/fashion_mnist", False),
+            ("GET", "/openapi.json", False),
+            ("GET", "/docs", False),
+            ("GET", "/v2/health/live", True),
+            ("GET", "/v2/health/ready", True),
+        ],
+    )
+    def test_every_protocol_asks(
+        self, server: ServeCommand, keys: dict[str, str], method: str, path: str, open: bool
+    ) -> None:
+        url = server.url.replace("/predictions/fashion_mnist", path)
+        without = httpx.request(method, url, timeout=10)
+        assert without.status_code == (200 if open else 401)
+        if path.startswith("/v") and not open:
+            assert "Authorization" in without.json()["error"]  # in the protocol's own shape
+        assert httpx.request(method, url, headers=bearer(keys[PREDICT]), timeout=10).status_code in (200, 400)
+
+    def test_grpc_asks_too(self, server: ServeCommand, keys: dict[str, str]) -> None:
+        stub = Stub(server)
+        with stub.channel:
+            assert stub("ServerReady", pb.ServerReadyRequest()).ready
+            for name, ask in (("ServerMetadata", pb.ServerMetadataRequest()), ("ModelInfer", INFER)):
+                for metadata, code in (
+                    ([], grpc.StatusCode.UNAUTHENTICATED),
+                    ([("authorization", f"Bearer {keys[PREDICT][:-1]}")], grpc.StatusCode.UNAUTHENTICATED),
+                    ([("authorization", f"Bearer {keys[ADMIN]}")], grpc.StatusCode.PERMISSION_DENIED),
+                ):
+                    with pytest.raises(grpc.RpcError) as refused:
+                        stub(name, ask, metadata=metadata)
+                    assert refused.value.code() == code
+                good = [("authorization", f"Bearer {keys[PREDICT]}")]
+                assert stub(name, ask, metadata=good).SerializeToString()
+
+    def test_grpc_notices_a_revoked_key(self, server: ServeCommand, key_file: Path) -> None:
+        text, key = add(key_file)
+        wait_until(lambda: status(server, text) == 200, "the new key", 10)
+        stub = Stub(server)
+        with stub.channel:
+            metadata = [("authorization", f"Bearer {text}")]
+            for _ in range(3):
+                assert stub("ModelInfer", INFER, metadata=metadata).outputs
+            with editing(key_file) as known:
+                known.remove(key)
+            wait_until(lambda: status(server, text) == 401, "its end", 10)
+            with pytest.raises(grpc.RpcError) as refused:
+                stub("ModelInfer", INFER, metadata=metadata)
+            assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
     def test_the_admin_port_asks_too(self, server: ServeCommand, keys: dict[str, str]) -> None:
         url = f"http://127.0.0.1:{server.state().admin_port}/metrics"

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -27,10 +29,12 @@ from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable, UsageError
 from fashion_mnist.settings import Settings
+from gateway.protocols import inference_pb2 as pb
 from gateway.tls import open_tls
 from tests.gateway import http
 from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
 from tests.gateway.load import load
+from tests.gateway.test_oip_grpc import SERVICE, tensor
 
 IMAGE = np.zeros((28, 28), np.uint8)
 
@@ -106,6 +110,14 @@ def lets_in(command: ServeCommand, context: ssl.SSLContext) -> bool:
         return client.ready()
 
 
+def ask(channel: grpc.Channel, image: Any) -> Any:
+    """A prediction by gRPC."""
+    call = channel.unary_unary(
+        SERVICE + "ModelInfer", pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+    )
+    return call(image, timeout=10)
+
+
 class TestServer:
     def test_both_clients_are_answered(self, server: ServeCommand, files: Files) -> None:
         assert server.url.startswith("https://127.0.0.1:")
@@ -147,6 +159,22 @@ class TestServer:
         assert "fashion_mnist_requests_total" in response.text
         with pytest.raises(httpx.TransportError):
             httpx.get(url, verify=files.trusting(), timeout=10)
+
+    def test_grpc_does_the_same(self, server: ServeCommand, files: Files) -> None:
+        mine = files.ca.issue_cert("a.client")
+        chain = b"".join(blob.bytes() for blob in mine.cert_chain_pems)
+        ours = {"root_certificates": files.ca.cert_pem.bytes()}
+        theirs = {"private_key": mine.private_key_pem.bytes(), "certificate_chain": chain}
+        address = f"127.0.0.1:{server.state().grpc_port}"
+        image = pb.ModelInferRequest(
+            model_name="fashion_mnist", inputs=[tensor("UINT8", [1, 28, 28])], raw_input_contents=[IMAGE.tobytes()]
+        )
+        with grpc.secure_channel(address, grpc.ssl_channel_credentials(**ours, **theirs)) as channel:
+            assert ask(channel, image).outputs
+        for credentials in (grpc.ssl_channel_credentials(**ours), grpc.ssl_channel_credentials(**theirs)):
+            with grpc.secure_channel(address, credentials) as channel, pytest.raises(grpc.RpcError) as refused:
+                ask(channel, image)
+            assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
     def test_status_needs_none_of_it(self, server: ServeCommand) -> None:
         command = [COMMAND, "status", "--port", str(urlsplit(server.url).port)]

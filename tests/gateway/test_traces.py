@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from gateway.metrics import STAGES
+from gateway.protocols import inference_pb2 as pb
 from tests.gateway.collector import Collector, collecting
 from tests.gateway.command import ServeCommand, serve_command, wait_until
+from tests.gateway.test_oip_grpc import SERVICE, Stub, tensor
 
 IMAGE = bytes(784)
 REQUEST = "POST /predictions/fashion_mnist"
@@ -124,6 +126,24 @@ def test_who_does_not_ask_is_not_traced(server: ServeCommand, collector: Collect
     httpx.post(server.url, content=IMAGE, headers=traced(later), timeout=10)
     wait_until(lambda: bool(collector.find(REQUEST, later)), "a later span", 10)
     assert not [span for span in collector.spans if span.attributes.get("fashion_mnist.request_id") == "none"]
+
+
+def test_other_protocols_are_traced_too(server: ServeCommand, collector: Collector) -> None:
+    by_http, by_grpc = new_trace(), new_trace()
+    path = "/v1/models/fashion_mnist:predict"
+    url = server.url.replace("/predictions/fashion_mnist", path)
+    body = {"instances": [[[0] * 28] * 28]}
+    assert httpx.post(url, json=body, headers=traced(by_http), timeout=10).status_code == 200
+    stub = Stub(server)
+    with stub.channel:
+        inputs = [tensor("UINT8", [1, 28, 28])]
+        message = pb.ModelInferRequest(model_name="fashion_mnist", inputs=inputs, raw_input_contents=[IMAGE])
+        stub("ModelInfer", message, metadata=list(traced(by_grpc).items()))
+    for trace, name in ((by_http, f"POST {path}"), (by_grpc, f"POST {SERVICE}ModelInfer")):
+        wait_until(lambda name=name, trace=trace: bool(collector.find(name, trace)), name, 10)
+        (request,) = collector.find(name, trace)
+        assert request.parent == CALLER
+        assert request.attributes["fashion_mnist.images"] == 1
 
 
 def test_a_refusal_is_traced_too(server: ServeCommand, collector: Collector) -> None:
