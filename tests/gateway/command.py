@@ -20,7 +20,7 @@ COMMAND = str(Path(sys.executable).parent / "fashion-mnist")
 DEADLINE_S = 60.0
 
 
-def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> float:
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> float:
     """Wait for a condition; the seconds it took. Fails after the deadline."""
     started = time.monotonic()
     while not condition():

@@ -1,6 +1,7 @@
 """Traces: whose caller wants one gets one, from the door to TorchServe's worker; nobody else pays for it."""
 
 import asyncio
+import functools
 import itertools
 import re
 import subprocess
@@ -140,7 +141,7 @@ def test_other_protocols_are_traced_too(server: ServeCommand, collector: Collect
         message = pb.ModelInferRequest(model_name="fashion_mnist", inputs=inputs, raw_input_contents=[IMAGE])
         stub("ModelInfer", message, metadata=list(traced(by_grpc).items()))
     for trace, name in ((by_http, f"POST {path}"), (by_grpc, f"POST {SERVICE}ModelInfer")):
-        wait_until(lambda name=name, trace=trace: bool(collector.find(name, trace)), name, 10)
+        wait_until(functools.partial(collector.find, name, trace), name, 10)
         (request,) = collector.find(name, trace)
         assert request.parent == CALLER
         assert request.attributes["fashion_mnist.images"] == 1
