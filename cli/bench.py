@@ -13,6 +13,7 @@ class What(StrEnum):
     comparison = "comparison"
     doors = "doors"
     transports = "transports"
+    protocols = "protocols"
 
 
 def bench(
@@ -20,7 +21,7 @@ def bench(
         What,
         typer.Argument(
             help="comparison: beside TorchServe and FastAPI. doors: HTTP servers in front of the same engine. "
-            "transports: ways to TorchServe."
+            "transports: ways to TorchServe. protocols: ours, Open Inference Protocol and TensorFlow Serving's."
         ),
     ] = What.comparison,
     output: Annotated[Path, typer.Option(help="Folder for the comparison's results as JSON and Markdown.")] = Path(
@@ -32,8 +33,9 @@ def bench(
 ) -> None:
     """Measure this service beside others, interleaved on this machine, every label checked.
 
-    Needs `wrk` (apt-get install wrk) and an otherwise idle machine: a quarter of an hour for the comparison, some
-    minutes for the rest. Servers of others get environments of their own in .venv-benchmarks, fetched once.
+    Needs `wrk`, for the protocols h2load (apt-get install wrk nghttp2-client), and an otherwise idle machine: a quarter
+    of an hour for the comparison, some minutes for the rest. Servers of others get environments of their own in
+    .venv-benchmarks, fetched once.
 
     Examples:
 
@@ -49,7 +51,11 @@ def bench(
         from benchmarks import doors
 
         doors.run(quick=quick)
-    else:
+    elif what is What.transports:
         from benchmarks import transports
 
         transports.run(quick=quick)
+    else:
+        from benchmarks import protocols
+
+        protocols.run(quick=quick)
