@@ -14,6 +14,7 @@ class What(StrEnum):
     doors = "doors"
     transports = "transports"
     protocols = "protocols"
+    open_loop = "open-loop"
 
 
 def bench(
@@ -21,12 +22,12 @@ def bench(
         What,
         typer.Argument(
             help="comparison: beside TorchServe and FastAPI. doors: HTTP servers in front of the same engine. "
-            "transports: ways to TorchServe. protocols: ours, Open Inference Protocol and TensorFlow Serving's."
+            "transports: ways to TorchServe. protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
+            "open-loop: MLPerf's scenarios by MLCommons' LoadGen."
         ),
     ] = What.comparison,
-    output: Annotated[Path, typer.Option(help="Folder for the comparison's results as JSON and Markdown.")] = Path(
-        "benchmarks/results"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder for results as JSON and Markdown.")] = Path("benchmarks/results"),
+    soak: Annotated[int, typer.Option(help="Of open-loop: seconds at half of the highest rate.", min=0)] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
     ] = False,
@@ -55,6 +56,10 @@ def bench(
         from benchmarks import transports
 
         transports.run(quick=quick)
+    elif what is What.open_loop:
+        from benchmarks import open_loop
+
+        open_loop.run(output, quick=quick, soak_s=soak)
     else:
         from benchmarks import protocols
 

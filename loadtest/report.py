@@ -1,7 +1,7 @@
 """The verdict for people: lines for a terminal, and a page with the distribution of latencies and the wrong labels."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +39,7 @@ def write(verdict: Verdict, periods: Sequence[Period], path: Path) -> None:
     held = [period for period in periods if period.held and period.seconds]
     page = _PAGE.render(
         verdict=verdict,
-        plot=_plot(held),
+        plot=plot({f"{period.stage.clients} clients": period.seen.distribution() for period in held}),
         stages=[(judged, _kinds(period)) for judged, period in zip(verdict.stages, held, strict=True)],
         failing=_failing,
     )
@@ -63,27 +63,26 @@ def _failing(judged: Judged) -> list[str]:
     return [str(check) for check in judged.checks if not check.held]
 
 
-def _plot(periods: Sequence[Period]) -> str:
-    """Latency by the share of answers that were faster, with room for the slowest; SVG."""
+def plot(distributions: Mapping[str, Mapping[int, int]]) -> str:
+    """Latency by the share of answers that came sooner, with room for the slowest; SVG."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    for period in periods:
-        counts = period.seen.distribution()
-        total, below = counts.total(), 0
+    for label, counts in distributions.items():
+        total, below = sum(counts.values()), 0
         shares, latencies = [], []
         for place in sorted(counts):
             below += counts[place]
             # As if one more answer had been slower than all: the last one is at 1 - 1 / (n + 1).
             shares.append(total + 1 if below > total else (total + 1) / (total + 1 - below))
             latencies.append(upper_ms(place))
-        axes.plot(shares, latencies, label=f"{period.stage.clients} clients")
+        axes.plot(shares, latencies, label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks([1 / (1 - share) for share in _SHARES], [f"{100 * share:g} %" for share in _SHARES])
     axes.set_xlabel("share of right answers that came sooner")
     axes.set_ylabel("latency, ms")
     axes.grid(alpha=0.3)
-    if periods:
+    if distributions:
         axes.legend()
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -32,15 +32,19 @@ class Request:
     labels: list[str]
 
 
-def prepare(kinds: Sequence[Kind]) -> list[Request]:
-    """Some requests of each kind. Raises DatasetError, ModelError where test images or the model are not there."""
+def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Request]:
+    """So many requests of each kind, or, where that is None, as many as hold all test images.
+
+    Raises DatasetError, ModelError where test images or the model are not there.
+    """
     settings = Settings.from_environment()
     images = dataset.load(Path(settings.data) if settings.data else None).test.images
     engine = open_engine(model_store_path(settings), "onnx", "cpu")
     limits = Limits.from_settings(settings)
     found = []
     for kind in kinds:
-        for number in range(min(REQUESTS, max(1, IMAGES // kind.images))):
+        count = -(-len(images) // kind.images) if requests is None else min(requests, max(1, IMAGES // kind.images))
+        for number in range(count):
             pixels = images[np.arange(number * kind.images, (number + 1) * kind.images) % len(images)]
             sent = kind.write(pixels)
             if kind.name in SINGLE:
