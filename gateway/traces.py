@@ -101,8 +101,9 @@ class Traces:
         links = [Link(request.get_span_context()) for request in requests]
         attributes = {"fashion_mnist.images": images}
         span = self._tracer.start_span("engine", alone, SpanKind.CLIENT, attributes, links)
-        for request in filter(Span.is_recording, requests):  # not one whose client left meanwhile
-            request.add_link(span.get_span_context())
+        for request in requests:
+            if request.is_recording():  # its client may have left meanwhile
+                request.add_link(span.get_span_context())
         # Of this task alone: several batches may be on their way.
         with use_span(span, end_on_exit=True, record_exception=False):
             yield
