@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,15 @@ from fashion_mnist.errors import ModelError, UsageError
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 POOL: Final = 2
 """Side of the max-pooling window, and its stride."""
+
+
+class Sizes(TypedDict, total=False):
+    """Hyperparameters of a network that are not the released one's."""
+
+    conv1_out: int
+    conv2_out: int
+    fc1_out: int
+    fc2_out: int
 
 
 class Network(nn.Module):
@@ -60,9 +69,18 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 [n, classes], of normalised images, float32 [n, channels, height, width]."""
+        return self.classify(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The second convolution's pooled maps, flattened: float32 [n, fc1's in_features]."""
         maps = self.pool(self.activation(self.conv1(images)))
         maps = self.pool(self.activation(self.conv2(maps)))
-        features = self.activation(self.fc1(maps.flatten(1)))
+        features: Tensor = maps.flatten(1)
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits, float32 [n, classes], of `features`: the linear layers."""
+        features = self.activation(self.fc1(features))
         logits: Tensor = self.out(self.activation(self.fc2(features)))
         return logits
 

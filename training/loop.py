@@ -2,7 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +16,11 @@ from torch.nn import functional
 from fashion_mnist.dataset import Split
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
-from training.augment import augment
+from training import fused
+from training.augment import draw_moves, move
+from training.muon import Muon
 from training.recipes import Recipe
+from training.teachers import Teachers
 
 _EVALUATION_BATCH: Final = 1000
 _SEEDS: Final = 2**32
@@ -37,10 +42,24 @@ class Trainer:
 
     Everything that is drawn in an epoch is drawn from a generator seeded by the seed and the epoch's number: an epoch
     comes out the same whatever was or was not run before it in the same process.
+
+    `kernels` is "fused" for the convolutions of `training.fused`, or "torch". With `teachers` the network imitates
+    their answers, without them it learns from the labels.
     """
 
-    def __init__(self, recipe: Recipe, train: Split, *, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        train: Split,
+        *,
+        seed: int,
+        device: torch.device,
+        kernels: str = "torch",
+        teachers: Teachers | None = None,
+    ) -> None:
         self.recipe = recipe
+        self.teachers = teachers
+        self.kernels = kernels
         self.seed = seed
         self.device = device
         self.images = torch.from_numpy(train.images.copy())[:, None].to(device)
@@ -48,13 +67,13 @@ class Trainer:
         scaled = train.images.astype(np.float32) / 255
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = Network(activation=recipe.activation)
+            network = self._network()
         self.classifier = Classifier(network, mean=float(scaled.mean()), std=float(scaled.std())).to(device)
         self.network = network
         self.steps = len(train.images) // recipe.batch_size
         if not self.steps:
             raise TrainingError(f"{len(train.images)} images are fewer than one batch of {recipe.batch_size}")
-        self.optimizer = self._optimizer()
+        self.optimizers = self._optimizers()
         self.averaged = [parameter.detach().clone() for parameter in network.parameters()]
         self.epoch = 0
 
@@ -68,40 +87,60 @@ class Trainer:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % _SEEDS)
         losses = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device)
-        for step, (images, labels) in enumerate(self._batches(generator)):
-            learning_rate = self._learning_rate(self.epoch * self.steps + step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            logits = self.network(self.classifier.normalise(images))
-            loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            self._average(self.epoch * self.steps + step)
-            losses += loss.detach()
-            right += (logits.detach().argmax(1) == labels).sum()
-            if step % 20 == 19 or step + 1 == self.steps:
-                # Reading a value waits for the device; a NaN stays in the sum, so it need not be looked for each step.
-                mean = losses.item() / (step + 1)
-                if not math.isfinite(mean):
-                    raise TrainingError(
-                        f"the loss is {mean} in epoch {self.epoch + 1}, by step {step + 1}, at a learning rate of "
-                        f"{learning_rate:.2g}: the weights have diverged. Lower the recipe's learning_rate, or "
-                        "lengthen its warm_up; the checkpoint of the epoch before is untouched"
-                    )
-                seen = (step + 1) * self.recipe.batch_size
-                tell(Progress(self.epoch, step + 1, self.steps, mean, right.item() / seen))
+        seen = self.steps * self.recipe.batch_size
+        order = torch.randperm(len(self.images), generator=generator)[:seen].view(self.steps, -1)
+        answers = None
+        if self.teachers is None:
+            drawn = draw_moves(seen, flip=self.recipe.flip, shift=self.recipe.shift, generator=generator)
+        else:
+            view, answers = self.teachers.view(self.epoch % self.recipe.views)
+            drawn = view[order.flatten()]
+        with ExitStack() as stack:
+            # Dropout draws from torch's own generator.
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            torch.manual_seed(generator.initial_seed())
+            threads = torch.get_num_threads()
+            pool = stack.enter_context(ThreadPoolExecutor(threads)) if self.kernels == "fused" and threads > 1 else None
+            for step, (chosen, moves) in enumerate(zip(order, drawn.view(self.steps, -1, 3), strict=True)):
+                learning_rate = self._learning_rate(self.epoch * self.steps + step)
+                for optimizer in self.optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["highest"] * learning_rate / self.recipe.learning_rate
+                logits, labels = self._logits(chosen, moves, pool), self.labels[chosen.to(self.device)]
+                if answers is None:
+                    loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+                else:
+                    loss = self._distance(logits, answers[chosen].to(self.device))
+                for optimizer in self.optimizers:
+                    optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                self._average(self.epoch * self.steps + step)
+                losses += loss.detach()
+                right += (logits.detach().argmax(1) == labels).sum()
+                if step % 20 == 19 or step + 1 == self.steps:
+                    # Reading a value waits for the device; a NaN stays in the sum: it need not be looked for each step.
+                    mean = losses.item() / (step + 1)
+                    if not math.isfinite(mean):
+                        raise TrainingError(
+                            f"the loss is {mean} in epoch {self.epoch + 1}, by step {step + 1}, at a learning rate of "
+                            f"{learning_rate:.2g}: the weights have diverged. Lower the recipe's learning_rate, or "
+                            "lengthen its warm_up; the checkpoint of the epoch before is untouched"
+                        )
+                    done = (step + 1) * self.recipe.batch_size
+                    tell(Progress(self.epoch, step + 1, self.steps, mean, right.item() / done))
         self.epoch += 1
         return {
             "loss": losses.item() / self.steps,
-            "accuracy": right.item() / (self.steps * self.recipe.batch_size),
+            "accuracy": right.item() / seen,
             "learning_rate": learning_rate,
             "seconds": time.perf_counter() - started,
         }
 
     def result(self) -> Classifier:
         """The classifier as it would be kept now: with the averaged weights, where the recipe averages, on the CPU."""
-        network = Network(activation=self.recipe.activation)
+        network = self._network()
         network.load_state_dict(self.network.state_dict())
         if self.recipe.ema_decay:
             with torch.no_grad():
@@ -114,7 +153,7 @@ class Trainer:
         return {
             "epoch": self.epoch,
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "averaged": self.averaged,
         }
 
@@ -122,25 +161,64 @@ class Trainer:
         """Go on where `state` was taken."""
         self.epoch = state["epoch"]
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.averaged = [average.to(self.device) for average in state["averaged"]]
 
-    def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.images), generator=generator)
-        for chosen in order[: self.steps * self.recipe.batch_size].to(self.device).view(self.steps, -1):
-            images = augment(self.images[chosen], flip=self.recipe.flip, shift=self.recipe.shift, generator=generator)
-            yield images, self.labels[chosen]
+    def _logits(self, chosen: Tensor, moves: Tensor, pool: ThreadPoolExecutor | None) -> Tensor:
+        """Of the images `chosen`, int64 [n], each moved by its row of `moves`, int8 [n, 3]."""
+        network = self.network
+        if self.kernels == "fused":
+            features = fused.features(self.images, chosen, moves, self.classifier, pool)
+        else:
+            features = network.features(self.classifier.normalise(move(self.images[chosen.to(self.device)], moves)))
+        if not self.recipe.dropout:
+            return network.classify(features)
+        features = network.activation(network.fc1(functional.dropout(features, self.recipe.dropout)))
+        logits: Tensor = network.out(network.activation(network.fc2(functional.dropout(features, self.recipe.dropout))))
+        return logits
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        weights = [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
-        biases = [parameter for parameter in self.network.parameters() if parameter.ndim == 1]
-        groups = [
-            {"params": weights, "weight_decay": self.recipe.weight_decay},
-            {"params": biases, "weight_decay": 0.0},
-        ]
-        kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    def _distance(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """How far the network's answers are from its teachers', both softened. Source: Hinton et al. 2015.
+
+        The square keeps the gradient's size what it is without softening: arxiv.org/abs/1503.02531.
+        """
+        softening = self.recipe.softening
+        return (
+            functional.kl_div(
+                functional.log_softmax(logits / softening, 1),
+                functional.log_softmax(answers.float() / softening, 1),
+                reduction="batchmean",
+                log_target=True,
+            )
+            * softening**2
+        )
+
+    def _network(self) -> Network:
+        return Network(activation=self.recipe.activation, **self.recipe.sizes)
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        recipe, network = self.recipe, self.network
+        weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+        biases = [parameter for parameter in network.parameters() if parameter.ndim == 1]
+        optimizers: list[torch.optim.Optimizer] = []
+        if recipe.optimizer == "muon":
+            # The last layer's rows are classes, which are not to be made equally strong.
+            *matrices, last = weights
+            optimizers.append(Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay))
+            groups = [{"params": [last, *biases], "weight_decay": 0.0}]
+        else:
+            groups = [
+                {"params": weights, "weight_decay": recipe.weight_decay},
+                {"params": biases, "weight_decay": 0.0},
+            ]
+        kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
         # One fused kernel a step instead of a dozen a parameter.
-        return kinds[self.recipe.optimizer](groups, lr=self.recipe.learning_rate, fused=True)
+        optimizers.append(kind(groups, lr=recipe.learning_rate, fused=True))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["highest"] = group["lr"]
+        return optimizers
 
     def _learning_rate(self, step: int) -> float:
         highest = self.recipe.learning_rate
