@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,6 @@ from fashion_mnist.errors import ModelError, UsageError
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 POOL: Final = 2
 """Side of the max-pooling window, and its stride."""
-
-
-class Sizes(TypedDict, total=False):
-    """Hyperparameters of a network that are not the released one's."""
-
-    conv1_out: int
-    conv2_out: int
-    fc1_out: int
-    fc2_out: int
 
 
 class Network(nn.Module):

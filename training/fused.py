@@ -40,6 +40,8 @@ def unavailable(network: Network, device: torch.device) -> str | None:
     """Why these kernels cannot train `network` on `device`, or None where they can."""
     if device.type != "cpu":
         return "they are for the CPU"
+    if not isinstance(network, Network):
+        return "they know the released network's layers"
     if network.activation_name != "relu":
         return f"they know ReLU, and the recipe's activation is {network.activation_name}"
     filters = [layer.out_channels for layer in (network.conv1, network.conv2)]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from fashion_mnist.dataset import Split
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
 from training import fused
-from training.augment import draw_moves, move
+from training.augment import draw_moves, draw_rectangles, erase, move
 from training.muon import Muon
 from training.recipes import Recipe
+from training.residual import ResidualNetwork
 from training.teachers import Teachers
 
 _EVALUATION_BATCH: Final = 1000
@@ -74,7 +75,7 @@ class Trainer:
         if not self.steps:
             raise TrainingError(f"{len(train.images)} images are fewer than one batch of {recipe.batch_size}")
         self.optimizers = self._optimizers()
-        self.averaged = [parameter.detach().clone() for parameter in network.parameters()]
+        self.averaged = [tensor.detach().clone() for tensor in _averaged(network)]
         self.epoch = 0
 
     def run_epoch(self, tell: Callable[[Progress], None] = lambda progress: None) -> dict[str, float]:
@@ -95,10 +96,10 @@ class Trainer:
         else:
             view, answers = self.teachers.view(self.epoch % self.recipe.views)
             drawn = view[order.flatten()]
+        rectangles = None
+        if self.recipe.erase:
+            rectangles = draw_rectangles(seen, chance=self.recipe.erase, generator=generator).view(self.steps, -1, 5)
         with ExitStack() as stack:
-            # Dropout draws from torch's own generator.
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-            torch.manual_seed(generator.initial_seed())
             threads = torch.get_num_threads()
             pool = stack.enter_context(ThreadPoolExecutor(threads)) if self.kernels == "fused" and threads > 1 else None
             for step, (chosen, moves) in enumerate(zip(order, drawn.view(self.steps, -1, 3), strict=True)):
@@ -106,7 +107,8 @@ class Trainer:
                 for optimizer in self.optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = group["highest"] * learning_rate / self.recipe.learning_rate
-                logits, labels = self._logits(chosen, moves, pool), self.labels[chosen.to(self.device)]
+                logits = self._logits(chosen, moves, None if rectangles is None else rectangles[step], pool)
+                labels = self.labels[chosen.to(self.device)]
                 if answers is None:
                     loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
                 else:
@@ -144,8 +146,8 @@ class Trainer:
         network.load_state_dict(self.network.state_dict())
         if self.recipe.ema_decay:
             with torch.no_grad():
-                for parameter, average in zip(network.parameters(), self.averaged, strict=True):
-                    parameter.copy_(average)
+                for tensor, average in zip(_averaged(network), self.averaged, strict=True):
+                    tensor.copy_(average)
         return Classifier(network, self.classifier.mean.item(), self.classifier.std.item()).eval()
 
     def state(self) -> dict[str, Any]:
@@ -165,17 +167,16 @@ class Trainer:
             optimizer.load_state_dict(kept)
         self.averaged = [average.to(self.device) for average in state["averaged"]]
 
-    def _logits(self, chosen: Tensor, moves: Tensor, pool: ThreadPoolExecutor | None) -> Tensor:
-        """Of the images `chosen`, int64 [n], each moved by its row of `moves`, int8 [n, 3]."""
-        network = self.network
+    def _logits(
+        self, chosen: Tensor, moves: Tensor, rectangles: Tensor | None, pool: ThreadPoolExecutor | None
+    ) -> Tensor:
+        """Of the images `chosen`, int64 [n], each moved by its row of `moves`, int8 [n, 3], then erased in part."""
         if self.kernels == "fused":
-            features = fused.features(self.images, chosen, moves, self.classifier, pool)
-        else:
-            features = network.features(self.classifier.normalise(move(self.images[chosen.to(self.device)], moves)))
-        if not self.recipe.dropout:
-            return network.classify(features)
-        features = network.activation(network.fc1(functional.dropout(features, self.recipe.dropout)))
-        logits: Tensor = network.out(network.activation(network.fc2(functional.dropout(features, self.recipe.dropout))))
+            return self.network.classify(fused.features(self.images, chosen, moves, self.classifier, pool))
+        images = move(self.images[chosen.to(self.device)], moves)
+        if rectangles is not None:
+            images = erase(images, rectangles)
+        logits: Tensor = self.network(self.classifier.normalise(images))
         return logits
 
     def _distance(self, logits: Tensor, answers: Tensor) -> Tensor:
@@ -195,7 +196,10 @@ class Trainer:
         )
 
     def _network(self) -> Network:
-        return Network(activation=self.recipe.activation, **self.recipe.sizes)
+        if self.recipe.residual:
+            # It has all that a classifier and this loop ask of a network.
+            return cast(Network, ResidualNetwork())
+        return Network(activation=self.recipe.activation)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         recipe, network = self.recipe, self.network
@@ -233,9 +237,12 @@ class Trainer:
         if self.recipe.ema_decay:
             # A short memory at first, or the initial weights would stay in the average for long.
             decay = min(self.recipe.ema_decay, (step + 1) / (step + 10))
-            torch._foreach_lerp_(
-                self.averaged, [parameter.detach() for parameter in self.network.parameters()], 1 - decay
-            )
+            torch._foreach_lerp_(self.averaged, [tensor.detach() for tensor in _averaged(self.network)], 1 - decay)
+
+
+def _averaged(network: nn.Module) -> list[Tensor]:
+    """What is averaged: parameters, and the means and variances of batch normalisation."""
+    return [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]
 
 
 def predict(classifier: nn.Module, images: np.ndarray) -> np.ndarray:

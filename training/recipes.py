@@ -4,7 +4,6 @@ import dataclasses
 from typing import Final
 
 from fashion_mnist.errors import UsageError
-from fashion_mnist.network import Sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,10 +31,10 @@ class Recipe:
     ema_decay: float = 0.0
     """Decay per step of the averaged weights, which are what is kept; 0 keeps the last ones."""
     activation: str = "relu"
-    sizes: Sizes = dataclasses.field(default_factory=Sizes)
-    """Hyperparameters of the network that are not the released ones: a teacher is the same network, wider."""
-    dropout: float = 0.0
-    """Chance that a feature is left out, before each of the first two linear layers."""
+    residual: bool = False
+    """A teacher's: `training.residual` in place of the network."""
+    erase: float = 0.0
+    """Chance that a rectangle of an image, a third of its side or less, is filled with one grey."""
     teachers: list[str] = dataclasses.field(default_factory=list)
     """Runs, as RECIPE-SEED, whose networks' mean answer is imitated, in place of learning from labels."""
     views: int = 0
@@ -78,23 +77,25 @@ RELEASE: Final = Recipe(
 TEACHER: Final = dataclasses.replace(
     RELEASE,
     name="teacher",
-    epochs=30,
+    epochs=12,
+    batch_size=250,
     muon_learning_rate=0.02,
-    shift=2,
-    sizes=Sizes(conv1_out=24, conv2_out=48, fc1_out=240, fc2_out=120),
-    dropout=0.2,
+    warm_up=0.15,
+    erase=0.5,
+    ema_decay=0.998,
+    residual=True,
 )
-"""The same network, some nine times as large: what `distilled` imitates."""
+"""What `distilled` imitates."""
 
 DISTILLED: Final = dataclasses.replace(
     RELEASE,
     name="distilled",
     epochs=200,
-    teachers=["teacher-0", "release-0", "release-1"],
-    views=20,
+    teachers=["teacher-0"],
+    views=10,
     softening=3.0,
 )
-"""As `release`, from teachers in place of labels, and for longer: labels would be learnt by heart."""
+"""As `release`, from a teacher in place of labels, and for longer: labels would be learnt by heart."""
 
 RECIPES: Final = {recipe.name: recipe for recipe in (COURSE, QUICK, TEACHER, DISTILLED, RELEASE)}
 

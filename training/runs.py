@@ -158,6 +158,8 @@ def _choose_kernels(kernels: str, trainer: Trainer) -> str:
     if kernels not in ("auto", "fused", "torch"):
         raise UsageError(f"kernels is {kernels!r}: choose one of auto, fused, torch")
     reason = fused.unavailable(trainer.network, trainer.device)
+    if reason is None and trainer.recipe.erase:
+        reason = "they erase nothing"
     if kernels == "fused" and reason:
         raise UsageError(f"the fused kernels cannot train this: {reason}; train with --kernels torch")
     return "torch" if reason or kernels == "torch" else "fused"

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from fashion_mnist import atomic, checksums
 from fashion_mnist.errors import TrainingError
-from fashion_mnist.network import Classifier, Network, Sizes
+from fashion_mnist.network import Classifier, Network
 from training import fused
 from training.augment import draw_moves, move
 from training.recipes import Recipe
+from training.residual import ResidualNetwork
 
 _BATCH: Final = 512
 _SEED: Final = 20170825
@@ -85,13 +86,13 @@ def _ask(classifier: Classifier, images: Tensor, moves: Tensor) -> Tensor:
 
 
 def _load(path: Path) -> Classifier:
-    """A teacher's classifier. Its sizes are those of its weights."""
+    """A teacher's classifier: the residual network, or one of those that learn from it."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         state: dict[str, Tensor] = content["state_dict"]
-        conv1, conv2, fc1, fc2 = (len(state[f"network.{name}.weight"]) for name in ("conv1", "conv2", "fc1", "fc2"))
-        sizes = Sizes(conv1_out=conv1, conv2_out=conv2, fc1_out=fc1, fc2_out=fc2)
-        classifier = Classifier(Network(activation=content["activation"], **sizes), mean=0.0, std=1.0)
+        is_released_kind = "network.conv1.weight" in state
+        network = Network(activation=content["activation"]) if is_released_kind else ResidualNetwork()
+        classifier = Classifier(cast(Network, network), mean=0.0, std=1.0)
         classifier.load_state_dict(state)
     except Exception as error:
         # torch.load raises whatever its zip reader, its unpickler or the file's content make it raise.

@@ -26,6 +26,9 @@ INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 INPUT: Final = "images"
 OUTPUT: Final = "probabilities"
 
+_MOST_OFF: Final = 0.01
+"""How far from 1 the sum of an image's probabilities may be: half floats do not reach it."""
+
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", -1),
     # A server that was restarted should be found again within the second that its clients are told to wait.
@@ -71,7 +74,13 @@ class OipEngine:
                 f"the engine at {self._address} gave no {OUTPUT}, FP32 [{len(images)}, {len(CLASSES)}]: try again, and "
                 "see that it serves our exported graph"
             )
-        return found.reshape(len(images), len(CLASSES))
+        found = found.reshape(len(images), len(CLASSES))
+        if not ((found >= 0).all() and (abs(found.sum(axis=1) - 1) < _MOST_OFF).all()):
+            raise Unavailable(
+                f"the engine at {self._address} gave {OUTPUT} that are none, below 0 or not 1 together: see that it "
+                "serves our exported graph"
+            )
+        return found
 
     async def close(self) -> None:
         await self._channel.close()

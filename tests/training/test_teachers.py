@@ -12,7 +12,7 @@ from fashion_mnist.dataset import Dataset, Split
 from fashion_mnist.errors import ModelError, TrainingError, UsageError
 from fashion_mnist.network import load_weights
 from training import runs
-from training.augment import move
+from training.augment import draw_rectangles, erase, move
 from training.recipes import DISTILLED, TEACHER
 from training.teachers import Teachers, _load
 
@@ -82,10 +82,31 @@ def test_a_network_learns_from_its_teachers_and_resumes(small: Dataset, teachers
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-def test_a_run_with_dropout_resumes_too(small: Dataset, teachers: list[Path], tmp_path: Path) -> None:
+def test_a_teachers_run_resumes_too(small: Dataset, teachers: list[Path], tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def stop_in_the_second(progress: Any) -> None:
+        if progress.epoch == 1:
+            raise Interrupted
+
     recipe = replace(TEACHER, epochs=2, batch_size=100)
-    runs.train(replace(recipe, epochs=2), small, tmp_path / "again", seed=0, **OPTIONS)
+    with pytest.raises(Interrupted):
+        runs.train(recipe, small, tmp_path / "again", seed=0, tell=stop_in_the_second, **OPTIONS)
+    runs.train(recipe, small, tmp_path / "again", seed=0, resume=True, **OPTIONS)
     assert (tmp_path / "again" / "weights.pt").read_bytes() == (teachers[0] / "weights.pt").read_bytes()
+
+
+def test_erased_is_one_rectangle_of_some_images() -> None:
+    images = torch.full((400, 1, 28, 28), 255, dtype=torch.uint8)
+    rectangles = draw_rectangles(400, chance=0.5, generator=torch.Generator().manual_seed(0))
+    rectangles[:, 4] %= 255
+    changed = (erase(images, rectangles) != images)[:, 0]
+    assert 150 < changed.any(2).any(1).sum() < 250
+    for one in changed:
+        rows, columns = one.any(1), one.any(0)
+        assert torch.equal(one, rows[:, None] & columns)
+        assert max(rows.sum(), columns.sum()) <= 10
 
 
 def test_a_teacher_is_not_taken_for_the_released_network(teachers: list[Path]) -> None:
