@@ -30,7 +30,7 @@ class ResidualNetwork(nn.Module):
         self.refine2 = _Convolution(third, third)
         self.out = nn.Linear(2 * third, classes)
         # On a CPU a step takes four fifths of the time so.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 [n, classes], of normalised images."""
