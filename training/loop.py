@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -68,13 +68,13 @@ class Trainer:
         scaled = train.images.astype(np.float32) / 255
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self._network()
+            network = new_network(recipe)
         self.classifier = Classifier(network, mean=float(scaled.mean()), std=float(scaled.std())).to(device)
         self.network = network
         self.steps = len(train.images) // recipe.batch_size
         if not self.steps:
             raise TrainingError(f"{len(train.images)} images are fewer than one batch of {recipe.batch_size}")
-        self.optimizers = self._optimizers()
+        self.optimizers = optimizers(recipe, list(network.parameters()))
         self.averaged = [tensor.detach().clone() for tensor in _averaged(network)]
         self.epoch = 0
 
@@ -85,7 +85,7 @@ class Trainer:
         """
         started = time.perf_counter()
         self.network.train()
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % _SEEDS)
+        generator = epoch_generator(self.seed, self.epoch)
         losses = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device)
         seen = self.steps * self.recipe.batch_size
@@ -103,10 +103,10 @@ class Trainer:
             threads = torch.get_num_threads()
             pool = stack.enter_context(ThreadPoolExecutor(threads)) if self.kernels == "fused" and threads > 1 else None
             for step, (chosen, moves) in enumerate(zip(order, drawn.view(self.steps, -1, 3), strict=True)):
-                learning_rate = self._learning_rate(self.epoch * self.steps + step)
+                share = schedule(self.recipe, (self.epoch * self.steps + step + 1) / (self.recipe.epochs * self.steps))
                 for optimizer in self.optimizers:
                     for group in optimizer.param_groups:
-                        group["lr"] = group["highest"] * learning_rate / self.recipe.learning_rate
+                        group["lr"] = group["highest"] * share
                 logits = self._logits(chosen, moves, None if rectangles is None else rectangles[step], pool)
                 labels = self.labels[chosen.to(self.device)]
                 if answers is None:
@@ -127,8 +127,8 @@ class Trainer:
                     if not math.isfinite(mean):
                         raise TrainingError(
                             f"the loss is {mean} in epoch {self.epoch + 1}, by step {step + 1}, at a learning rate of "
-                            f"{learning_rate:.2g}: the weights have diverged. Lower the recipe's learning_rate, or "
-                            "lengthen its warm_up; the checkpoint of the epoch before is untouched"
+                            f"{share * self.recipe.learning_rate:.2g}: the weights have diverged. Lower the recipe's "
+                            "learning_rate, or lengthen its warm_up; the checkpoint of the epoch before is untouched"
                         )
                     done = (step + 1) * self.recipe.batch_size
                     tell(Progress(self.epoch, step + 1, self.steps, mean, right.item() / done))
@@ -136,13 +136,13 @@ class Trainer:
         return {
             "loss": losses.item() / self.steps,
             "accuracy": right.item() / seen,
-            "learning_rate": learning_rate,
+            "learning_rate": share * self.recipe.learning_rate,
             "seconds": time.perf_counter() - started,
         }
 
     def result(self) -> Classifier:
         """The classifier as it would be kept now: with the averaged weights, where the recipe averages, on the CPU."""
-        network = self._network()
+        network = new_network(self.recipe)
         network.load_state_dict(self.network.state_dict())
         if self.recipe.ema_decay:
             with torch.no_grad():
@@ -195,49 +195,67 @@ class Trainer:
             * softening**2
         )
 
-    def _network(self) -> Network:
-        if self.recipe.residual:
-            # It has all that a classifier and this loop ask of a network.
-            return cast(Network, ResidualNetwork())
-        return Network(activation=self.recipe.activation)
-
-    def _optimizers(self) -> list[torch.optim.Optimizer]:
-        recipe, network = self.recipe, self.network
-        weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-        biases = [parameter for parameter in network.parameters() if parameter.ndim == 1]
-        optimizers: list[torch.optim.Optimizer] = []
-        if recipe.optimizer == "muon":
-            # The last layer's rows are classes, which are not to be made equally strong.
-            *matrices, last = weights
-            optimizers.append(Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay))
-            groups = [{"params": [last, *biases], "weight_decay": 0.0}]
-        else:
-            groups = [
-                {"params": weights, "weight_decay": recipe.weight_decay},
-                {"params": biases, "weight_decay": 0.0},
-            ]
-        kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-        # One fused kernel a step instead of a dozen a parameter.
-        optimizers.append(kind(groups, lr=recipe.learning_rate, fused=True))
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["highest"] = group["lr"]
-        return optimizers
-
-    def _learning_rate(self, step: int) -> float:
-        highest = self.recipe.learning_rate
-        if self.recipe.optimizer == "adam":
-            return highest
-        done = (step + 1) / (self.recipe.epochs * self.steps)
-        if done < self.recipe.warm_up:
-            return highest * done / self.recipe.warm_up
-        return highest * (1 + math.cos(math.pi * (done - self.recipe.warm_up) / (1 - self.recipe.warm_up))) / 2
-
     def _average(self, step: int) -> None:
         if self.recipe.ema_decay:
-            # A short memory at first, or the initial weights would stay in the average for long.
-            decay = min(self.recipe.ema_decay, (step + 1) / (step + 10))
-            torch._foreach_lerp_(self.averaged, [tensor.detach() for tensor in _averaged(self.network)], 1 - decay)
+            average(self.averaged, _averaged(self.network), self.recipe, step)
+
+
+def new_network(recipe: Recipe) -> Network:
+    """An untrained network of a recipe, drawn from torch's own generator."""
+    if recipe.residual:
+        # It has all that a classifier and this loop ask of a network.
+        return cast(Network, ResidualNetwork())
+    return Network(activation=recipe.activation)
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """What all of an epoch's draws come from."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % _SEEDS)
+
+
+def optimizers(
+    recipe: Recipe, parameters: Sequence[nn.Parameter], *, stacked: bool = False
+) -> list[torch.optim.Optimizer]:
+    """A recipe's optimizers for a network's parameters, in their order; `stacked` as in `training.muon.Muon`.
+
+    Each of their groups has its rate's peak under "highest".
+    """
+    weights = [parameter for parameter in parameters if parameter.ndim > 1 + stacked]
+    biases = [parameter for parameter in parameters if parameter.ndim == 1 + stacked]
+    found: list[torch.optim.Optimizer] = []
+    if recipe.optimizer == "muon":
+        # The last layer's rows are classes, which are not to be made equally strong.
+        *matrices, last = weights
+        found.append(Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay, stacked=stacked))
+        groups = [{"params": [last, *biases], "weight_decay": 0.0}]
+    else:
+        groups = [
+            {"params": weights, "weight_decay": recipe.weight_decay},
+            {"params": biases, "weight_decay": 0.0},
+        ]
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    # One fused kernel a step instead of a dozen a parameter.
+    found.append(kind(groups, lr=recipe.learning_rate, fused=True))
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["highest"] = group["lr"]
+    return found
+
+
+def schedule(recipe: Recipe, done: float) -> float:
+    """The learning rate's share of its peak, when `done` of all steps are taken, the one to take included."""
+    if recipe.optimizer == "adam":
+        return 1.0
+    if done < recipe.warm_up:
+        return done / recipe.warm_up
+    return (1 + math.cos(math.pi * (done - recipe.warm_up) / (1 - recipe.warm_up))) / 2
+
+
+def average(averages: list[Tensor], tensors: list[Tensor], recipe: Recipe, step: int) -> None:
+    """Move averages towards what the weights are after `step`."""
+    # A short memory at first, or the initial weights would stay in the average for long.
+    decay = min(recipe.ema_decay, (step + 1) / (step + 10))
+    torch._foreach_lerp_(averages, [tensor.detach() for tensor in tensors], 1 - decay)
 
 
 def _averaged(network: nn.Module) -> list[Tensor]:

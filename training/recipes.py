@@ -92,7 +92,7 @@ DISTILLED: Final = dataclasses.replace(
     name="distilled",
     epochs=200,
     teachers=["teacher-0"],
-    views=10,
+    views=6,
     softening=3.0,
 )
 """As `release`, from a teacher in place of labels, and for longer: labels would be learnt by heart."""
