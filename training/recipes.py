@@ -90,7 +90,7 @@ TEACHER: Final = dataclasses.replace(
 DISTILLED: Final = dataclasses.replace(
     RELEASE,
     name="distilled",
-    epochs=200,
+    epochs=160,
     teachers=["teacher-0"],
     views=6,
     softening=3.0,
