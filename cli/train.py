@@ -20,7 +20,7 @@ RUNS = Path("runs")
 
 
 def train(
-    recipe: Annotated[str, typer.Option(help="course, quick, release, teacher or distilled.")] = "quick",
+    recipe: Annotated[str, typer.Option(help="course, quick, labels, teacher or release.")] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and their augmentation.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Folder of this run; by default runs/RECIPE-SEED.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -46,8 +46,6 @@ def train(
     `fashion-mnist train --recipe release --seed 3`
 
     `fashion-mnist train --recipe release --seed 3 --resume`
-
-    `fashion-mnist train --recipe distilled`
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
     with console.status("loading PyTorch and the data set"):

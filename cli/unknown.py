@@ -1,6 +1,7 @@
 """`fashion-mnist unknown`."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ def unknown(
     settings = Settings.from_environment()
     store = model_store_path(settings)
     threshold = unknown_threshold(store)
-    if threshold is None:
+    if threshold == math.inf:
         raise UsageError(f"the card in {store} has no threshold: export weights that this version trained")
     with Console(stderr=True).status("drawing other images"):
         from fashion_mnist.network import load_weights

@@ -60,8 +60,8 @@ QUICK: Final = Recipe(
 )
 """90 % of the test set in less than a minute on two cores."""
 
-RELEASE: Final = Recipe(
-    name="release",
+LABELS: Final = Recipe(
+    name="labels",
     epochs=80,
     batch_size=512,
     optimizer="muon",
@@ -72,10 +72,10 @@ RELEASE: Final = Recipe(
     shift=1,
     ema_decay=0.999,
 )
-"""The released model's."""
+"""The best without a teacher."""
 
 TEACHER: Final = dataclasses.replace(
-    RELEASE,
+    LABELS,
     name="teacher",
     epochs=12,
     batch_size=250,
@@ -85,19 +85,19 @@ TEACHER: Final = dataclasses.replace(
     ema_decay=0.998,
     residual=True,
 )
-"""What `distilled` imitates."""
+"""What `release` imitates."""
 
-DISTILLED: Final = dataclasses.replace(
-    RELEASE,
-    name="distilled",
+RELEASE: Final = dataclasses.replace(
+    LABELS,
+    name="release",
     epochs=160,
     teachers=["teacher-0"],
     views=6,
     softening=3.0,
 )
-"""As `release`, from a teacher in place of labels, and for longer: labels would be learnt by heart."""
+"""The released model's: as `labels`, from a teacher in their place, and for longer: labels would be learnt by heart."""
 
-RECIPES: Final = {recipe.name: recipe for recipe in (COURSE, QUICK, TEACHER, DISTILLED, RELEASE)}
+RECIPES: Final = {recipe.name: recipe for recipe in (COURSE, QUICK, LABELS, TEACHER, RELEASE)}
 
 
 def recipe_named(name: str, **changes: int | None) -> Recipe:

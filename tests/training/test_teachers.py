@@ -13,10 +13,10 @@ from fashion_mnist.errors import ModelError, TrainingError, UsageError
 from fashion_mnist.network import load_weights
 from training import runs
 from training.augment import draw_rectangles, erase, move
-from training.recipes import DISTILLED, TEACHER
+from training.recipes import RELEASE, TEACHER
 from training.teachers import Teachers, _load
 
-RECIPE = replace(DISTILLED, epochs=4, batch_size=100, teachers=["a", "b"], views=2)
+RECIPE = replace(RELEASE, epochs=4, batch_size=100, teachers=["a", "b"], views=2)
 OPTIONS: dict[str, Any] = {"device": "cpu", "train_images": 2000}
 
 
