@@ -96,6 +96,8 @@ class Trainer:
         else:
             view, answers = self.teachers.view(self.epoch % self.recipe.views)
             drawn = view[order.flatten()]
+            # Teachers say the same of an image and of its mirror's: which of the two is seen is drawn anew each time.
+            drawn[:, 0] ^= (torch.rand(seen, generator=generator) < self.recipe.flip).to(torch.int8)
         rectangles = None
         if self.recipe.erase:
             rectangles = draw_rectangles(seen, chance=self.recipe.erase, generator=generator).view(self.steps, -1, 5)

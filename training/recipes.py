@@ -92,7 +92,7 @@ RELEASE: Final = dataclasses.replace(
     name="release",
     epochs=160,
     teachers=["teacher-0"],
-    views=6,
+    views=4,
     softening=3.0,
 )
 """The released model's: as `labels`, from a teacher in their place, and for longer: labels would be learnt by heart."""

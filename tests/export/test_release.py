@@ -1,6 +1,7 @@
 """The release: all its files, what they say, and that a failed export changes none of them."""
 
 import json
+import math
 import subprocess
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def test_what_training_says_goes_into_the_card(exported: Release, dataset: Datas
     made = release.release(run / "weights.pt", store, dataset)
     assert made.card["model_version"] == "2.1"
     assert made.card["training"] is None
-    assert unknown_threshold(store) is None
+    assert unknown_threshold(store) == math.inf
     assert not (store / "training_summary.json").exists()
 
 

@@ -197,7 +197,7 @@ def test_augmentation_moves_and_mirrors_and_changes_no_pixel() -> None:
 
 
 def test_the_average_of_the_weights_is_what_is_kept(small: Dataset) -> None:
-    trainer = Trainer(replace(QUICK, epochs=1), runs.split(small.train, SMALL)[0], seed=0, device=torch.device("cpu"))
+    trainer = Trainer(replace(QUICK, epochs=2), runs.split(small.train, SMALL)[0], seed=0, device=torch.device("cpu"))
     trainer.run_epoch()
     kept = trainer.result().network.conv1.weight
     assert torch.equal(kept, trainer.averaged[0])
