@@ -1,8 +1,7 @@
 """Teachers: wider networks whose answers the network learns to give. What they answer is computed once and kept.
 
 The network sees an image moved the same way as its teachers did (mirrored or not, of which they say the same), and many
-ways of moving it: "a good teacher is patient
-and consistent", Beyer et al. 2021, arxiv.org/abs/2106.05237.
+ways of moving it: "a good teacher is patient and consistent", Beyer et al. 2021, arxiv.org/abs/2106.05237.
 """
 
 import hashlib
