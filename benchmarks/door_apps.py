@@ -12,7 +12,7 @@ from starlette.routing import Route
 from fashion_mnist.errors import FashionMNISTError, InputError
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import model_store_path, model_version
+from fashion_mnist.model_store import model_store_path, model_version, unknown_threshold
 from fashion_mnist.predictions import Answer, Form, answer, answer_error
 from fashion_mnist.settings import Settings
 from gateway.batching import Batcher, Job
@@ -22,6 +22,7 @@ _settings = Settings(device="cpu")
 _store = model_store_path(_settings)
 _limits = Limits.from_settings(_settings)
 _version = model_version(_store)
+_threshold = unknown_threshold(_store)
 _batcher = Batcher(EmbeddedEngine(_settings, _store), _settings.max_waiting_images)
 _FORM = Form()
 
@@ -49,7 +50,7 @@ async def _predict(body: bytes, content_type: str) -> Answer:
     job = _Waited(decoded.pixels)
     _batcher.submit(job)
     await job.answered
-    return answer(job.probabilities, decoded, _version, _FORM, job.rows())
+    return answer(job.probabilities, decoded, _version, _threshold, _FORM, job.rows(_threshold))
 
 
 async def rsgi(scope: Any, protocol: Any) -> None:

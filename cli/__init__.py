@@ -9,18 +9,38 @@ from rich.markup import escape
 
 from cli.archive import archive
 from cli.bench import bench
+from cli.compare import compare
 from cli.describe import describe
 from cli.evaluate import evaluate
 from cli.export import export
 from cli.keys import keys
 from cli.loadtest import loadtest
 from cli.predict import predict
+from cli.report import report
+from cli.robustness import robustness
 from cli.serve import serve, status
 from cli.settings import settings
 from cli.train import train
+from cli.unknown import unknown
 from fashion_mnist.errors import FashionMNISTError, UsageError
 
-COMMANDS = (describe, train, evaluate, export, archive, serve, status, predict, loadtest, bench, settings)
+COMMANDS = (
+    describe,
+    train,
+    evaluate,
+    report,
+    compare,
+    robustness,
+    unknown,
+    export,
+    archive,
+    serve,
+    status,
+    predict,
+    loadtest,
+    bench,
+    settings,
+)
 
 app = typer.Typer(
     help="Train, export and serve the Fashion-MNIST CNN.",

@@ -39,11 +39,13 @@ def describe(
         for table in _tables(described):
             console.print(table)
     if figures is not None:
-        from training.plots import filters
+        from training import plots
 
         path = weights or model_store_path(Settings.from_environment()) / "weights.pt"
-        for written in filters(load_weights(path).network, figures):
-            Console(stderr=True).print(f"written: {written}")
+        network = load_weights(path).network
+        for name in ("conv1", "conv2"):
+            plots.save(plots.filters(network, name), figures / f"{name}.png")
+            Console(stderr=True).print(f"written: {figures / name}.png")
 
 
 def _tables(described: dict[str, Any]) -> list[Table]:

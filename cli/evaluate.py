@@ -43,9 +43,9 @@ def evaluate(
         images = dataset.load(Path(settings.data) if settings.data else None)
         figures = evaluate_file(path, images.test if split == "test" else images.train, split_name=split, device=device)
         if figure is not None:
-            from training.plots import confusion_matrix
+            from training import plots
 
-            confusion_matrix(figures["confusion_matrix"], figure)
+            plots.save(plots.confusion_matrix(figures["confusion_matrix"]), figure)
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
@@ -55,7 +55,8 @@ def evaluate(
 def _table(figures: dict[str, Any], path: Path) -> Table:
     title = (
         f"{escape(str(path))}: {figures['accuracy']:.2%} of {figures['images']:,} {figures['split']} images right "
-        f"(standard error {figures['standard_error']:.2%})"
+        f"(standard error {figures['standard_error']:.2%}), expected calibration error "
+        f"{figures['calibration']['expected_error']:.4f}"
     )
     table = Table("class", "images", "precision", "recall", "F1", title=title)
     for name, row in figures["classes"].items():

@@ -19,7 +19,7 @@ from fashion_mnist.client import Client
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import UsageError
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import model_store_path, model_version
+from fashion_mnist.model_store import model_store_path, model_version, unknown_threshold
 from fashion_mnist.settings import Settings
 from serving import readiness
 
@@ -56,7 +56,9 @@ def predict(
     if local:
         store = model_store_path(settings)
         engine = open_engine(store, settings.runtime, settings.device, threads=settings.threads)
-        send = file_predictions.local_sender(engine, Limits.from_settings(settings), model_version(store))
+        send = file_predictions.local_sender(
+            engine, Limits.from_settings(settings), model_version(store), unknown_threshold(store)
+        )
     else:
         url = url or readiness.url(settings.host, settings.port, tls=bool(settings.tls_certificate))
         send = file_predictions.server_sender(Client(url, key=settings.key, patience_s=_PATIENCE_S))

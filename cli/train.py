@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,20 +11,33 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from fashion_mnist import dataset
 from fashion_mnist.settings import Settings
 
+if TYPE_CHECKING:
+    # Imported where it is needed: torch takes a second, and --help can do without.
+    from training import loop
+    from training.recipes import Recipe
+
+RUNS = Path("runs")
+
 
 def train(
-    recipe: Annotated[str, typer.Option(help="course, quick or release.")] = "quick",
+    recipe: Annotated[str, typer.Option(help="course, quick, labels, teacher or release.")] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and their augmentation.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Folder of this run; by default runs/RECIPE-SEED.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    kernels: Annotated[str, typer.Option(help="auto, fused (compiled with g++ when first used) or torch.")] = "auto",
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="Run of a teacher, for each that the recipe needs, in place of those it names."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the data set's four files.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     train_images: Annotated[int | None, typer.Option(help="Only so many images, to try things.", min=1)] = None,
 ) -> None:
     """Train the network by a recipe, into a run folder with weights, metrics and curves.
 
-    Ctrl-C, or a kill, loses at most one epoch: `--resume` goes on and gives the same weights, bit for bit.
+    Ctrl-C, or a kill, loses at most one epoch: `--resume` goes on and gives the same weights, bit for bit. Where a
+    recipe needs teachers, and none are named, those that runs/ does not have are trained first.
 
     Examples:
 
@@ -35,13 +48,28 @@ def train(
     `fashion-mnist train --recipe release --seed 3 --resume`
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    folder = run or Path("runs") / f"{recipe}-{seed}"
     with console.status("loading PyTorch and the data set"):
-        from training import loop, recipes, runs
+        from training import recipes
 
         chosen = recipes.recipe_named(recipe, epochs=epochs)
         settings = Settings.from_environment(data=str(data) if data else None)
         images = dataset.load(Path(settings.data) if settings.data else None)
+    options = {"device": device, "kernels": kernels, "train_images": train_images}
+    teachers = teacher or [RUNS / name for name in chosen.teachers]
+    for folder in [] if teacher else teachers:
+        if not (folder / "training_summary.json").exists():
+            begun = (folder / "settings.json").exists()
+            console.print(f"{recipe} needs {folder}: {'going on with it' if begun else 'training it'} first")
+            name, _, number = folder.name.rpartition("-")
+            _train(console, recipes.recipe_named(name), images, folder, seed=int(number), resume=begun, **options)
+    folder = run or RUNS / f"{recipe}-{seed}"
+    _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, **options)
+
+
+def _train(console: Console, recipe: "Recipe", images: dataset.Dataset, folder: Path, **options: Any) -> None:
+    """Train into `folder`, and say how it goes and what comes out."""
+    from training import runs
+
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,11 +81,11 @@ def train(
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("starting", total=None, loss=0.0, accuracy=0.0)
 
-            def tell(now: loop.Progress) -> None:
+            def tell(now: "loop.Progress") -> None:
                 progress.update(
                     task,
-                    description=f"epoch {now.epoch + 1}/{chosen.epochs}",
-                    total=chosen.epochs * now.steps,
+                    description=f"epoch {now.epoch + 1}/{recipe.epochs}",
+                    total=recipe.epochs * now.steps,
                     completed=now.epoch * now.steps + now.step,
                     loss=now.loss,
                     accuracy=now.accuracy,
@@ -69,17 +97,7 @@ def train(
                     f"held out {metrics['held_out_accuracy']:.2%}  {metrics['seconds']:.1f} s"
                 )
 
-            summary = runs.train(
-                chosen,
-                images,
-                folder,
-                seed=seed,
-                device=device,
-                train_images=train_images,
-                resume=resume,
-                tell=tell,
-                epoch_done=epoch_done,
-            )
+            summary = runs.train(recipe, images, folder, tell=tell, epoch_done=epoch_done, **options)
     except KeyboardInterrupt:
         console.print(f"interrupted; go on with the same command and --resume --run {folder}")
         raise typer.Exit(130) from None

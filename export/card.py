@@ -28,7 +28,7 @@ INTENDED_USE: Final = (
 )
 LIMITS: Final = (
     "It always answers with one of its ten classes, also for a picture that shows none of them, and then often with a "
-    "high probability.",
+    "high probability; `unknown` in the answer marks many such pictures, not all, and a few garments too.",
     "Photographs of other kinds (people, backgrounds, dark articles on white) are outside what it was trained on; "
     "turning them to 28 x 28 grey does not make them resemble its data.",
     "Shirts, T-shirts, pullovers and coats are often mistaken for each other; each class's figures say how often.",
@@ -69,6 +69,8 @@ def build(
             "sha256_of_decompressed_files": dict(CHECKSUMS),
         },
         "training": None if training is None else dict(training),
+        # Fitted on the held-out images, so training alone can know it.
+        "unknown": {} if training is None else dict(training.get("unknown", {})),
         "evaluation": dict(evaluation),
         "parity": {
             "reference": "the classifier in PyTorch, step by step, on the CPU",
@@ -99,7 +101,9 @@ def markdown(card: Mapping[str, Any]) -> str:
         "Written by `fashion-mnist export`; `model_card.json` holds the same for programs.",
         "## Figures",
         f"Accuracy on the {evaluation['images']:,} images of the test set: **{evaluation['accuracy']:.2%}** "
-        f"(standard error {evaluation['standard_error']:.2%}).",
+        f"(standard error {evaluation['standard_error']:.2%}). Expected calibration error: "
+        f"{evaluation['calibration']['expected_error']:.4f}, over {len(evaluation['calibration']['bins'])} bins of the "
+        "likeliest class's probability.",
         _table(
             ("class", "images", "precision", "recall", "F1"),
             [
@@ -120,6 +124,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         f"{network['temperature']:.4g}. Takes `{network['input']['name']}`, {network['input']['dtype']} "
         f"{_dimensions(network['input']['shape'])}, gives `{network['output']['name']}`, {network['output']['dtype']} "
         f"{_dimensions(network['output']['shape'])}; scaling and softmax are inside.",
+        *_unknown(card["unknown"]),
         "## Data",
         f"[{data['name']}]({data['source']}), {data['licence']} licence: {data['train_images']:,} images to train and "
         f"{data['test_images']:,} to test. SHA-256 of the decompressed files:",
@@ -152,6 +157,17 @@ def markdown(card: Mapping[str, Any]) -> str:
         "\n".join(f"- {limit}" for limit in card["limits"]),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _unknown(unknown: Mapping[str, Any]) -> list[str]:
+    if not unknown:
+        return []
+    return [
+        "## Unknown images",
+        f"Answers with an `unknown_score` above {unknown['threshold']:.4g} are marked `unknown`: "
+        f"{unknown['held_out_share']:.0%} of the held-out training images. How many other images are, "
+        "`fashion-mnist unknown` tells.",
+    ]
 
 
 def _dimensions(shape: Sequence[str | int]) -> str:

@@ -14,7 +14,7 @@ import random
 import ssl
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
 
 import httpx
@@ -58,6 +58,13 @@ class Prediction:
     label: str
     index: int
     probabilities: Mapping[str, float]
+    unknown: bool
+    """Whether the image probably shows none of the ten classes: whether its score is above the model's threshold."""
+    unknown_score: float
+    """From 1 to 10."""
+
+
+_PREDICTION: Final = tuple(field.name for field in fields(Prediction))
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class _Exchanges:
         return [
             Failure(answer["error"]["code"], answer["error"]["message"])
             if "error" in answer
-            else Prediction(answer["label"], answer["index"], answer["probabilities"])
+            else Prediction(**{name: answer[name] for name in _PREDICTION})
             for answer in answers
         ]
 

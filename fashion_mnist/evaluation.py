@@ -1,14 +1,17 @@
-"""How often a model is right: over all images and for each class."""
+"""How often a model is right, over all images and for each class, and how far its probabilities can be believed."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
 
+BINS: Final = 15
+"""Of confidence, equally wide, from 0 to 1."""
+
 
 def evaluation(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Accuracy with its binomial standard error; precision, recall and F1 of each class; the confusion matrix.
+    """Accuracy with its binomial standard error; calibration; precision, recall and F1 of each class; confusion matrix.
 
     Takes float32 [n,10] and the true labels, uint8 [n]. Rows of the matrix are true classes, columns predicted ones.
     """
@@ -22,6 +25,7 @@ def evaluation(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "images": len(labels),
         "accuracy": round(float(accuracy), 6),
         "standard_error": round(float(np.sqrt(accuracy * (1 - accuracy) / len(labels))), 6),
+        "calibration": calibration(probabilities, labels),
         "classes": {
             name: {
                 "images": int(true[index]),
@@ -35,5 +39,32 @@ def evaluation(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _ratio(part: np.int64, whole: np.int64) -> float:
+def calibration(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """The expected calibration error of the likeliest class, its bins, and the mean negative log-likelihood.
+
+    A bin says how many images have a confidence within it, their mean confidence, and how many of them are right. The
+    error is the mean distance between the two, over all images. Source: Guo et al. 2017, arxiv.org/abs/1706.04599.
+    """
+    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
+    # A confidence on an edge belongs to the bin below it.
+    places = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    images = np.bincount(places, minlength=BINS)
+    confidences, rights = (np.bincount(places, weights=values, minlength=BINS) for values in (confidence, right))
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return {
+        "expected_error": round(float(np.abs(confidences - rights).sum() / len(labels)), 6),
+        "negative_log_likelihood": round(float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean()), 6),
+        "bins": [
+            {
+                "up_to": round((index + 1) / BINS, 4),
+                "images": int(images[index]),
+                "confidence": _ratio(confidences[index], images[index]),
+                "accuracy": _ratio(rights[index], images[index]),
+            }
+            for index in range(BINS)
+        ],
+    }
+
+
+def _ratio(part: np.int64 | np.float64, whole: np.int64) -> float:
     return round(float(part / whole), 4) if whole else 0.0

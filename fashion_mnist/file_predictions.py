@@ -113,7 +113,7 @@ def server_sender(client: Client) -> Send:
     return send
 
 
-def local_sender(engine: Engine, limits: Limits, model_version: str) -> Send:
+def local_sender(engine: Engine, limits: Limits, model_version: str, unknown_threshold: float) -> Send:
     """Compute in this process: the same decoding and the same answers as the server's."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
@@ -123,7 +123,7 @@ def local_sender(engine: Engine, limits: Limits, model_version: str) -> Send:
         else:
             decoded = decode_many([(content, "") for _, content in contents], limits)
         predictions: list[dict[str, Any]] = json.loads(
-            encode_json(engine.predict(decoded.pixels), decoded, model_version)
+            encode_json(engine.predict(decoded.pixels), decoded, model_version, unknown_threshold)
         )["predictions"]
         return predictions
 

@@ -1,6 +1,7 @@
 """Where the released model lies, and what its card says."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,14 @@ def model_card(model_store: Path) -> dict[str, Any]:
 def model_version(model_store: Path) -> str:
     """The version that every answer carries. Raises ModelError."""
     return str(model_card(model_store)["model_version"])
+
+
+def unknown_threshold(model_store: Path) -> float:
+    """The score above which an image counts as unknown (`fashion_mnist.unknown`). Raises ModelError.
+
+    Infinite, so that no image does, where the card has none: it takes training to fit one.
+    """
+    return float(model_card(model_store).get("unknown", {}).get("threshold", math.inf))
 
 
 def read_canary(model_store: Path) -> bytes:

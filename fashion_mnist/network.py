@@ -60,9 +60,18 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 [n, classes], of normalised images, float32 [n, channels, height, width]."""
+        return self.classify(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The second convolution's pooled maps, flattened: float32 [n, fc1's in_features]."""
         maps = self.pool(self.activation(self.conv1(images)))
         maps = self.pool(self.activation(self.conv2(maps)))
-        features = self.activation(self.fc1(maps.flatten(1)))
+        features: Tensor = maps.flatten(1)
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits, float32 [n, classes], of `features`: the linear layers."""
+        features = self.activation(self.fc1(features))
         logits: Tensor = self.out(self.activation(self.fc2(features)))
         return logits
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import BadParameter, FashionMNISTError, InputError
 from fashion_mnist.images import Decoded
+from fashion_mnist.unknown import unknown_scores
 
 try:
     import orjson
@@ -42,7 +43,12 @@ class Answer(NamedTuple):
 
 
 def answer(
-    probabilities: Probabilities, decoded: Decoded, model_version: str, form: Form, rows: list[bytes] | None = None
+    probabilities: Probabilities,
+    decoded: Decoded,
+    model_version: str,
+    unknown_threshold: float,
+    form: Form,
+    rows: list[bytes] | None = None,
 ) -> Answer:
     """The answer to one request, whose images may be good or bad. `probabilities` are those of `decoded.pixels`.
 
@@ -51,7 +57,8 @@ def answer(
     try:
         if form.octets:
             return Answer(200, OCTET_STREAM, encode_octets(probabilities, decoded))
-        return Answer(200, JSON, encode_json(probabilities, decoded, model_version, form.top_k, rows))
+        body = encode_json(probabilities, decoded, model_version, unknown_threshold, form.top_k, rows)
+        return Answer(200, JSON, body)
     except InputError as error:
         return answer_error(error, first_error_index(decoded))
 
@@ -65,37 +72,44 @@ def encode_json(
     probabilities: Probabilities,
     decoded: Decoded,
     model_version: str,
+    unknown_threshold: float,
     top_k: int = len(CLASSES),
     rows: list[bytes] | None = None,
 ) -> bytes:
-    """The answer as JSON: `{"predictions": [{"label", "index", "probabilities"}, ...], "model_version"}`.
+    """The answer as JSON: `{"predictions": [...], "model_version"}`, with a part of `json_rows` for each image.
 
     `probabilities`, float32 [n, 10], are those of `decoded.pixels`, in order; each is written with as many digits as it
     takes to get the same float32 back. With `top_k` below 10 the likeliest classes are given, the likeliest first.
-    A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted". `rows` is what
-    `json_rows` makes of the probabilities, where that was done already.
+    A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted". Each prediction has its
+    "unknown_score" too (`fashion_mnist.unknown`), and says by "unknown" whether that is above the threshold. `rows` is
+    what `json_rows` makes of the probabilities, where that was done already.
 
     Raises the first image's error where no image is good.
     """
     if decoded.errors and not len(decoded.pixels):
         raise decoded.errors[0]
     if top_k < len(CLASSES):
-        rows = _likeliest(probabilities, top_k)
+        rows = _likeliest(probabilities, unknown_threshold, top_k)
     elif rows is None:
-        rows = json_rows(probabilities)
+        rows = json_rows(probabilities, unknown_threshold)
     if decoded.errors or decoded.adjusted:
         good = iter(rows)
         rows = [_place(place, good, decoded) for place in range(len(decoded))]
     return b'{"predictions": [%b], "model_version": %b}' % (b", ".join(rows), _json_text(model_version))
 
 
-def json_rows(probabilities: Probabilities) -> list[bytes]:
-    """The part that each image has in an answer as JSON: `{"label", "index", "probabilities"}`, with every class.
+def json_rows(probabilities: Probabilities, unknown_threshold: float) -> list[bytes]:
+    """The part that each image has in an answer as JSON, with the probability of every class.
 
-    `probabilities` is float32 [n, 10], and may be that of many requests: what NumPy takes for one call is shared.
+    `{"label", "index", "probabilities", "unknown", "unknown_score"}`. `probabilities` is float32 [n, 10], and may be
+    that of many requests: what NumPy takes for one call is shared.
     """
     winners = probabilities.argmax(axis=1).tolist()
-    return [_ROWS[winner] % tuple(row) for winner, row in zip(winners, _written(probabilities), strict=True)]
+    scores = unknown_scores(probabilities)
+    return [
+        _ROWS[winner] % (*row, _BOOLEANS[score > unknown_threshold], score)
+        for winner, row, score in zip(winners, _written(probabilities), scores, strict=True)
+    ]
 
 
 def encode_octets(probabilities: Probabilities, decoded: Decoded) -> bytes:
@@ -128,12 +142,16 @@ def parse_top_k(text: str) -> int:
 
 _TOP_KS: Final = frozenset(str(count) for count in range(1, len(CLASSES) + 1))
 _CLASSES_JSON: Final = [json.dumps(name) for name in CLASSES]
+_UNKNOWN: Final = '"unknown": %b, "unknown_score": %.4f'
+_BOOLEANS: Final = (b"false", b"true")
 # Filled in for each image with the numbers that orjson writes: a third of the time that a dictionary would take.
 _ROWS: Final = [
     (
         f'{{"label": {name}, "index": {index}, "probabilities": {{'
         + ", ".join(f"{other}: %b" for other in _CLASSES_JSON)
-        + "}}"
+        + "}, "
+        + _UNKNOWN
+        + "}"
     ).encode()
     for index, name in enumerate(_CLASSES_JSON)
 ]
@@ -153,13 +171,15 @@ def _place(place: int, good: Iterator[bytes], decoded: Decoded) -> bytes:
     return row
 
 
-def _likeliest(probabilities: Probabilities, top_k: int) -> list[bytes]:
+def _likeliest(probabilities: Probabilities, unknown_threshold: float, top_k: int) -> list[bytes]:
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k].tolist()
     rows = []
-    for row, likeliest in zip(_written(probabilities), order, strict=True):
+    scores = unknown_scores(probabilities)
+    for row, score, likeliest in zip(_written(probabilities), scores, order, strict=True):
         pairs = ", ".join(f"{_CLASSES_JSON[index]}: {row[index].decode()}" for index in likeliest)
         winner = likeliest[0]
-        rows.append(f'{{"label": {_CLASSES_JSON[winner]}, "index": {winner}, "probabilities": {{{pairs}}}}}'.encode())
+        head = f'{{"label": {_CLASSES_JSON[winner]}, "index": {winner}, "probabilities": {{{pairs}}}, {_UNKNOWN}}}'
+        rows.append(head.encode() % (_BOOLEANS[score > unknown_threshold], score))
     return rows
 
 

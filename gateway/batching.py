@@ -48,11 +48,10 @@ class Batch:
         self.ended = ended
         self._rows: list[bytes] | None = None
 
-    @property
-    def rows(self) -> list[bytes]:
+    def rows(self, unknown_threshold: float) -> list[bytes]:
         """Each image's part of an answer as JSON. Written for all of them at once, when the first is asked for."""
         if self._rows is None:
-            self._rows = json_rows(self.probabilities)
+            self._rows = json_rows(self.probabilities, unknown_threshold)
         return self._rows
 
 
@@ -92,12 +91,15 @@ class Job:
         """All images have their probabilities, or it is known why not. Called once, unless cancelled before."""
         raise NotImplementedError
 
-    def rows(self) -> list[bytes] | None:
-        """Each image's part of an answer as JSON, where they are few and were all in one batch."""
+    def rows(self, unknown_threshold: float) -> list[bytes] | None:
+        """Each image's part of an answer as JSON, where they are few and were all in one batch.
+
+        The threshold is the model's, so the same for all that share a batch.
+        """
         count = len(self.probabilities)
         if self._batch is None or count > FEW:
             return None
-        return self._batch.rows[self._row : self._row + count]
+        return self._batch.rows(unknown_threshold)[self._row : self._row + count]
 
     def cancel(self) -> None:
         """Nobody waits for the answer: what no batch has taken yet is dropped."""

@@ -208,6 +208,14 @@ def _schemas(version: str) -> dict[str, Any]:
     probability: Schema = {"type": "number", "minimum": 0, "maximum": 1.000001}
     index: Schema = {"type": "integer", "minimum": 0, "maximum": len(CLASSES) - 1}
     label: Schema = {"enum": list(CLASSES)}
+    unknown: dict[str, Schema] = {
+        "unknown": {
+            "type": "boolean",
+            "description": "Whether the image probably shows none of the classes: the score is above the threshold in "
+            "the model's card.",
+        },
+        "unknown_score": {"type": "number", "minimum": 1, "maximum": len(CLASSES)},
+    }
     some: Schema = {"type": "array", "items": _ref("Image"), "minItems": 1}
     prediction = _object(
         {
@@ -218,6 +226,7 @@ def _schemas(version: str) -> dict[str, Any]:
                 "properties": dict.fromkeys(CLASSES, probability),
                 "additionalProperties": False,
             },
+            **unknown,
         },
         adjusted=_list("string"),
     )
@@ -301,6 +310,7 @@ def _schemas(version: str) -> dict[str, Any]:
                             "probabilities": {"type": "array", "items": probability},
                             "index": index,
                             "label": label,
+                            **unknown,
                         }
                     ),
                 }

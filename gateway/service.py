@@ -58,6 +58,7 @@ class Service:
         health: Health,
         metrics: Metrics,
         model_version: str,
+        unknown_threshold: float,
         keyring: Keyring | None = None,
         traces: "Traces | None" = None,
     ) -> None:
@@ -78,11 +79,13 @@ class Service:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="slow")
         self._slow = 0
         self._speakers: dict[bytes, Speaker[Any, Any]] = {
-            native.PATH: native.Native(model_version),
-            **dict.fromkeys(oip_rest.paths(model_version, "/infer"), oip_rest.OipRest(model_version)),
-            **dict.fromkeys(v1.paths(model_version, ":predict"), v1.V1()),
+            native.PATH: native.Native(model_version, unknown_threshold),
+            **dict.fromkeys(
+                oip_rest.paths(model_version, "/infer"), oip_rest.OipRest(model_version, unknown_threshold)
+            ),
+            **dict.fromkeys(v1.paths(model_version, ":predict"), v1.V1(unknown_threshold)),
         }
-        self._grpc = oip_grpc.OipGrpc(model_version)
+        self._grpc = oip_grpc.OipGrpc(model_version, unknown_threshold)
         pages = {**oip_rest.pages(model_version), **v1.pages(model_version), **openapi.pages(model_version)}
         self._pages: dict[bytes, Callable[[Request], None]] = {
             **{path: functools.partial(self._show, page) for path, page in pages.items()},

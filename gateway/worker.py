@@ -18,7 +18,7 @@ from fashion_mnist.drift import Reference
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import model_card, model_version, read_canary
+from fashion_mnist.model_store import model_card, model_version, read_canary, unknown_threshold
 from fashion_mnist.settings import Settings
 from gateway import grpc_call, listening, logs
 from gateway.batching import Batcher
@@ -94,7 +94,14 @@ class Gateway:
         self._grpc_tls = open_tls(settings, (H2,))
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._service = Service(
-            settings, self._batcher, self._health, self._metrics, version, self._keyring, self._traces
+            settings,
+            self._batcher,
+            self._health,
+            self._metrics,
+            version,
+            unknown_threshold(task.model_store),
+            self._keyring,
+            self._traces,
         )
         self._private = Server(settings, self._service.handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

@@ -16,7 +16,7 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import model_version
+from fashion_mnist.model_store import model_version, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
 from handlers import worker
@@ -38,6 +38,7 @@ class FashionMNISTHandler:
         model_dir = Path(context.system_properties["model_dir"])
         self._limits = Limits.from_settings(settings)
         self._model_version = model_version(model_dir)
+        self._unknown_threshold = unknown_threshold(model_dir)
         self._counters = worker.Counters(context.metrics)
         self._traces = worker.open_traces(settings, self._model_version)
         self._engine = open_engine(
@@ -59,7 +60,7 @@ class FashionMNISTHandler:
         bodies, start = [], 0
         for index, request in enumerate(requests):
             end = start + len(request.decoded.pixels)
-            answer = request.answer(probabilities[start:end], self._model_version)
+            answer = request.answer(probabilities[start:end], self._model_version, self._unknown_threshold)
             start = end
             context.set_response_content_type(index, answer.content_type)
             if answer.status != HTTPStatus.OK:

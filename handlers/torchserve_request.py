@@ -75,11 +75,11 @@ class Request:
         self._error = error
         self.decoded = NOTHING
 
-    def answer(self, probabilities: Probabilities, model_version: str) -> Answer:
+    def answer(self, probabilities: Probabilities, model_version: str, unknown_threshold: float) -> Answer:
         """The response, for this request's rows of probabilities."""
         if self._error is not None:
             return answer_error(self._error)
-        return answer(probabilities, self.decoded, model_version, self._form)
+        return answer(probabilities, self.decoded, model_version, unknown_threshold, self._form)
 
     def header(self, name: str) -> str:
         """A header of the request, by its name in small letters; "" where there is none."""

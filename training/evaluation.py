@@ -1,5 +1,7 @@
 """Evaluation of any of the three forms that a model has: weights, TorchScript, ONNX."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,14 @@ _TORCHSCRIPT_ENTRY = b"code/"
 
 def evaluate_file(path: Path, split: Split, *, split_name: str, device: str = "auto") -> dict[str, Any]:
     """The figures of `fashion_mnist.evaluation.evaluation` for a model file. Raises ModelError."""
+    return evaluation(open_file(path, device)(split.images), split.labels) | {"split": split_name}
+
+
+def open_file(path: Path, device: str = "auto") -> Callable[[np.ndarray], np.ndarray]:
+    """What gives probabilities, float32 [n, 10], for uint8 [n, 28, 28], from a model file. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"{path} does not exist: name a weights.pt, a TorchScript .pt or an .onnx file")
-    return evaluation(_probabilities(path, split.images, device), split.labels) | {"split": split_name}
-
-
-def _probabilities(path: Path, images: np.ndarray, device: str) -> np.ndarray:
     # TorchScript and saved weights are both zip files named .pt; only TorchScript has code in it.
     if path.suffix == ".onnx" or _TORCHSCRIPT_ENTRY in path.read_bytes():
-        return load_file(path, device, threads=2).predict(images)
-    return predict(load_weights(path).to(choose_device(device)), images)
+        return load_file(path, device, threads=2).predict
+    return functools.partial(predict, load_weights(path).to(choose_device(device)))

@@ -2,9 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -14,8 +16,12 @@ from torch.nn import functional
 from fashion_mnist.dataset import Split
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
-from training.augment import augment
+from training import fused
+from training.augment import draw_moves, draw_rectangles, erase, move
+from training.muon import Muon
 from training.recipes import Recipe
+from training.residual import ResidualNetwork
+from training.teachers import Teachers
 
 _EVALUATION_BATCH: Final = 1000
 _SEEDS: Final = 2**32
@@ -37,10 +43,24 @@ class Trainer:
 
     Everything that is drawn in an epoch is drawn from a generator seeded by the seed and the epoch's number: an epoch
     comes out the same whatever was or was not run before it in the same process.
+
+    `kernels` is "fused" for the convolutions of `training.fused`, or "torch". With `teachers` the network imitates
+    their answers, without them it learns from the labels.
     """
 
-    def __init__(self, recipe: Recipe, train: Split, *, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        train: Split,
+        *,
+        seed: int,
+        device: torch.device,
+        kernels: str = "torch",
+        teachers: Teachers | None = None,
+    ) -> None:
         self.recipe = recipe
+        self.teachers = teachers
+        self.kernels = kernels
         self.seed = seed
         self.device = device
         self.images = torch.from_numpy(train.images.copy())[:, None].to(device)
@@ -48,14 +68,14 @@ class Trainer:
         scaled = train.images.astype(np.float32) / 255
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = Network(activation=recipe.activation)
+            network = new_network(recipe)
         self.classifier = Classifier(network, mean=float(scaled.mean()), std=float(scaled.std())).to(device)
         self.network = network
         self.steps = len(train.images) // recipe.batch_size
         if not self.steps:
             raise TrainingError(f"{len(train.images)} images are fewer than one batch of {recipe.batch_size}")
-        self.optimizer = self._optimizer()
-        self.averaged = [parameter.detach().clone() for parameter in network.parameters()]
+        self.optimizers = optimizers(recipe, list(network.parameters()))
+        self.averaged = [tensor.detach().clone() for tensor in _averaged(network)]
         self.epoch = 0
 
     def run_epoch(self, tell: Callable[[Progress], None] = lambda progress: None) -> dict[str, float]:
@@ -65,48 +85,71 @@ class Trainer:
         """
         started = time.perf_counter()
         self.network.train()
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % _SEEDS)
+        generator = epoch_generator(self.seed, self.epoch)
         losses = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device)
-        for step, (images, labels) in enumerate(self._batches(generator)):
-            learning_rate = self._learning_rate(self.epoch * self.steps + step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            logits = self.network(self.classifier.normalise(images))
-            loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            self._average(self.epoch * self.steps + step)
-            losses += loss.detach()
-            right += (logits.detach().argmax(1) == labels).sum()
-            if step % 20 == 19 or step + 1 == self.steps:
-                # Reading a value waits for the device; a NaN stays in the sum, so it need not be looked for each step.
-                mean = losses.item() / (step + 1)
-                if not math.isfinite(mean):
-                    raise TrainingError(
-                        f"the loss is {mean} in epoch {self.epoch + 1}, by step {step + 1}, at a learning rate of "
-                        f"{learning_rate:.2g}: the weights have diverged. Lower the recipe's learning_rate, or "
-                        "lengthen its warm_up; the checkpoint of the epoch before is untouched"
-                    )
-                seen = (step + 1) * self.recipe.batch_size
-                tell(Progress(self.epoch, step + 1, self.steps, mean, right.item() / seen))
+        seen = self.steps * self.recipe.batch_size
+        order = torch.randperm(len(self.images), generator=generator)[:seen].view(self.steps, -1)
+        answers = None
+        if self.teachers is None:
+            drawn = draw_moves(seen, flip=self.recipe.flip, shift=self.recipe.shift, generator=generator)
+        else:
+            view, answers = self.teachers.view(self.epoch % self.recipe.views)
+            drawn = view[order.flatten()]
+            # Teachers say the same of an image and of its mirror's: which of the two is seen is drawn anew each time.
+            drawn[:, 0] ^= (torch.rand(seen, generator=generator) < self.recipe.flip).to(torch.int8)
+        rectangles = None
+        if self.recipe.erase:
+            rectangles = draw_rectangles(seen, chance=self.recipe.erase, generator=generator).view(self.steps, -1, 5)
+        with ExitStack() as stack:
+            threads = torch.get_num_threads()
+            pool = stack.enter_context(ThreadPoolExecutor(threads)) if self.kernels == "fused" and threads > 1 else None
+            for step, (chosen, moves) in enumerate(zip(order, drawn.view(self.steps, -1, 3), strict=True)):
+                share = schedule(self.recipe, (self.epoch * self.steps + step + 1) / (self.recipe.epochs * self.steps))
+                for optimizer in self.optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["highest"] * share
+                logits = self._logits(chosen, moves, None if rectangles is None else rectangles[step], pool)
+                labels = self.labels[chosen.to(self.device)]
+                if answers is None:
+                    loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+                else:
+                    loss = self._distance(logits, answers[chosen].to(self.device))
+                for optimizer in self.optimizers:
+                    optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                self._average(self.epoch * self.steps + step)
+                losses += loss.detach()
+                right += (logits.detach().argmax(1) == labels).sum()
+                if step % 20 == 19 or step + 1 == self.steps:
+                    # Reading a value waits for the device; a NaN stays in the sum: it need not be looked for each step.
+                    mean = losses.item() / (step + 1)
+                    if not math.isfinite(mean):
+                        raise TrainingError(
+                            f"the loss is {mean} in epoch {self.epoch + 1}, by step {step + 1}, at a learning rate of "
+                            f"{share * self.recipe.learning_rate:.2g}: the weights have diverged. Lower the recipe's "
+                            "learning_rate, or lengthen its warm_up; the checkpoint of the epoch before is untouched"
+                        )
+                    done = (step + 1) * self.recipe.batch_size
+                    tell(Progress(self.epoch, step + 1, self.steps, mean, right.item() / done))
         self.epoch += 1
         return {
             "loss": losses.item() / self.steps,
-            "accuracy": right.item() / (self.steps * self.recipe.batch_size),
-            "learning_rate": learning_rate,
+            "accuracy": right.item() / seen,
+            "learning_rate": share * self.recipe.learning_rate,
             "seconds": time.perf_counter() - started,
         }
 
     def result(self) -> Classifier:
         """The classifier as it would be kept now: with the averaged weights, where the recipe averages, on the CPU."""
-        network = Network(activation=self.recipe.activation)
+        network = new_network(self.recipe)
         network.load_state_dict(self.network.state_dict())
         if self.recipe.ema_decay:
             with torch.no_grad():
-                for parameter, average in zip(network.parameters(), self.averaged, strict=True):
-                    parameter.copy_(average)
+                for tensor, average in zip(_averaged(network), self.averaged, strict=True):
+                    tensor.copy_(average)
         return Classifier(network, self.classifier.mean.item(), self.classifier.std.item()).eval()
 
     def state(self) -> dict[str, Any]:
@@ -114,7 +157,7 @@ class Trainer:
         return {
             "epoch": self.epoch,
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "averaged": self.averaged,
         }
 
@@ -122,42 +165,104 @@ class Trainer:
         """Go on where `state` was taken."""
         self.epoch = state["epoch"]
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.averaged = [average.to(self.device) for average in state["averaged"]]
 
-    def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.images), generator=generator)
-        for chosen in order[: self.steps * self.recipe.batch_size].to(self.device).view(self.steps, -1):
-            images = augment(self.images[chosen], flip=self.recipe.flip, shift=self.recipe.shift, generator=generator)
-            yield images, self.labels[chosen]
+    def _logits(
+        self, chosen: Tensor, moves: Tensor, rectangles: Tensor | None, pool: ThreadPoolExecutor | None
+    ) -> Tensor:
+        """Of the images `chosen`, int64 [n], each moved by its row of `moves`, int8 [n, 3], then erased in part."""
+        if self.kernels == "fused":
+            return self.network.classify(fused.features(self.images, chosen, moves, self.classifier, pool))
+        images = move(self.images[chosen.to(self.device)], moves)
+        if rectangles is not None:
+            images = erase(images, rectangles)
+        logits: Tensor = self.network(self.classifier.normalise(images))
+        return logits
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        weights = [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
-        biases = [parameter for parameter in self.network.parameters() if parameter.ndim == 1]
-        groups = [
-            {"params": weights, "weight_decay": self.recipe.weight_decay},
-            {"params": biases, "weight_decay": 0.0},
-        ]
-        kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        # One fused kernel a step instead of a dozen a parameter.
-        return kinds[self.recipe.optimizer](groups, lr=self.recipe.learning_rate, fused=True)
+    def _distance(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """How far the network's answers are from its teachers', both softened. Source: Hinton et al. 2015.
 
-    def _learning_rate(self, step: int) -> float:
-        highest = self.recipe.learning_rate
-        if self.recipe.optimizer == "adam":
-            return highest
-        done = (step + 1) / (self.recipe.epochs * self.steps)
-        if done < self.recipe.warm_up:
-            return highest * done / self.recipe.warm_up
-        return highest * (1 + math.cos(math.pi * (done - self.recipe.warm_up) / (1 - self.recipe.warm_up))) / 2
+        The square keeps the gradient's size what it is without softening: arxiv.org/abs/1503.02531.
+        """
+        softening = self.recipe.softening
+        return (
+            functional.kl_div(
+                functional.log_softmax(logits / softening, 1),
+                functional.log_softmax(answers.float() / softening, 1),
+                reduction="batchmean",
+                log_target=True,
+            )
+            * softening**2
+        )
 
     def _average(self, step: int) -> None:
         if self.recipe.ema_decay:
-            # A short memory at first, or the initial weights would stay in the average for long.
-            decay = min(self.recipe.ema_decay, (step + 1) / (step + 10))
-            torch._foreach_lerp_(
-                self.averaged, [parameter.detach() for parameter in self.network.parameters()], 1 - decay
-            )
+            average(self.averaged, _averaged(self.network), self.recipe, step)
+
+
+def new_network(recipe: Recipe) -> Network:
+    """An untrained network of a recipe, drawn from torch's own generator."""
+    if recipe.residual:
+        # It has all that a classifier and this loop ask of a network.
+        return cast(Network, ResidualNetwork())
+    return Network(activation=recipe.activation)
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """What all of an epoch's draws come from."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % _SEEDS)
+
+
+def optimizers(
+    recipe: Recipe, parameters: Sequence[nn.Parameter], *, stacked: bool = False
+) -> list[torch.optim.Optimizer]:
+    """A recipe's optimizers for a network's parameters, in their order; `stacked` as in `training.muon.Muon`.
+
+    Each of their groups has its rate's peak under "highest".
+    """
+    weights = [parameter for parameter in parameters if parameter.ndim > 1 + stacked]
+    biases = [parameter for parameter in parameters if parameter.ndim == 1 + stacked]
+    found: list[torch.optim.Optimizer] = []
+    if recipe.optimizer == "muon":
+        # The last layer's rows are classes, which are not to be made equally strong.
+        *matrices, last = weights
+        found.append(Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay, stacked=stacked))
+        groups = [{"params": [last, *biases], "weight_decay": 0.0}]
+    else:
+        groups = [
+            {"params": weights, "weight_decay": recipe.weight_decay},
+            {"params": biases, "weight_decay": 0.0},
+        ]
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    # One fused kernel a step instead of a dozen a parameter.
+    found.append(kind(groups, lr=recipe.learning_rate, fused=True))
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["highest"] = group["lr"]
+    return found
+
+
+def schedule(recipe: Recipe, done: float) -> float:
+    """The learning rate's share of its peak, when `done` of all steps are taken, the one to take included."""
+    if recipe.optimizer == "adam":
+        return 1.0
+    if done < recipe.warm_up:
+        return done / recipe.warm_up
+    return (1 + math.cos(math.pi * (done - recipe.warm_up) / (1 - recipe.warm_up))) / 2
+
+
+def average(averages: list[Tensor], tensors: list[Tensor], recipe: Recipe, step: int) -> None:
+    """Move averages towards what the weights are after `step`."""
+    # A short memory at first, or the initial weights would stay in the average for long.
+    decay = min(recipe.ema_decay, (step + 1) / (step + 10))
+    torch._foreach_lerp_(averages, [tensor.detach() for tensor in tensors], 1 - decay)
+
+
+def _averaged(network: nn.Module) -> list[Tensor]:
+    """What is averaged: parameters, and the means and variances of batch normalisation."""
+    return [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]
 
 
 def predict(classifier: nn.Module, images: np.ndarray) -> np.ndarray:

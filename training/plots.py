@@ -1,5 +1,6 @@
-"""Pictures: a run's curves, a confusion matrix, and the filters of the convolutions."""
+"""Pictures: a run's curves, confusion matrix, reliability, filters, and an image on its way through the network."""
 
+import io
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,20 +10,35 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
+from matplotlib.figure import Figure
 
 from fashion_mnist import atomic
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.network import Network
+from fashion_mnist.network import Classifier, Network
 
 _DPI: Final = 120
 
 
-def curves(history: list[dict[str, Any]], path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a PNG, atomically; it is used up."""
+    atomic.write_bytes(path, png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG; it is used up."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=_DPI, format="png")
+    plt.close(figure)
+    return content.getvalue()
+
+
+def curves(history: list[dict[str, Any]]) -> Figure:
     """Loss, accuracy and learning rate over the epochs of a run's metrics."""
     epochs = [line["epoch"] for line in history]
     figure, (loss, accuracy, rate) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     loss.plot(epochs, [line["loss"] for line in history], marker=".")
-    loss.set(title="training loss", xlabel="epoch", ylabel="cross-entropy")
+    loss.set(title="training loss", xlabel="epoch")
     accuracy.plot(epochs, [line["accuracy"] for line in history], marker=".", label="training, augmented")
     accuracy.plot(epochs, [line["held_out_accuracy"] for line in history], marker=".", label="held out")
     accuracy.set(title="accuracy", xlabel="epoch")
@@ -31,10 +47,10 @@ def curves(history: list[dict[str, Any]], path: Path) -> None:
     rate.set(title="learning rate", xlabel="epoch")
     for axes in (loss, accuracy, rate):
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    return figure
 
 
-def confusion_matrix(matrix: list[list[int]], path: Path) -> None:
+def confusion_matrix(matrix: list[list[int]]) -> Figure:
     """A confusion matrix: a row for each true class, a column for each predicted one, images counted."""
     counts = np.array(matrix)
     figure, axes = plt.subplots(figsize=(8, 7), layout="constrained")
@@ -47,39 +63,86 @@ def confusion_matrix(matrix: list[list[int]], path: Path) -> None:
     axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=45, ha="right")
     axes.set_yticks(range(len(CLASSES)), CLASSES)
     axes.set(xlabel="predicted", ylabel="true")
-    _save(figure, path)
+    return figure
 
 
-def filters(network: Network, folder: Path) -> list[Path]:
-    """conv1's filters in one picture, and conv2's: a row for each filter, in it a kernel for each input channel."""
-    written = []
-    for name in ("conv1", "conv2"):
-        weights = getattr(network, name).weight.detach().numpy()
-        count, channels = weights.shape[:2]
-        # conv1's filters are of one kernel each: they lie beside each other rather than below.
-        rows, columns = (count, channels) if channels > 1 else (1, count)
-        figure, grid = plt.subplots(
-            rows, columns, figsize=(1 + 1.1 * columns, 0.6 + 1.1 * rows), layout="constrained", squeeze=False
-        )
-        limit = np.abs(weights).max()
-        for number, axes in enumerate(grid.flat):
-            index, channel = divmod(number, channels)
-            axes.imshow(weights[index, channel], cmap="RdBu_r", vmin=-limit, vmax=limit)
-            axes.set(xticks=[], yticks=[])
-            if channels == 1:
-                axes.set_title(f"filter {index}", fontsize=8)
-            elif channel == 0:
-                axes.set_ylabel(f"filter {index}", fontsize=8)
-            if channels > 1 and index == 0:
-                axes.set_title(f"kernel {channel}", fontsize=8)
-        kernel = "x".join(map(str, weights.shape[2:]))
-        figure.suptitle(f"{name}: {count} filters of {channels} {kernel} kernel{'s' * (channels > 1)}", fontsize=10)
-        written.append(folder / f"{name}.png")
-        _save(figure, written[-1])
-    return written
+def reliability(calibration: dict[str, Any]) -> Figure:
+    """How many answers of a confidence are right, for each bin of `fashion_mnist.evaluation.calibration`."""
+    bins = [row for row in calibration["bins"] if row["images"]]
+    width = calibration["bins"][0]["up_to"]
+    figure, (shares, counts) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    middles = [row["up_to"] - width / 2 for row in bins]
+    shares.bar(middles, [row["accuracy"] for row in bins], width=0.94 * width, color="tab:blue", label="right")
+    shares.plot([row["confidence"] for row in bins], [row["confidence"] for row in bins], "k.-", label="said")
+    shares.set(
+        title=f"expected calibration error {calibration['expected_error']:.4f}", xlabel="confidence", xlim=(0, 1)
+    )
+    shares.legend()
+    counts.bar(middles, [row["images"] for row in bins], width=0.94 * width, color="tab:gray")
+    counts.set(title="images", xlabel="confidence", xlim=(0, 1), yscale="log")
+    return figure
 
 
-def _save(figure: Any, path: Path) -> None:
-    with atomic.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, format="png")
-    plt.close(figure)
+def filters(network: Network, name: str) -> Figure:
+    """The filters of `name`, conv1 or conv2: conv2's have a row each, in it a kernel for each input channel."""
+    weights = getattr(network, name).weight.detach().numpy()
+    count, channels = weights.shape[:2]
+    # conv1's filters are of one kernel each: they lie beside each other rather than below.
+    rows, columns = (count, channels) if channels > 1 else (1, count)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(1 + 1.1 * columns, 0.6 + 1.1 * rows), layout="constrained", squeeze=False
+    )
+    limit = np.abs(weights).max()
+    for number, axes in enumerate(grid.flat):
+        index, channel = divmod(number, channels)
+        axes.imshow(weights[index, channel], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axes.set(xticks=[], yticks=[])
+        if channels == 1:
+            axes.set_title(f"filter {index}", fontsize=8)
+        elif channel == 0:
+            axes.set_ylabel(f"filter {index}", fontsize=8)
+        if channels > 1 and index == 0:
+            axes.set_title(f"kernel {channel}", fontsize=8)
+    kernel = "x".join(map(str, weights.shape[2:]))
+    figure.suptitle(f"{name}: {count} filters of {channels} {kernel} kernel{'s' * (channels > 1)}", fontsize=10)
+    return figure
+
+
+def feature_maps(classifier: Classifier, image: np.ndarray) -> Figure:
+    """One image, uint8 [28, 28], on its way: the maps after each convolution and pooling, the linear layers."""
+    network = classifier.network
+    with torch.inference_mode():
+        batch = torch.tensor(image)[None, None]
+        maps1 = network.activation(network.conv1(classifier.normalise(batch)))
+        pooled1 = network.pool(maps1)
+        maps2 = network.activation(network.conv2(pooled1))
+        pooled2 = network.pool(maps2)
+        fc1 = network.activation(network.fc1(pooled2.flatten(1)))
+        fc2 = network.activation(network.fc2(fc1))
+        probabilities = classifier(batch)[0].numpy()
+    figure = plt.figure(figsize=(12, 6.4), layout="constrained")
+    rows: np.ndarray = np.array(figure.subfigures(6, 1, height_ratios=[1.3, 1, 1, 0.8, 0.35, 1.4]))
+    beside = [
+        (("image", image[None]), ("conv1", maps1[0].numpy())),
+        (("pooled", pooled1[0].numpy()),),
+        (("conv2", maps2[0].numpy()),),
+        (("pooled", pooled2[0].numpy()),),
+    ]
+    for row, groups in zip(rows, beside, strict=False):
+        shown = [(name, plane) for name, planes in groups for plane in planes]
+        grid = row.subplots(1, max(12, len(shown)), squeeze=False)[0]
+        for axes in grid:
+            axes.axis("off")
+        for axes, (name, plane) in zip(grid, shown, strict=False):
+            axes.imshow(plane, cmap="gray")
+            axes.set_title(name, fontsize=7)
+    for axes, name, values in zip(rows[4].subplots(1, 2), ("fc1", "fc2"), (fc1, fc2), strict=True):
+        axes.imshow(values.numpy(), cmap="gray", aspect="auto")
+        axes.set(xticks=[], yticks=[])
+        axes.set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
+    axes = rows[5].subplots()
+    axes.bar(range(len(CLASSES)), probabilities)
+    axes.set_xticks(range(len(CLASSES)), CLASSES, fontsize=7)
+    axes.set(ylim=(0, 1))
+    axes.set_ylabel("probability", fontsize=7)
+    return figure

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,12 +25,20 @@ from fashion_mnist.dataset import Dataset, Split
 from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.network import save_weights
-from training import plots
+from fashion_mnist.unknown import unknown_scores
+from training import fused, plots
+from training.calibration import fit_temperature
 from training.loop import Progress, Trainer, predict
 from training.recipes import Recipe
+from training.teachers import Teachers
 
 HELD_OUT: Final = 5000
 """Training images that are kept for validation: what is chosen is chosen on them, never on the test set."""
+
+UNKNOWN_SHARE: Final = 0.05
+"""Share of the held-out images that count as unknown: the threshold of `fashion_mnist.unknown` is set by it."""
+
+_SMALLEST: Final = float(np.finfo(np.float32).tiny)
 
 _SPLIT_SEED: Final = 20170825
 """The split is the same for all seeds and recipes, so that runs can be compared. The day the data set was published."""
@@ -46,6 +54,8 @@ def train(
     *,
     seed: int = 0,
     device: str = "auto",
+    kernels: str = "auto",
+    teachers: Sequence[Path] = (),
     train_images: int | None = None,
     resume: bool = False,
     tell: Tell = lambda progress: None,
@@ -54,12 +64,19 @@ def train(
     """Train by a recipe into a run folder and return its summary. The test set is used once, at the end.
 
     With `resume` an interrupted run goes on from its last finished epoch, and gives the same weights, bit for bit, as
-    one that was not interrupted. `train_images` takes only so many, to try things.
+    one that was not interrupted. `kernels` is "fused" (`training.fused`), "torch" or "auto", which takes the fused ones
+    where they can be had. `teachers` are the run folders of the networks to imitate, as many as the recipe asks for.
+    `train_images` takes only so many, to try things.
 
     Raises TrainingError where the folder holds another run, or the loss is no longer a number; DeviceUnavailable.
     """
+    if len(teachers) != len(recipe.teachers):
+        raise UsageError(
+            f"the recipe {recipe.name} needs {len(recipe.teachers)} teachers, and {len(teachers)} were named"
+        )
     chosen = choose_device(device)
     train_split, held_out = split(dataset.train, train_images)
+    asked = Teachers(teachers, recipe, train_split.images) if teachers else None
     settings = {
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
@@ -67,9 +84,12 @@ def train(
         "held_out_images": len(held_out.images),
         "device": chosen.type,
         "threads": torch.get_num_threads(),
+        "kernels": kernels,
+        "teachers": asked.described() if asked else [],
         "commit": commit(),
     }
-    trainer = Trainer(recipe, train_split, seed=seed, device=chosen)
+    trainer = Trainer(recipe, train_split, seed=seed, device=chosen, teachers=asked)
+    settings["kernels"] = trainer.kernels = _choose_kernels(kernels, trainer)
     history = _open(folder, settings, trainer, resume=resume)
     while trainer.epoch < recipe.epochs:
         metrics: dict[str, Any] = {"epoch": trainer.epoch + 1, **trainer.run_epoch(tell)}
@@ -87,8 +107,11 @@ def train(
             torch.save(trainer.state(), temporary)
         epoch_done(metrics)
     classifier = trainer.result()
+    logits = np.log(np.maximum(predict(classifier, held_out.images).astype(np.float64), _SMALLEST))
+    classifier.temperature.fill_(fit_temperature(logits, held_out.labels))
+    threshold = float(np.quantile(unknown_scores(predict(classifier, held_out.images)), 1 - UNKNOWN_SHARE))
     figures = evaluation(predict(classifier, dataset.test.images), dataset.test.labels)
-    plots.curves(history, folder / "curves.png")
+    plots.save(plots.curves(history), folder / "curves.png")
     save_weights(classifier, folder / "weights.pt")
     summary = {
         **settings,
@@ -97,6 +120,9 @@ def train(
         "held_out_accuracy": history[-1]["held_out_accuracy"],
         "test_accuracy": figures["accuracy"],
         "test_standard_error": figures["standard_error"],
+        "test_calibration_error": figures["calibration"]["expected_error"],
+        "temperature": classifier.temperature.item(),
+        "unknown": {"threshold": round(threshold, 4), "held_out_share": UNKNOWN_SHARE},
         "mean": classifier.mean.item(),
         "std": classifier.std.item(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -127,6 +153,18 @@ def choose_device(device: str) -> torch.device:
     return torch.device("cuda")
 
 
+def _choose_kernels(kernels: str, trainer: Trainer) -> str:
+    """The kernels to train with. Raises UsageError where the fused ones are asked for and cannot be had."""
+    if kernels not in ("auto", "fused", "torch"):
+        raise UsageError(f"kernels is {kernels!r}: choose one of auto, fused, torch")
+    reason = fused.unavailable(trainer.network, trainer.device)
+    if reason is None and trainer.recipe.erase:
+        reason = "they erase nothing"
+    if kernels == "fused" and reason:
+        raise UsageError(f"the fused kernels cannot train this: {reason}; train with --kernels torch")
+    return "torch" if reason or kernels == "torch" else "fused"
+
+
 def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: bool) -> list[dict[str, Any]]:
     """Make the run's folder, or take up the run in it; the metrics of the epochs that are done."""
     begun = folder / "settings.json"
@@ -142,9 +180,10 @@ def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: b
         raise TrainingError(f"{begun} is damaged: begin anew with another --run") from None
     if not resume:
         raise TrainingError(f"{folder} holds a run already: add --resume to go on with it, or name another --run")
-    # Sums of floats depend on how many threads share them: the run goes on with as many as it was begun with.
+    # Sums of floats depend on how many threads share them and on the kernels: the run goes on with those it began with.
     settings["threads"] = before["threads"]
     torch.set_num_threads(before["threads"])
+    settings["kernels"] = trainer.kernels = _choose_kernels(before["kernels"], trainer)
     if changed := [name for name in settings if name != "commit" and before[name] != settings[name]]:
         raise TrainingError(
             f"{folder} was begun with another {', '.join(changed)}: resume with the same, or name another --run"

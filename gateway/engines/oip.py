@@ -29,6 +29,9 @@ OUTPUT: Final = "probabilities"
 _TOO_MANY: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 """What servers say of more images than they take at once."""
 
+_MOST_OFF: Final = 0.01
+"""How far from 1 the sum of an image's probabilities may be: half floats do not reach it."""
+
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", -1),
     # A server that was restarted should be found again within the second that its clients are told to wait.
@@ -78,10 +81,15 @@ class OipEngine:
         )
         response = await self._infer(request, timeout=self._timeout_s)
         found = _probabilities(response, [len(images), len(CLASSES)])
-        if found is None or not np.isfinite(found).all():
+        if found is None:
             raise Unavailable(
                 f"the engine at {self._address} gave no {OUTPUT}, FP32 [{len(images)}, {len(CLASSES)}]: try again, and "
                 "see that it serves our exported graph"
+            )
+        if not ((found >= 0).all() and (abs(found.sum(axis=1) - 1) < _MOST_OFF).all()):
+            raise Unavailable(
+                f"the engine at {self._address} gave {OUTPUT} that are none, below 0 or not 1 together: see that it "
+                "serves our exported graph"
             )
         return found
 

@@ -31,8 +31,9 @@ class Wanted(NamedTuple):
 class Native:
     """See `gateway.protocols.Speaker`. A bad image has its error in its place of the answer."""
 
-    def __init__(self, model_version: str) -> None:
+    def __init__(self, model_version: str, unknown_threshold: float) -> None:
         self._model_version = model_version
+        self._unknown_threshold = unknown_threshold
 
     def is_plain(self, request: Request) -> bool:
         return is_plain(request.body, request.head.content_type)
@@ -57,8 +58,8 @@ class Native:
         return form, decode_many([(field.content, field.content_type) for field in fields], limits)
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
-        rows = job.rows() if form == _WHOLE else None
-        return answer(job.probabilities, decoded, self._model_version, form, rows)
+        rows = job.rows(self._unknown_threshold) if form == _WHOLE else None
+        return answer(job.probabilities, decoded, self._model_version, self._unknown_threshold, form, rows)
 
 
 def _understand(head: Head) -> Wanted:

@@ -1,13 +1,13 @@
 """The Open Inference Protocol, version 2: what its REST and its gRPC form have in common.
 
-One input, `images`: uint8 pixels, or files as bytes. Three outputs: `probabilities`, `index` and `label`.
+One input, `images`: uint8 pixels, or files as bytes. The outputs: `OUTPUTS`.
 https://github.com/kserve/open-inference-protocol; binary tensors as Triton's extension has them,
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from fashion_mnist.errors import BadTensor, NotFound
 from fashion_mnist.images import Bytes, Decoded, decode_image, decode_pixels, join
 from fashion_mnist.limits import Budget
 from fashion_mnist.predictions import Probabilities
+from fashion_mnist.unknown import unknown_scores
 from gateway.protocols import MODEL, refuse_bad
 
 INPUT: Final = "images"
@@ -42,6 +43,8 @@ OUTPUTS: Final = (
     Tensor("probabilities", "FP32", [-1, len(CLASSES)]),
     Tensor("index", "INT64", [-1]),
     Tensor("label", "BYTES", [-1]),
+    Tensor("unknown", "BOOL", [-1]),
+    Tensor("unknown_score", "FP32", [-1]),
 )
 _OUTPUTS: Final = {output.name: output for output in OUTPUTS}
 
@@ -50,7 +53,9 @@ _TAILS: Final[dict[str, list[list[int]]]] = {"UINT8": [[*GEOMETRY], [*GEOMETRY[1
 
 _LENGTH: Final = struct.Struct("<I")
 _LABELS: Final = [name.encode() for name in CLASSES]
-_PACKED_LABELS: Final = [_LENGTH.pack(len(name)) + name for name in _LABELS]
+_PACKED_LABELS: Final = {name: _LENGTH.pack(len(name)) + name for name in _LABELS}
+
+Values: TypeAlias = NDArray[Any] | list[bytes]
 
 
 def check_model(name: str, version: str, served: str) -> None:
@@ -124,23 +129,31 @@ def output(name: str) -> Tensor:
     return _OUTPUTS[name]
 
 
-def values(name: str, probabilities: Probabilities) -> NDArray[Any] | list[bytes]:
-    """An output: float32 [n, 10], int64 [n], or the labels as bytes."""
-    if name == "probabilities":
-        return probabilities
-    index = probabilities.argmax(axis=1)
-    return index if name == "index" else [_LABELS[place] for place in index.tolist()]
+def values(names: Sequence[str], probabilities: Probabilities, unknown_threshold: float) -> list[Values]:
+    """Outputs, in the order of their names: numbers as NumPy has them, of the output's shape; labels as bytes.
+
+    What several of them rest on is computed once.
+    """
+    index: list[int] = []
+    scores: list[float] = []
+    found: list[Values] = []
+    for name in names:
+        if name == "probabilities":
+            found.append(probabilities)
+        elif name in ("index", "label"):
+            index = index or probabilities.argmax(axis=1).tolist()
+            found.append(np.array(index, "<i8") if name == "index" else [_LABELS[place] for place in index])
+        else:
+            scores = scores or unknown_scores(probabilities)
+            if name == "unknown_score":
+                found.append(np.array(scores, "<f4"))
+            else:
+                found.append(np.array([score > unknown_threshold for score in scores]))
+    return found
 
 
-def octets(name: str, probabilities: Probabilities) -> bytes:
-    """The same as a binary tensor."""
-    return _PACKERS[name](probabilities)
-
-
-_PACKERS: Final[dict[str, Callable[[Probabilities], bytes]]] = {
-    "probabilities": lambda probabilities: probabilities.astype("<f4", copy=False).tobytes(),
-    "index": lambda probabilities: probabilities.argmax(axis=1).astype("<i8", copy=False).tobytes(),
-    "label": lambda probabilities: b"".join(
-        [_PACKED_LABELS[place] for place in np.asarray(probabilities.argmax(axis=1)).tolist()]
-    ),
-}
+def octets(values: Values) -> bytes:
+    """An output as a binary tensor: little-endian, BOOL a byte each, and its length before each label."""
+    if isinstance(values, list):
+        return b"".join([_PACKED_LABELS[label] for label in values])
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

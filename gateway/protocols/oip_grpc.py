@@ -24,6 +24,14 @@ _CONTENT_TYPE: Final = "application/grpc"
 _RAW_OUTPUT: Final = (pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
 """What stands before each raw output on the wire: its field's number, and that a length follows."""
 
+_CONTENTS: Final = {
+    "FP32": "fp32_contents",
+    "INT64": "int64_contents",
+    "BOOL": "bool_contents",
+    "BYTES": "bytes_contents",
+}
+"""Where a tensor's elements stand that are not raw, by its type."""
+
 
 class Form(NamedTuple):
     """What the answer carries."""
@@ -41,7 +49,8 @@ class Form(NamedTuple):
 class OipGrpc:
     """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, unknown_threshold: float) -> None:
+        self._unknown_threshold = unknown_threshold
         self._version = version
         self._pages: dict[bytes, Callable[[bytes, bool], Any]] = {
             f"/{SERVICE}/{name}".encode(): page
@@ -87,22 +96,18 @@ class OipGrpc:
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
         count = len(probabilities)
+        found = oip.values(form.outputs, probabilities, self._unknown_threshold)
         parts = [_head(self._version, form.outputs, count) if form.raw else b""]
         if form.raw:
             # A message's fields may stand behind each other in any order, each as it would be alone.
-            for name in form.outputs:
-                content = oip.octets(name, probabilities)
+            for values in found:
+                content = oip.octets(values)
                 parts += (_RAW_OUTPUT, _varint(len(content)), content)
         else:
             response = _response(self._version, form.outputs, count)
-            for output in response.outputs:
-                values = oip.values(output.name, probabilities)
-                if isinstance(values, list):
-                    output.contents.bytes_contents.extend(values)
-                elif output.name == "index":
-                    output.contents.int64_contents.extend(values.tolist())
-                else:
-                    output.contents.fp32_contents.extend(values.ravel().tolist())
+            for output, values in zip(response.outputs, found, strict=True):
+                place = getattr(output.contents, _CONTENTS[output.datatype])
+                place.extend(values if isinstance(values, list) else values.ravel().tolist())
             parts.append(response.SerializeToString())
         if form.id:
             parts.append(pb.ModelInferResponse(id=form.id).SerializeToString())

@@ -10,7 +10,7 @@ from fashion_mnist.errors import BadJSON, BadTensor
 from fashion_mnist.images import Decoded
 from fashion_mnist.json_bodies import check_lists, decode_base64, pixel_bytes
 from fashion_mnist.limits import Budget, Limits
-from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer, Probabilities
+from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from gateway.batching import Job
 from gateway.connection import Request
 from gateway.protocols import MODEL, QUICK_BYTES, Page, check_encoding, oip, page
@@ -67,7 +67,8 @@ def pages(version: str) -> dict[bytes, Page]:
 class OipRest:
     """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, unknown_threshold: float) -> None:
+        self._unknown_threshold = unknown_threshold
         self._head = {"model_name": MODEL, "model_version": version}
 
     def is_plain(self, request: Request) -> bool:
@@ -95,7 +96,9 @@ class OipRest:
         probabilities = job.probabilities
         outputs: list[dict[str, Any]] = []
         binary: list[bytes] = []
-        for name, as_binary in form.outputs:
+        names = [output.name for output in form.outputs]
+        found = oip.values(names, probabilities, self._unknown_threshold)
+        for (name, as_binary), values in zip(form.outputs, found, strict=True):
             tensor = oip.output(name)
             said: dict[str, Any] = {
                 "name": name,
@@ -103,10 +106,10 @@ class OipRest:
                 "shape": [len(probabilities), *tensor.shape[1:]],
             }
             if as_binary:
-                binary.append(oip.octets(name, probabilities))
+                binary.append(oip.octets(values))
                 said["parameters"] = {"binary_data_size": len(binary[-1])}
             else:
-                said["data"] = _json_values(name, probabilities)
+                said["data"] = _json_values(values)
             outputs.append(said)
         answer = {**self._head, "outputs": outputs} | ({} if form.id is None else {"id": form.id})
         body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -117,11 +120,10 @@ class OipRest:
         )
 
 
-def _json_values(name: str, probabilities: Probabilities) -> Any:
-    found = oip.values(name, probabilities)
-    if isinstance(found, list):
-        return [label.decode() for label in found]
-    return np.ascontiguousarray(found).ravel()
+def _json_values(values: oip.Values) -> Any:
+    if isinstance(values, list):
+        return [label.decode() for label in values]
+    return np.ascontiguousarray(values).ravel()
 
 
 def _document(request: Request) -> tuple[Any, bytes | None]:

@@ -14,6 +14,7 @@ from fashion_mnist.images import Decoded
 from fashion_mnist.json_bodies import decode_instances, parse
 from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, Answer
+from fashion_mnist.unknown import unknown_scores
 from gateway.batching import Job
 from gateway.connection import Request
 from gateway.protocols import MODEL, Page, check_encoding, page, refuse_bad
@@ -47,6 +48,9 @@ def pages(version: str) -> dict[bytes, Page]:
 class V1:
     """See `gateway.protocols.Speaker`. One bad image refuses all."""
 
+    def __init__(self, unknown_threshold: float) -> None:
+        self._unknown_threshold = unknown_threshold
+
     def is_plain(self, request: Request) -> bool:
         return False
 
@@ -61,7 +65,15 @@ class V1:
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
         predictions = [
-            {"probabilities": row, "index": index, "label": CLASSES[index]}
-            for row, index in zip(probabilities, probabilities.argmax(axis=1).tolist(), strict=True)
+            {
+                "probabilities": row,
+                "index": index,
+                "label": CLASSES[index],
+                "unknown": score > self._unknown_threshold,
+                "unknown_score": round(score, 4),
+            }
+            for row, index, score in zip(
+                probabilities, probabilities.argmax(axis=1).tolist(), unknown_scores(probabilities), strict=True
+            )
         ]
         return Answer(200, JSON, orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY))

@@ -80,6 +80,7 @@ def test_evaluate_takes_every_form_of_a_model(model_store: Path, tmp_path: Path,
     card = model_card(model_store)["evaluation"]
     assert figures["accuracy"] == card["accuracy"]
     assert figures["classes"].keys() == set(CLASSES)
+    assert 0 < figures["calibration"]["expected_error"] < 0.05
     assert cv2.imread(str(figure)) is not None
 
 
@@ -114,6 +115,10 @@ def test_figures_are_those_that_one_computes_by_hand() -> None:
         "describe",
         "train",
         "evaluate",
+        "report",
+        "compare",
+        "robustness",
+        "unknown",
         "export",
         "archive",
         "serve",

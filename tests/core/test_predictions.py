@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
@@ -18,7 +18,7 @@ PIXELS = np.zeros((3, 28, 28), np.uint8)
 
 
 def test_an_answer_has_label_index_and_all_probabilities() -> None:
-    answer = json.loads(encode_json(PROBABILITIES, Decoded(PIXELS), "1.0"))
+    answer = json.loads(encode_json(PROBABILITIES, Decoded(PIXELS), "1.0", 5.0))
     assert answer["model_version"] == "1.0"
     for prediction, row in zip(answer["predictions"], PROBABILITIES, strict=True):
         assert prediction["index"] == row.argmax()
@@ -29,14 +29,15 @@ def test_an_answer_has_label_index_and_all_probabilities() -> None:
 
 @given(st_numpy.arrays(np.float32, (2, 10), elements=st.floats(0, 1, width=32)))
 def test_json_gives_every_float32_back_exactly(probabilities: np.ndarray) -> None:
-    answer = json.loads(encode_json(probabilities, Decoded(PIXELS[:2]), "1"))
+    assume(probabilities.any(axis=1).all())
+    answer = json.loads(encode_json(probabilities, Decoded(PIXELS[:2]), "1", 5.0))
     read = [list(prediction["probabilities"].values()) for prediction in answer["predictions"]]
     assert np.array_equal(np.array(read, np.float32), probabilities)
 
 
 @pytest.mark.parametrize("top_k", range(1, 10))
 def test_top_k_gives_the_likeliest_first(top_k: int) -> None:
-    answer = json.loads(encode_json(PROBABILITIES, Decoded(PIXELS), "1.0", top_k))
+    answer = json.loads(encode_json(PROBABILITIES, Decoded(PIXELS), "1.0", 5.0, top_k))
     for prediction, row in zip(answer["predictions"], PROBABILITIES, strict=True):
         best = np.argsort(-row)[:top_k]
         assert list(prediction["probabilities"]) == [CLASSES[index] for index in best]
@@ -51,13 +52,13 @@ def test_a_bad_top_k_is_refused(text: str) -> None:
 
 def test_bad_and_adjusted_images_say_so_in_their_places() -> None:
     decoded = Decoded(PIXELS, {0: CorruptImage("cut"), 3: CorruptImage("altered")}, {2: ["resized from 5 x 5"]})
-    predictions = json.loads(encode_json(PROBABILITIES, decoded, "1.0"))["predictions"]
+    predictions = json.loads(encode_json(PROBABILITIES, decoded, "1.0", 5.0))["predictions"]
     assert [sorted(prediction) for prediction in predictions] == [
         ["error"],
-        ["index", "label", "probabilities"],
-        ["adjusted", "index", "label", "probabilities"],
+        ["index", "label", "probabilities", "unknown", "unknown_score"],
+        ["adjusted", "index", "label", "probabilities", "unknown", "unknown_score"],
         ["error"],
-        ["index", "label", "probabilities"],
+        ["index", "label", "probabilities", "unknown", "unknown_score"],
     ]
     assert predictions[3]["error"] == {"code": "corrupt_image", "message": "altered", "index": 3}
     assert [predictions[place]["index"] for place in (1, 2, 4)] == PROBABILITIES.argmax(axis=1).tolist()
@@ -66,7 +67,7 @@ def test_bad_and_adjusted_images_say_so_in_their_places() -> None:
 def test_where_every_image_is_bad_the_request_is() -> None:
     decoded = Decoded(PIXELS[:0], {0: CorruptImage("cut"), 1: CorruptImage("altered")})
     with pytest.raises(CorruptImage, match="cut"):
-        encode_json(PROBABILITIES[:0], decoded, "1.0")
+        encode_json(PROBABILITIES[:0], decoded, "1.0", 5.0)
     assert first_error_index(decoded) == 0
 
 

@@ -17,7 +17,7 @@ import tritonclient.http.aio
 from tritonclient.utils import InferenceServerException
 
 MODEL = "fashion_mnist"
-OUTPUTS = ("probabilities", "index", "label")
+OUTPUTS = ("probabilities", "index", "label", "unknown")
 
 
 def inputs(kind: Any, image: bytes) -> dict[str, list[Any]]:
@@ -48,15 +48,16 @@ def read(result: Any) -> dict[str, Any]:
 def synchronously(kind: Any, address: str, image: bytes) -> dict[str, Any]:
     """What a synchronous client gets."""
     with kind.InferenceServerClient(address) as client:
+        as_json = {"as_json": True} if kind is tritonclient.grpc else {}
+        metadata = client.get_model_metadata(MODEL, **as_json)
         found: dict[str, Any] = {
             "live": client.is_server_live(),
             "ready": client.is_server_ready(),
             "model": client.is_model_ready(MODEL),
-            "version": client.is_model_ready(MODEL, "1.0"),
+            "version": client.is_model_ready(MODEL, metadata["versions"][0]),
             "other": client.is_model_ready("other"),
+            "metadata": metadata["inputs"][0]["name"],
         }
-        as_json = {"as_json": True} if kind is tritonclient.grpc else {}
-        found["metadata"] = client.get_model_metadata(MODEL, **as_json)["inputs"][0]["name"]
         found["server"] = client.get_server_metadata(**as_json)["name"]
         for what, sent in inputs(kind, image).items():
             for which, asked in outputs(kind).items():

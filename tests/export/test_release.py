@@ -1,6 +1,7 @@
 """The release: all its files, what they say, and that a failed export changes none of them."""
 
 import json
+import math
 import subprocess
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, FashionMNISTError, ModelError, UsageError
-from fashion_mnist.model_store import CARD
+from fashion_mnist.model_store import CARD, unknown_threshold
 from fashion_mnist.network import Classifier, Network, load_weights, save_weights
 
 
@@ -98,7 +99,7 @@ def test_what_training_says_goes_into_the_card(exported: Release, dataset: Datas
     (run / "weights.pt").write_bytes((exported.folder / "weights.pt").read_bytes())
     (run / "training_summary.json").write_text(
         '{"recipe": {"name": "quick", "learning_rate": 0.0123456, "betas": [0.9, 0.99]},'
-        ' "seed": 7, "epochs": [{"loss": 1}, {"loss": 0.5}]}'
+        ' "seed": 7, "epochs": [{"loss": 1}, {"loss": 0.5}], "unknown": {"threshold": 3.25, "held_out_share": 0.05}}'
     )
     made = release.release(run / "weights.pt", store, dataset, version="2.1")
     assert made.card["training"]["seed"] == 7
@@ -107,6 +108,8 @@ def test_what_training_says_goes_into_the_card(exported: Release, dataset: Datas
     assert "| recipe.learning_rate | 0.0123456 |" in text
     assert "| recipe.betas | 0.9, 0.99 |" in text
     assert "| epochs | 2 values, in model_card.json |" in text
+    assert "`unknown_score` above 3.25" in text
+    assert unknown_threshold(store) == 3.25
     checksums.verify(store / "training_summary.json")
 
     # Weights without a record, and no version given: the version stays, the record of other weights does not.
@@ -114,6 +117,7 @@ def test_what_training_says_goes_into_the_card(exported: Release, dataset: Datas
     made = release.release(run / "weights.pt", store, dataset)
     assert made.card["model_version"] == "2.1"
     assert made.card["training"] is None
+    assert unknown_threshold(store) == math.inf
     assert not (store / "training_summary.json").exists()
 
 

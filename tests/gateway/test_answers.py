@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.client import Client
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import CANARY, model_version
+from fashion_mnist.model_store import CANARY, model_card, model_version, unknown_threshold
 from fashion_mnist.predictions import encode_error, encode_json
 from fashion_mnist.settings import Settings
 from tests.bodies import OCTETS, Body, bad_bodies, disguised_bodies, encoded, good_bodies, png_of_size
@@ -47,13 +48,14 @@ def served(url: str) -> Callable[[Body], Found]:
 @pytest.fixture(scope="module")
 def local(model_store: Path) -> Callable[[Body], Found]:
     """What `predict --local` does."""
-    engine, version = open_engine(model_store, "onnx", "cpu"), model_version(model_store)
+    engine = open_engine(model_store, "onnx", "cpu")
+    version, threshold = model_version(model_store), unknown_threshold(model_store)
     limits = Limits.from_settings(Settings())
 
     def ask(body: Body) -> Found:
         try:
             decoded = decode(body.content, body.content_type, limits)
-            return 200, json.loads(encode_json(engine.predict(decoded.pixels), decoded, version))
+            return 200, json.loads(encode_json(engine.predict(decoded.pixels), decoded, version, threshold))
         except FashionMNISTError as error:
             return error.status, json.loads(encode_error(error, None))
 
@@ -78,6 +80,8 @@ def test_every_way_in_gives_the_same_answer(
             assert labels(found[1]) == labels(expected)
             assert found[1]["model_version"] == expected["model_version"]
             np.testing.assert_allclose(probabilities(found[1]), probabilities(expected), rtol=1e-4, atol=1e-7)
+            assert unknown(found[1]) == unknown(expected)
+            np.testing.assert_allclose(unknown_scores(found[1]), unknown_scores(expected), atol=2e-4)
         else:
             assert found[1] == expected
 
@@ -88,6 +92,14 @@ def labels(answer: Any) -> list[str]:
 
 def probabilities(answer: Any) -> np.ndarray:
     return np.array([[prediction["probabilities"][name] for name in CLASSES] for prediction in answer["predictions"]])
+
+
+def unknown(answer: Any) -> list[bool]:
+    return [prediction["unknown"] for prediction in answer["predictions"]]
+
+
+def unknown_scores(answer: Any) -> np.ndarray:
+    return np.array([prediction["unknown_score"] for prediction in answer["predictions"]])
 
 
 @pytest.fixture(params=["embedded", "in_front"])
@@ -191,6 +203,15 @@ def test_the_test_set_gets_its_labels_by_many_at_once(url: str, dataset: Dataset
     with httpx.Client(timeout=TIMEOUT_S) as client, ThreadPoolExecutor(16) as pool:
         singly = list(pool.map(lambda image: client.post(url, content=encoded(image)).json(), images[:500]))
     assert [answer["predictions"][0]["index"] for answer in singly] == expected[:500].tolist()
+
+
+def test_the_accuracy_of_answers_is_the_model_cards(url: str, dataset: Dataset, model_store: Path) -> None:
+    """Real test images, all 10,000 of them, through the gateway and each engine behind it, TorchServe too."""
+    with Client(url) as client:
+        found = client.predict(dataset.test.images)
+    right = int((found.argmax(axis=1) == dataset.test.labels).sum())
+    evaluation = model_card(model_store)["evaluation"]
+    assert (right, len(found)) == (round(evaluation["accuracy"] * evaluation["images"]), evaluation["images"])
 
 
 def test_slow_images_do_not_hold_up_others(url: str, model_store: Path) -> None:

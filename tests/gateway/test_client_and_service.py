@@ -48,6 +48,8 @@ def test_classify_names_what_is_on_files(embedded: ServeCommand, dataset: Datase
     assert set(good[0].probabilities) == set(CLASSES)
     assert isinstance(likeliest, Prediction)
     assert len(likeliest.probabilities) == 2
+    assert likeliest.unknown == good[0].unknown
+    assert likeliest.unknown_score == pytest.approx(good[0].unknown_score, abs=2e-4)
 
 
 def test_asyncio_does_the_same_at_once(embedded: ServeCommand, dataset: Dataset) -> None:

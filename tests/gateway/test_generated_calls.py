@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fashion_mnist.model_store import model_store_path, model_version
+from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
 from tests.bodies import encoded
 from tests.gateway.command import ServeCommand
@@ -28,7 +30,7 @@ REQUESTS = Corpus(
     [
         _request("UINT8", [1, 28, 28], raw_input_contents=[GARMENT.tobytes()], id="7"),
         _request("UINT8", [2, 1, 28, 28], {"uint_contents": [0] * 1568}, outputs=[{"name": "label"}]),
-        _request("BYTES", [1], {"bytes_contents": [PNG]}, model_version="1.0"),
+        _request("BYTES", [1], {"bytes_contents": [PNG]}, model_version=model_version(model_store_path(Settings()))),
         _request("BYTES", [1], raw_input_contents=[len(PNG).to_bytes(4, "little") + PNG]),
     ]
 )

@@ -15,6 +15,8 @@ import pytest
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
+from fashion_mnist.model_store import model_store_path, model_version
+from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
 from tests.bodies import OCTETS, encoded, png_of_size
 from tests.gateway.command import ServeCommand, serve_command, wait_until
@@ -22,6 +24,7 @@ from tests.gateway.command import ServeCommand, serve_command, wait_until
 ROOT = Path(__file__).parents[2]
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 TIMEOUT_S = 20.0
+VERSION = model_version(model_store_path(Settings()))
 SERVICE = "/inference.GRPCInferenceService/"
 
 Call = Callable[..., Any]
@@ -79,14 +82,14 @@ def values(response: Any) -> dict[str, list[Any]]:
         if response.raw_output_contents:
             found[output.name] = _unpacked(output.datatype, response.raw_output_contents[place])
         else:
-            contents = output.contents
-            found[output.name] = list(contents.fp32_contents or contents.int64_contents or contents.bytes_contents)
+            ((_, contents),) = output.contents.ListFields()
+            found[output.name] = list(contents)
     return found
 
 
 def _unpacked(datatype: str, content: bytes) -> list[Any]:
     if datatype != "BYTES":
-        array: list[Any] = np.frombuffer(content, {"FP32": "<f4", "INT64": "<i8"}[datatype]).tolist()
+        array: list[Any] = np.frombuffer(content, {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}[datatype]).tolist()
         return array
     labels = []
     while content:
@@ -110,9 +113,9 @@ def test_every_way_to_send_gives_our_own_answer(
     stub: Stub, request: pytest.FixtureRequest, embedded: ServeCommand, way: str
 ) -> None:
     response = stub.infer(id="mine", **WAYS[way])
-    assert (response.model_name, response.model_version, response.id) == ("fashion_mnist", "1.0", "mine")
+    assert (response.model_name, response.model_version, response.id) == ("fashion_mnist", VERSION, "mine")
     assert bool(response.raw_output_contents) == way.startswith("raw")
-    assert [list(output.shape) for output in response.outputs] == [[3, 10], [3], [3]]
+    assert [list(output.shape) for output in response.outputs] == [[3, 10], [3], [3], [3], [3]]
     ours = httpx.post(embedded.url, content=GARMENTS.tobytes(), headers={"accept": OCTETS}, timeout=TIMEOUT_S)
     probabilities, found = np.frombuffer(ours.content, "<f4").reshape(-1, 10), values(response)
     # ONNX Runtime's last digits depend on the size of the batch.
@@ -153,16 +156,16 @@ def test_a_large_image_is_read_beside_the_others(embedded_stub: Stub) -> None:
 def test_what_it_says_of_itself(stub: Stub) -> None:
     assert stub("ServerLive", pb.ServerLiveRequest()).live
     assert stub("ServerReady", pb.ServerReadyRequest()).ready
-    for version, ready in (("", True), ("1.0", True), ("7", False)):
+    for version, ready in (("", True), (VERSION, True), ("7", False)):
         assert stub("ModelReady", pb.ModelReadyRequest(name="fashion_mnist", version=version)).ready == ready
     assert not stub("ModelReady", pb.ModelReadyRequest(name="other")).ready
     assert list(stub("ServerMetadata", pb.ServerMetadataRequest()).extensions) == ["binary_tensor_data"]
     said = stub("ModelMetadata", pb.ModelMetadataRequest(name="fashion_mnist"))
-    assert list(said.versions) == ["1.0"]
+    assert list(said.versions) == [VERSION]
     assert [(each.name, each.datatype, list(each.shape)) for each in said.inputs] == [
         ("images", "UINT8", [-1, 1, 28, 28])
     ]
-    assert [each.name for each in said.outputs] == ["probabilities", "index", "label"]
+    assert [each.name for each in said.outputs] == ["probabilities", "index", "label", "unknown", "unknown_score"]
 
 
 def test_a_call_keeps_its_name_and_says_where_the_time_went(embedded_stub: Stub) -> None:

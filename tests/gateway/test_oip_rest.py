@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.model_store import model_store_path, model_version
+from fashion_mnist.settings import Settings
 from tests.bodies import OCTETS, encoded, png_of_size
 from tests.gateway.command import ServeCommand
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 TIMEOUT_S = 20.0
+VERSION = model_version(model_store_path(Settings()))
 INFER = "/v2/models/fashion_mnist/infer"
 LENGTH = "Inference-Header-Content-Length"
 
@@ -70,7 +73,7 @@ def outputs(response: httpx.Response) -> dict[str, Any]:
 
 def unpacked(datatype: str, content: bytes) -> list[Any]:
     if datatype != "BYTES":
-        array: list[Any] = np.frombuffer(content, {"FP32": "<f4", "INT64": "<i8"}[datatype]).tolist()
+        array: list[Any] = np.frombuffer(content, {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}[datatype]).tolist()
         return array
     labels = []
     while content:
@@ -132,7 +135,7 @@ def test_outputs_come_as_they_are_asked_for(one: str) -> None:
         outputs=[{"name": "label"}, {"name": "index", "parameters": {"binary_data": True}}],
     )
     head = json.loads(response.content[: int(response.headers[LENGTH])])
-    assert (head["id"], head["model_name"], head["model_version"]) == ("mine", "fashion_mnist", "1.0")
+    assert (head["id"], head["model_name"], head["model_version"]) == ("mine", "fashion_mnist", VERSION)
     assert [output["name"] for output in head["outputs"]] == ["label", "index"]
     assert outputs(response)["label"] == [CLASSES[outputs(response)["index"][0]]]
 
@@ -156,7 +159,7 @@ def test_pixels_are_never_taken_for_a_file(one: str) -> None:
 
 def test_a_version_is_addressed_by_its_path(one: str) -> None:
     tensor = pixels([1, 28, 28], GARMENTS[0].tolist())
-    assert infer(one, tensor, "/v2/models/fashion_mnist/versions/1.0/infer").status_code == 200
+    assert infer(one, tensor, f"/v2/models/fashion_mnist/versions/{VERSION}/infer").status_code == 200
     for path in ("/v2/models/fashion_mnist/versions/7/infer", "/v2/models/other/infer", "/v2/models/fashion_mnist/x"):
         response = infer(one, tensor, path)
         assert response.status_code == 404
@@ -172,11 +175,17 @@ def test_what_it_says_of_itself(base: str) -> None:
     assert get("/v2")["extensions"] == ["binary_tensor_data"]
     assert get("/v2/health/live") == {"live": True}
     assert get("/v2/health/ready") == {"ready": True}
-    for model in ("/v2/models/fashion_mnist", "/v2/models/fashion_mnist/versions/1.0"):
+    for model in ("/v2/models/fashion_mnist", f"/v2/models/fashion_mnist/versions/{VERSION}"):
         assert get(f"{model}/ready") == {"name": "fashion_mnist", "ready": True}
         said = get(model)
         assert said["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 1, 28, 28]}]
-        assert [output["name"] for output in said["outputs"]] == ["probabilities", "index", "label"]
+        assert [output["name"] for output in said["outputs"]] == [
+            "probabilities",
+            "index",
+            "label",
+            "unknown",
+            "unknown_score",
+        ]
 
 
 IMAGE = GARMENTS[0].tolist()

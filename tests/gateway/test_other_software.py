@@ -45,6 +45,7 @@ class TestTritonclient:
         assert list(said["file label"]) == ["label"]
         assert np.shape(said["pixels all"]["probabilities"]) == (2, 10)
         assert said["pixels all"]["index"] == np.argmax(said["pixels all"]["probabilities"], axis=1).tolist()
+        assert said["file all"]["unknown"] == [False]
         assert said["refused"]
 
     @pytest.mark.parametrize("way", ["http", "grpc"])

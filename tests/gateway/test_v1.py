@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.model_store import model_store_path, model_version
+from fashion_mnist.settings import Settings
 from tests.bodies import encoded
 from tests.gateway.command import ServeCommand
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 TIMEOUT_S = 20.0
+VERSION = model_version(model_store_path(Settings()))
 PREDICT = "/v1/models/fashion_mnist:predict"
 
 
@@ -50,10 +53,10 @@ def test_instances_give_our_own_answer(base: str, instances: list[Any]) -> None:
 
 def test_the_models_state(base: str) -> None:
     assert httpx.get(f"{base}/v1/models", timeout=TIMEOUT_S).json() == {"models": ["fashion_mnist"]}
-    for path in ("/v1/models/fashion_mnist", "/v1/models/fashion_mnist/versions/1.0"):
+    for path in ("/v1/models/fashion_mnist", f"/v1/models/fashion_mnist/versions/{VERSION}"):
         state = httpx.get(base + path, timeout=TIMEOUT_S).json()
         assert (state["name"], state["ready"]) == ("fashion_mnist", True)
-        assert [(each["version"], each["state"]) for each in state["model_version_status"]] == [("1.0", "AVAILABLE")]
+        assert [(each["version"], each["state"]) for each in state["model_version_status"]] == [(VERSION, "AVAILABLE")]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_an_image_file_is_no_request(base: str) -> None:
 
 def test_what_is_not_there(base: str) -> None:
     instances = {"instances": GARMENTS.tolist()}
-    assert predict(base, instances, "/v1/models/fashion_mnist/versions/1.0:predict").status_code == 200
+    assert predict(base, instances, f"/v1/models/fashion_mnist/versions/{VERSION}:predict").status_code == 200
     for path in ("/v1/models/fashion_mnist/versions/2:predict", "/v1/models/other:predict", "/v1/models/fashion_mnist"):
         refused(predict(base, instances, path), 404, 405)
     refused(httpx.get(base + PREDICT, timeout=TIMEOUT_S), 405)

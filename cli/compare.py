@@ -1,0 +1,59 @@
+"""`fashion-mnist compare`."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fashion_mnist import dataset
+from fashion_mnist.settings import Settings
+
+
+def compare(
+    one: Annotated[Path, typer.Argument(help="A finished run.")],
+    other: Annotated[Path, typer.Argument(help="Another.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether two runs differ beyond chance: on these test images, and beyond what another seed would change.
+
+    Runs of the same recipes with other seeds are taken from beside each of the two.
+
+    Example: `fashion-mnist compare runs/quick-0 runs/release-0`
+    """
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    with console.status("comparing"):
+        from training import comparison
+
+        settings = Settings.from_environment()
+        found = comparison.compare(one, other, dataset.load(Path(settings.data) if settings.data else None).test)
+        significant = comparison.SIGNIFICANT
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    accuracies, only, chance = (found["runs"][key] for key in ("accuracies", "only_right", "chance"))
+    console.print(
+        f"{one} {accuracies[0]:.2%}, {other} {accuracies[1]:.2%} of the test images; only the first names {only[0]} "
+        f"rightly, only the second {only[1]}: {_verdict(chance, significant, 'the choice of images')}"
+    )
+    console.print(_seeds(found["seeds"], significant))
+
+
+def _seeds(seeds: dict[str, Any], significant: float) -> str:
+    told = [
+        f"{recipe} {statistics.mean(values):.2%} over {len(values)} seed{'s' * (len(values) > 1)}"
+        + (f" (standard deviation {statistics.stdev(values):.2%})" if len(values) > 1 else "")
+        for recipe, values in zip(seeds["recipes"], seeds["accuracies"], strict=True)
+    ]
+    if seeds["same_recipe"]:
+        return f"both are {told[0]}: what they differ by is the seeds' noise itself"
+    if seeds["chance"] is None:
+        return f"{told[0]}, {told[1]}: the seeds' noise is not known; train each with two seeds or more"
+    return f"{told[0]}, {told[1]}: {_verdict(seeds['chance'], significant, 'the seeds')}"
+
+
+def _verdict(chance: float, significant: float, source: str) -> str:
+    within = "beyond" if chance < significant else "within"
+    return f"{within} the noise of {source} (p = {chance:.2g})"

@@ -1,0 +1,50 @@
+"""`fashion-mnist report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fashion_mnist import atomic, dataset
+from fashion_mnist.settings import Settings
+
+
+def report(
+    run: Annotated[Path | None, typer.Argument(help="A run's folder; without it all runs are listed.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The page to write; by default report.html in the run.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs to list.")] = Path("runs"),
+) -> None:
+    """Write one run's page: curves, confusion, reliability, hardest images, filters. Or print the table of all runs.
+
+    The page is one HTML file that needs no other. The table is Markdown: for each recipe the mean and standard
+    deviation over its seeds.
+
+    Examples:
+
+    `fashion-mnist report`
+
+    `fashion-mnist report runs/quick-0`
+    """
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    with console.status("reading"):
+        from training import report as reports
+
+        if run is None:
+            rows = reports.recipe_rows(reports.finished(runs))
+            if not rows:
+                console.print(f"{runs} holds no finished runs: train some with `fashion-mnist train`")
+                raise typer.Exit(1)
+            print(markdown([list(rows[0]), *(list(map(str, row.values())) for row in rows)]))
+            return
+        settings = Settings.from_environment()
+        page = reports.page(run, dataset.load(Path(settings.data) if settings.data else None))
+    output = output or run / "report.html"
+    atomic.write_text(output, page)
+    console.print(f"written: {output}")
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table in Markdown, its head first."""
+    head, *body = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body))

@@ -1,0 +1,57 @@
+"""`fashion-mnist unknown`."""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli.report import markdown
+from fashion_mnist import dataset
+from fashion_mnist.errors import UsageError
+from fashion_mnist.model_store import model_store_path, unknown_threshold
+from fashion_mnist.settings import Settings
+
+
+def unknown(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print how well the released model tells garments from digits, noise, textures, and turned or cut garments.
+
+    For each kind: the area under the ROC of the score that answers carry, of one less the greatest probability, and of
+    the logits' energy; and the share of images that are flagged at the card's threshold.
+
+    Example: `fashion-mnist unknown`
+    """
+    settings = Settings.from_environment()
+    store = model_store_path(settings)
+    threshold = unknown_threshold(store)
+    if threshold == math.inf:
+        raise UsageError(f"the card in {store} has no threshold: export weights that this version trained")
+    with Console(stderr=True).status("drawing other images"):
+        from fashion_mnist.network import load_weights
+        from training.unknown import separation
+
+        images = dataset.load(Path(settings.data) if settings.data else None)
+        rows = separation(load_weights(store / "weights.pt"), images.test, threshold)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        names = list(rows[-1]["auroc"])
+        print(
+            markdown(
+                [
+                    ["images", *(f"AUROC by {name}" for name in names), "flagged"],
+                    *(
+                        [
+                            row["kind"],
+                            *(f"{row['auroc'][name]:.3f}" if row["auroc"] else "" for name in names),
+                            f"{row['flagged']:.1%}",
+                        ]
+                        for row in rows
+                    ),
+                ]
+            )
+        )

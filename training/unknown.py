@@ -1,0 +1,54 @@
+"""How well scores tell images of garments from others: `fashion_mnist.unknown`'s, and two that it is compared with."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fashion_mnist.dataset import Split
+from fashion_mnist.network import Classifier
+from fashion_mnist.unknown import unknown_scores
+from training.loop import predict
+from training.others import KINDS
+
+_SEED = 0
+
+
+def separation(classifier: Classifier, test: Split, threshold: float) -> list[dict[str, Any]]:
+    """A row for each kind of other images: as many of them as there are test images.
+
+    `auroc` is the chance that an image of the kind has a higher score than a test image, by the score, by the doubt
+    (one less the greatest probability) and by the energy of the logits (less -log sum exp, arxiv.org/abs/2010.03759).
+    `flagged` is the share whose score is above the threshold; the first row gives it for the test images themselves.
+    """
+    known = _scores(classifier, test.images)
+    rows: list[dict[str, Any]] = [{"kind": "test images", "auroc": {}, "flagged": _share(known["score"], threshold)}]
+    for kind, draw in KINDS.items():
+        found = _scores(classifier, draw(test.images, np.random.default_rng(_SEED)))
+        aurocs = {name: auroc(found[name], known[name]) for name in known}
+        rows.append({"kind": kind, "auroc": aurocs, "flagged": _share(found["score"], threshold)})
+    return rows
+
+
+def auroc(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> float:
+    """The chance that a positive has a higher value than a negative, ties counted by half: the area under the ROC."""
+    ordered = np.sort(negatives)
+    below, up_to = (np.searchsorted(ordered, positives, side) for side in ("left", "right"))
+    return float((below + up_to).mean() / 2 / len(negatives))
+
+
+def _scores(classifier: Classifier, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
+    probabilities = predict(classifier, images)
+    with torch.inference_mode():
+        batches = torch.from_numpy(images.copy())[:, None].split(1000)
+        logits = torch.cat([classifier.network(classifier.normalise(batch)) for batch in batches])
+    return {
+        "score": np.array(unknown_scores(probabilities)),
+        "doubt": 1 - probabilities.max(axis=1),
+        "energy": -torch.logsumexp(logits, 1).numpy(),
+    }
+
+
+def _share(scores: NDArray[np.floating], threshold: float) -> float:
+    return float((scores > threshold).mean())
