@@ -103,6 +103,8 @@ SURE = [1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     "bad", [[float("nan")] * 10, [0.0] * 10, [1.5, -0.5, *[0.0] * 8], [2.0, *[0.0] * 9], [float("inf")] * 10]
 )
 def test_what_is_no_probability_is_no_answer(bad: list[float]) -> None:
-    with serving(lambda *_: response(np.array([SURE, bad]), [2, 10])) as address:
-        with pytest.raises(Unavailable, match="not 1 together"):
-            predict(address, 2)
+    with (
+        serving(lambda *_: response(np.array([SURE, bad]), [2, 10])) as address,
+        pytest.raises(Unavailable, match="not 1 together"),
+    ):
+        predict(address, 2)
