@@ -70,6 +70,9 @@ class Settings:
     oip_address: str = _setting("127.0.0.1:8001", "where such a server speaks gRPC, host:port")
     oip_model: str = _setting("fashion_mnist", "the model's name there")
     oip_version: str = _setting("", "the model's version there; empty: the server's choice")
+    max_versions: int = _setting(
+        3, "versions of the model that are loaded at once, at most; each takes memory", minimum=1, maximum=16
+    )
     gateways: int = _setting(1, "processes of the gateway", minimum=1)
     max_connections: int = _setting(16384, "open connections of one gateway; one more is closed at once", minimum=1)
     max_head_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)
