@@ -14,6 +14,7 @@ from cli.evaluate import evaluate
 from cli.export import export
 from cli.keys import keys
 from cli.loadtest import loadtest
+from cli.models import models
 from cli.predict import predict
 from cli.serve import serve, status
 from cli.settings import settings
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
 for command in COMMANDS:
     app.command()(command)
 

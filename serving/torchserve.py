@@ -107,6 +107,8 @@ class TorchServe:
                 return time.monotonic() - started
             except readiness.ModelNotLoaded as error:
                 raise self._failure(f"TorchServe did not load the model: {error}") from None
+            except readiness.WrongLabel as error:
+                raise ServingError(f"TorchServe serves a wrong model: {error}") from None
             except readiness.NotReady as error:
                 reason = error
             time.sleep(POLL_S)
