@@ -1,6 +1,7 @@
 """`fashion-mnist models`."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -40,14 +41,15 @@ def list_models(url: Url = None, as_json: Annotated[bool, typer.Option("--json",
     if as_json:
         print(json.dumps(listed, indent=2))
         return
-    table = Table("version", "engine", "state", "default", "loaded since, UTC")
+    table = Table("version", "engine", "state", "default")
+    table.add_column("since, UTC", no_wrap=True)
     table.add_column("requests", justify="right")
     table.add_column("accuracy", justify="right")
     for row in listed:
         accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         state_of = f"{row['state']}: {row['reason']}" if row["reason"] else row["state"]
         default = "yes" if row["default"] else ""
-        loaded = row["loaded"][:16].replace("T", " ")
+        loaded = datetime.fromisoformat(row["loaded"]).strftime("%d %b %H:%M")
         cells = (row["version"], row["engine"], state_of, default, loaded, f"{row['requests']:,}", accuracy)
         table.add_row(*map(escape, cells))
     Console().print(table)

@@ -45,10 +45,10 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then let open requests be answered, and return; no process survives.
 
-    `build_archive` writes TorchServe's archive of a model store, its first argument, to a path, its second; `on_ready` is
-    called with the URL and the seconds it took, when a real image got its right label, at first and after each restart;
-    `tell` with what else a person should know. What dies is restarted, at most five times a minute. Raises ServingError
-    where the server cannot start or keeps dying.
+    `build_archive` writes TorchServe's archive of a model store, its first argument, to a path, its second; `on_ready`
+    is called with the URL and the seconds it took, when a real image got its right label, at first and after each
+    restart; `tell` with what else a person should know. What dies is restarted, at most five times a minute. Raises
+    ServingError where the server cannot start or keeps dying.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
