@@ -90,7 +90,7 @@ class Models:
             except FashionMNISTError as error:
                 if version.name == wanted.default:
                     raise
-                log.error("a version cannot be loaded", extra={"version": version.name, "reason": error.message})
+                _leave_out(version, error)
         self.default = self._named(wanted.default)
         self.ways = {protocol: Way(way.model, way.speaker) for protocol, way in self.default.ways.items()}
         """Where requests that name no version come in, by protocol: the same objects for good."""
@@ -142,14 +142,21 @@ class Models:
         """Load what is missing, change the default, unload what is too much: in this order.
 
         When it returns, requests that were in flight in what was unloaded have been answered. Raises FashionMNISTError
-        where a version cannot be loaded or takes the canary for something else; nothing has changed then.
+        where the default, or a version that is being checked, cannot be loaded; nothing has changed then.
         """
         async with self._applying:
             for version in wanted.versions:
                 if version.number not in self._models:
-                    await self._load_anew(version)
+                    try:
+                        await self._load_anew(version)
+                    except FashionMNISTError as error:
+                        if version.name == wanted.default or not version.open:
+                            raise
+                        _leave_out(version, error)
             for version in wanted.versions:
-                model = self._models[version.number]
+                model = self._models.get(version.number)
+                if model is None:
+                    continue
                 if version.open and not model.version.open:
                     model.tally.requests = 0  # those that checked it
                     model.batcher.on_batch = self._count_other
@@ -170,10 +177,11 @@ class Models:
 
     async def _load_anew(self, version: Version) -> None:
         model = await asyncio.to_thread(self._load, version)
-        await model.health.ask()
-        if not model.health.answers:
-            await model.engine.close()
-            raise VersionError(f"version {version.name} fails: {model.health.reason}")
+        if not version.open:
+            await model.health.ask()
+            if not model.health.answers:
+                await model.engine.close()
+                raise VersionError(f"version {version.name} fails: {model.health.reason}")
         self._add(model)
         self._watch(model)
 
@@ -221,3 +229,8 @@ class Models:
         await model.engine.close()
         # A circle, which the collector would not see: what is there from the beginning is hidden from it.
         model.ways.clear()
+
+
+def _leave_out(version: Version, error: FashionMNISTError) -> None:
+    """Go on without a version that was good once: the others must not wait for it."""
+    log.error("a version cannot be loaded", extra={"version": version.name, "reason": error.message})
