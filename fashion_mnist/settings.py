@@ -43,14 +43,14 @@ class Settings:
     port: int = _port(8080, "port that clients connect to")
     grpc: str = _setting("on", "the Open Inference Protocol over gRPC", choices=("on", "off"))
     grpc_port: int = _port(8085, "port of gRPC, at the same address")
-    admin_host: str = _setting("127.0.0.1", "address of the metrics")
-    admin_port: int = _port(8086, "port of the metrics")
+    admin_host: str = _setting("127.0.0.1", "address of the metrics and of `fashion-mnist models`")
+    admin_port: int = _port(8086, "port of the metrics and of `fashion-mnist models`")
     auth: str = _setting(
         "auto",
         "auto: keys wherever key_file is set, and without it no address but loopback; off: whoever reaches the port",
         choices=("auto", "off"),
     )
-    key: str = _setting("", "key that `predict` sends")
+    key: str = _setting("", "key that `predict` and `models` send")
     key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
     tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS")
     tls_key: str = _setting("", "PEM file of the certificate's key")

@@ -183,9 +183,11 @@ class Rollout:
 
     def listed(self) -> list[dict[str, Any]]:
         """All versions, and how things stand with each."""
-        default, candidate = self.wanted.default, self._candidate
-        found = []
-        for loaded in [*self._loaded.values(), *([candidate] if candidate is not None else [])]:
+        default, candidate, found = self.wanted.default, self._candidate, []
+        rows = list(self._loaded.values())
+        if candidate is not None and not any(row is candidate for row in rows):
+            rows.append(candidate)
+        for loaded in rows:
             tallies = [Tally.read(tally_path(path, loaded.version.number)) for path in self._metrics]
             ready = all(ready for _, ready in tallies)
             reason = loaded.given_up or ("" if ready else "it does not give the canary its label now")
@@ -317,7 +319,11 @@ class Rollout:
         """Copy a version's files into the server's folder, and choose ports for its TorchServe."""
         number = next(self._numbers)
         folder = self._folder / f"v{number}"
-        versions.keep(source, folder, self._canary)
+        try:
+            versions.keep(source, folder, self._canary)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         torchserve = None
         if settings.engine == "torchserve":
             torchserve = TorchServe(settings, folder, self._folder / f"ts{number}")

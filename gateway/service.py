@@ -173,7 +173,7 @@ class Service:
             return lambda request: request.answer(Answer(200, JSON, b""), PREFLIGHT)
         if path.startswith(_OF_VERSIONS):
             # Versions come and go, and heads are kept: each time anew.
-            return lambda request: self._find(head, path)(request)
+            return lambda request: self._find(request.head, path)(request)
         return self._find(head, path)
 
     def _find(self, head: Head, path: bytes) -> Callable[[Request], None]:

@@ -93,6 +93,15 @@ def _wanted(body: bytes) -> tuple[Path, bool]:
         raise BadJSON(f"the body names no folder: send {_SHAPE}") from None
     if document or not isinstance(folder, str) or not isinstance(without_data, bool):
         raise BadJSON(f"the body is another: send {_SHAPE}")
-    if not folder.startswith("/") or "\0" in folder:
-        raise BadJSON(f"the folder is {folder[:80]!r}: send its whole path on the server's machine, from / on")
+    if not folder.startswith("/") or "\0" in folder or not _is_text(folder):
+        raise BadJSON(f"the folder is {folder[:80]!a}: send its whole path on the server's machine, from / on")
     return Path(folder), without_data
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be written in bytes: JSON can name halves of characters."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -97,11 +97,11 @@ def check_folder(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise VersionError(f"{folder} is no folder on the server's machine: name one that `fashion-mnist export` wrote")
     try:
-        for name in FILES:
-            path = folder / name
+        for path in (folder / name for name in (*FILES, checksums.NAME)):
             if path.exists() and not (path.is_file() and path.stat().st_size <= MOST_BYTES):
                 raise ModelError(f"{path} is no file, or longer than {MOST_BYTES:,} bytes: restore it")
-            checksums.verify(path)
+        for name in FILES:
+            checksums.verify(folder / name)
         card = model_card(folder)
     except FashionMNISTError as error:
         raise VersionError(error.message) from None

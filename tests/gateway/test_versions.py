@@ -429,10 +429,20 @@ class TestWhatIsNotLoaded:
         refused(operator, operator.try_to_load(folder), 409, "model.onnx", "cannot be loaded")
 
     @pytest.mark.parametrize(
-        "body", [b"", b"[]", b"{}", b'{"folder": 7}', b'{"folder": "relative"}', b'{"folder": "/", "x": 1}', b"\xff"]
+        "body",
+        [
+            b"",
+            b"[]",
+            b"{}",
+            b"\xff",
+            b'{"folder": 7}',
+            b'{"folder": "relative"}',
+            b'{"folder": "/", "x": 1}',
+            b'{"folder": "/\\ud800"}',
+        ],
     )
     def test_a_body_that_names_no_folder(self, operator: Operator, body: bytes) -> None:
-        refused(operator, operator.ask("POST", content=body), 400, '"folder"' if b"relative" not in body else "path")
+        refused(operator, operator.ask("POST", content=body), 400, "folder")
 
     def test_what_a_page_in_a_browser_sends(self, operator: Operator, second: Path) -> None:
         headers = {"origin": "https://example.org"}
