@@ -234,9 +234,10 @@ class Rollout:
             found = self._load(name, card, folder, held)
             log.warning("version loaded", extra={"version": name})
             return {"version": name, **found, "seconds": round(time.monotonic() - started, 1)}
-        except (VersionError, Unavailable):
-            raise
         except FashionMNISTError as error:
+            self._go_on()  # or else the server's end is the reason
+            if isinstance(error, VersionError | Unavailable):
+                raise
             raise VersionError(error.message) from None
         except OSError as error:
             raise VersionError(f"{error.filename or folder}: {error.strerror or error}: nothing was loaded") from None

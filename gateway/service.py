@@ -94,30 +94,6 @@ class Service:
             head.route = self._route(head)
         head.route(request)
 
-    def _change(self) -> None:
-        """Find out anew where what is, because other versions are loaded, or another one is the default."""
-        ways, offered = self.models.ways, self.models.offered
-        self._ways: dict[bytes, Way] = {
-            native.PATH: ways[NATIVE],
-            oip_rest.PATH + oip_rest.INFER: ways[OIP_REST],
-            v1.PATH + v1.PREDICT: ways[V1],
-        }
-        states = {v1.PATH: ""}
-        for name, model in self.models.open.items():
-            self._ways[native.path_of(name)] = model.ways[NATIVE]
-            self._ways[oip_rest.path_of(name) + oip_rest.INFER] = model.ways[OIP_REST]
-            self._ways[v1.path_of(name) + v1.PREDICT] = model.ways[V1]
-            states[v1.path_of(name)] = name
-        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered)}
-        self._pages: dict[bytes, Callable[[Request], None]] = {
-            **{path: functools.partial(self._show, page) for path, page in pages.items()},
-            **{path: functools.partial(self._show_state, version) for path, version in states.items()},
-            b"/health/live": self._live,
-            b"/health/ready": self._ready,
-            b"/health/startup": self._startup,
-            b"/ping": self._ping,
-        }
-
     def handle_call(self, call: Call) -> None:
         """Answer a call of gRPC, now or later."""
         try:
@@ -165,6 +141,30 @@ class Service:
 
         self._slow += 1
         asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments).add_done_callback(done)
+
+    def _change(self) -> None:
+        """Find out anew where what is, because other versions are loaded, or another one is the default."""
+        ways, offered = self.models.ways, self.models.offered
+        self._ways: dict[bytes, Way] = {
+            native.PATH: ways[NATIVE],
+            oip_rest.PATH + oip_rest.INFER: ways[OIP_REST],
+            v1.PATH + v1.PREDICT: ways[V1],
+        }
+        states = {v1.PATH: ""}
+        for name, model in self.models.open.items():
+            self._ways[native.path_of(name)] = model.ways[NATIVE]
+            self._ways[oip_rest.path_of(name) + oip_rest.INFER] = model.ways[OIP_REST]
+            self._ways[v1.path_of(name) + v1.PREDICT] = model.ways[V1]
+            states[v1.path_of(name)] = name
+        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered)}
+        self._pages: dict[bytes, Callable[[Request], None]] = {
+            **{path: functools.partial(self._show, page) for path, page in pages.items()},
+            **{path: functools.partial(self._show_state, version) for path, version in states.items()},
+            b"/health/live": self._live,
+            b"/health/ready": self._ready,
+            b"/health/startup": self._startup,
+            b"/ping": self._ping,
+        }
 
     def _route(self, head: Head) -> Callable[[Request], None]:
         """What answers requests with this head."""
