@@ -65,7 +65,7 @@ def measure(
     """
     size = max(1, min(PACK, settings.max_images, (settings.max_body_bytes - _IDX_BYTES) // IMAGE_BYTES))
     right = 0
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(door)), timeout=TIMEOUT_S) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(verify=False, uds=str(door)), timeout=TIMEOUT_S) as client:
         for start in range(0, len(held.images), size):
             go_on()
             images, labels = held.images[start : start + size], held.labels[start : start + size]

@@ -367,6 +367,23 @@ def test_a_gateway_that_is_killed_comes_back_with_the_same_versions_and_default(
     assert operator.names() == ("2.0", ["1.0", "2.0"])
 
 
+def test_a_gateway_that_dies_during_a_load_takes_nothing_but_the_load_with_it(
+    operator: Operator, second: Path, images: Images
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(operator.try_to_load, second)
+        wait_until(lambda: len(operator.rows()) == 2 or loading.done(), "the load", 10)
+        operator.command.gateway().kill()
+        status = loading.result(TIMEOUT_S).status_code
+    # It may have been ready before.
+    assert status in (200, 409)
+    assert operator.names() == ("1.0", ["1.0", "2.0"] if status == 200 else ["1.0"])
+    wait_until(lambda: {row["state"] for row in operator.rows()} == {"ready"}, "ready again", 10)
+    assert answered_by(operator.command, images) == {"1.0"}
+    if status == 409:
+        operator.load(second)
+
+
 def refused(operator: Operator, response: httpx.Response, status: int, *words: str) -> None:
     """It was refused for this reason, and nothing has changed."""
     assert response.status_code == status, response.text
