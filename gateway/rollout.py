@@ -80,6 +80,8 @@ class Rollout:
         self._build = build
         self._loaded: dict[str, _Loaded] = {}
         self._candidate: _Loaded | None = None
+        self._torchserves: list[TorchServe] = []
+        """All that there are, also those of versions on their way in or out."""
         self._loading = threading.Lock()
         self._changing = threading.Lock()
         self._numbers = itertools.count(1)
@@ -169,9 +171,8 @@ class Rollout:
     def close(self) -> None:
         """End every TorchServe."""
         self.interrupt()
-        for loaded in self._loaded.values():
-            if loaded.torchserve is not None:
-                loaded.torchserve.stop(grace_s=0)
+        for torchserve in list(self._torchserves):
+            torchserve.stop(grace_s=0)
 
     # For any thread
 
@@ -279,8 +280,9 @@ class Rollout:
         candidate = self._prepare(name, card, folder, settings, open=False)
         version = candidate.version
         try:
-            # Once more, of the copy: the folder may have been written to meanwhile.
-            versions.check_folder(version.folder)
+            # The folder may have been written to meanwhile.
+            if versions.check_folder(version.folder) != card:
+                raise VersionError(f"{folder} changed while it was read: load it again, when nobody writes to it")
             self._candidate = candidate
             if (torchserve := candidate.torchserve) is not None:
                 torchserve.prepare(functools.partial(self._build, version.folder))
@@ -328,6 +330,7 @@ class Rollout:
         torchserve = None
         if settings.engine == "torchserve":
             torchserve = TorchServe(settings, folder, self._folder / f"ts{number}")
+            self._torchserves.append(torchserve)
         return _Loaded(
             version=Version(name, number, folder, torchserve.ports.inference if torchserve else 0, open),
             source=source,
@@ -339,15 +342,18 @@ class Rollout:
 
     def _take_back(self, candidate: _Loaded) -> None:
         """Unload what did not pass."""
-        try:
-            with self._changing:
-                if any(each.number == candidate.version.number for each in self.wanted.versions):
-                    self._change(self._without(candidate.version))
-        except FashionMNISTError as error:
-            log.error("a version was not unloaded", extra={"version": candidate.version.name, "reason": error.message})
-        finally:
-            self._discard(candidate)
-            self._candidate = None
+        with self._changing:
+            rest = self._without(candidate.version)
+            try:
+                if rest != self.wanted:
+                    self._change(rest)
+            except FashionMNISTError as error:
+                # With the next change, then.
+                log.error("not unloaded yet", extra={"version": candidate.version.name, "reason": error.message})
+            finally:
+                self.wanted = rest
+        self._discard(candidate)
+        self._candidate = None
 
     def _without(self, version: Version) -> Versions:
         rest = tuple(each for each in self.wanted.versions if each.number != version.number)
@@ -357,9 +363,10 @@ class Rollout:
         """End a version's TorchServe, and remove its files."""
         torchserve = loaded.torchserve
         if torchserve is not None:
-            # What the main thread does at its end it does by itself.
+            # Where the server is about to end, `close` does it.
             with contextlib.suppress(FashionMNISTError):
                 self._in_main_thread(lambda: torchserve.stop(grace_s=0))
+                self._torchserves.remove(torchserve)
             shutil.rmtree(torchserve.folder.path, ignore_errors=True)
         shutil.rmtree(loaded.version.folder, ignore_errors=True)
         for path in self._metrics:

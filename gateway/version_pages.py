@@ -52,7 +52,7 @@ def routes(rollout: Rollout) -> list[Route]:
         f"{MODELS}/{{version}}/set-default": use,
         f"{MODELS}/{{version}}": unload,
     }
-    methods = ["GET", "POST", "PUT", "DELETE"]
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]  # those that are none get our words
     return [Route(path, _answering(page), methods=methods) for path, page in pages.items()]
 
 
