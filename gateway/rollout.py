@@ -329,7 +329,7 @@ class Rollout:
             raise
         torchserve = None
         if settings.engine == "torchserve":
-            torchserve = TorchServe(settings, folder, self._folder / f"ts{number}")
+            torchserve = TorchServe(settings, folder, self._folder / f"t{number}")
             self._torchserves.append(torchserve)
         return _Loaded(
             version=Version(name, number, folder, torchserve.ports.inference if torchserve else 0, open),
