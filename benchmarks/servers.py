@@ -61,7 +61,15 @@ def fashion_mnist(folder: Path, engine: str, **settings: int) -> Iterator[Server
     """`fashion-mnist serve` as people run it, with its output in a file of `folder`. Raises RunFailed."""
     folder.mkdir()
     said = folder / "output"
-    chosen = {"host": config.LOOPBACK, "port": 0, "admin_port": 0, "device": "cpu", "engine": engine, **settings}
+    chosen = {
+        "host": config.LOOPBACK,
+        "port": 0,
+        "admin_port": 0,
+        "grpc_port": 0,
+        "device": "cpu",
+        "engine": engine,
+        **settings,
+    }
     environment = os.environ | {f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items()}
     command: list[str | Path] = [Path(sys.executable).parent / "fashion-mnist", "serve"]
     with said.open("wb") as output:

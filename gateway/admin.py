@@ -3,10 +3,12 @@
 The supervisor serves it, whatever becomes of the gateways.
 """
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fashion_mnist.predictions import answer_error
 from gateway import listening, version_pages
@@ -76,11 +79,36 @@ def application(metrics: Sequence[Path], rollout: Rollout, keyring: Keyring | No
     return Starlette(routes=[Route("/metrics", scrape), *version_pages.routes(rollout)], middleware=middleware)
 
 
+SILENCE_S: Final = 10.0
+"""How long a connection may take until it has asked something."""
+
+CONNECTIONS: Final = 64
+"""The most at once: a few operators and Prometheus. Each is an open file of the process that restarts the others."""
+
+
+class _Connection(HttpToolsProtocol):
+    """uvicorn's connection, which waits for its first request as long as its client likes."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._silence = self.loop.call_later(SILENCE_S, transport.abort)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._silence.cancel()
+        super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        self._silence.cancel()
+        super().on_headers_complete()
+
+
 @contextmanager
 def serve(host: str, port: int, pages: ASGIApp, tls: Tls | None) -> Iterator[int]:
     """Serve the admin pages in a thread; yields the port. Raises OSError where it cannot be had."""
     (sock,) = listening.listen(host, port, 1)
-    config = uvicorn.Config(pages, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(pages, http=_Connection, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
     config.load()
     config.ssl = tls.context if tls else None
     server = uvicorn.Server(config)

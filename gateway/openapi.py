@@ -44,7 +44,13 @@ def describe(offered: Offered) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {**_native(versions), **_health(), **_oip(versions), **_v1(versions), **_about()},
-        "components": {"schemas": _schemas(versions)},
+        "components": {
+            "schemas": _schemas(versions),
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "Only where the server asks for keys."}
+            },
+        },
+        "security": [{"key": []}, {}],
     }
 
 
@@ -111,7 +117,7 @@ def _health() -> dict[str, Any]:
     for path, (summary, words) in said.items():
         status = _object({"status": {"enum": words}}, reason={"type": "string"})
         answers = {"200": _answer(summary, status)} | ({"503": _answer("Not now.", status)} if words[1:] else {})
-        found[path] = {"get": {"summary": summary, "responses": {**answers, **_errors("Error", "405")}}}
+        found[path] = {"get": {"summary": summary, "security": [], "responses": {**answers, **_errors("Error", "405")}}}
     return found
 
 
@@ -131,7 +137,21 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
         "description": f"One input, `{oip.INPUT}`: UINT8 of shape [n, 1, 28, 28] or [n, 28, 28], or BYTES of shape [n] "
         "with an image file in each, in base64. Tensors may stand behind the JSON as bytes, both ways: then "
         "Inference-Header-Content-Length is the length of the JSON.",
-        "requestBody": {"required": True, "content": {JSON: {"schema": _ref("InferRequest")}}},
+        "parameters": [
+            {
+                "name": "Inference-Header-Content-Length",
+                "in": "header",
+                "description": "The length of the JSON, where tensors stand behind it.",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": _ref("InferRequest")},
+                OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
         "responses": {
             "200": _answer(
                 "The outputs.",
@@ -307,7 +327,8 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
 def _get(summary: str, schema: Schema, *, may_be_away: bool = False, takes_key: bool = True) -> dict[str, Any]:
     answers = {"200": _answer(summary, schema)} | ({"503": _answer("Not now.", schema)} if may_be_away else {})
     errors = _errors("ProtocolError", *(["401", "403"] if takes_key else []), "405")
-    return {"get": {"summary": summary, "responses": {**answers, **errors}}}
+    security = {} if takes_key else {"security": list[Any]()}
+    return {"get": {"summary": summary, **security, "responses": {**answers, **errors}}}
 
 
 _REASONS: Final = {

@@ -138,14 +138,16 @@ class Rollout:
         for loaded in list(self._loaded.values()):
             if loaded.torchserve is None or loaded.torchserve.running() or loaded.given_up:
                 continue
+            died_now = loaded.torchserve.pid != 0  # or else it could not be started again when that was tried
             loaded.torchserve.stop(grace_s=0)
             name = loaded.version.name
             if name == self.wanted.default:
                 loaded.torchserve.start()
                 died = True
                 continue
-            now = time.monotonic()
-            loaded.deaths = [death for death in loaded.deaths if now - death < PER_S] + [now]
+            if died_now:
+                now = time.monotonic()
+                loaded.deaths = [death for death in loaded.deaths if now - death < PER_S] + [now]
             if len(loaded.deaths) > RESTARTS:
                 loaded.given_up = f"its TorchServe died {len(loaded.deaths)} times within a minute"
                 tell(f"version {name}: {loaded.given_up} and is not started again; unload it, or load it anew")

@@ -307,6 +307,11 @@ class _Prediction(Job):
         self._form = form
         self._decoded = decoded
 
+    def cancel(self) -> None:
+        super().cancel()
+        if self.span is not None and self._service.traces is not None:
+            self._service.traces.leave(self.span)
+
     def done(self, error: FashionMNISTError | None) -> None:
         """Write the answer, and send it."""
         service, form, decoded = self._service, self._form, self._decoded

@@ -56,6 +56,7 @@ def serve(
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        listening.allow_connections()
         with _Server(settings, model_store, build_archive, tell) as server:
             try:
                 server.start()
@@ -152,7 +153,13 @@ class _Server:
         """Restart what dies, and tell whenever all is well again. Never returns."""
         ready = False
         while True:
-            if died := self._dead():
+            try:
+                died = self._dead()
+            except OSError as error:
+                # No memory, no open file left: that passes, and nobody but us would start them again.
+                self._tell(f"what died cannot be started again yet ({error.strerror})")
+                died = ""
+            if died:
                 self._count_death(died, was_ready=ready)
                 ready = False
             if not ready and self._answers():

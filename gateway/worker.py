@@ -5,7 +5,6 @@ import dataclasses
 import gc
 import json
 import logging
-import resource
 import signal
 import socket
 import sys
@@ -204,9 +203,7 @@ def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
     """Run one gateway. The only argument is a `Task` as JSON."""
     logs.configure()
     task = Task.from_json(*arguments)
-    # Each connection is an open file: as many as we are allowed.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+    listening.allow_connections()
     try:
         uvloop.run(_run(task))
     except FashionMNISTError as error:

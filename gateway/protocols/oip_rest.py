@@ -8,7 +8,7 @@ import orjson
 
 from fashion_mnist.errors import BadJSON, BadTensor
 from fashion_mnist.images import Decoded
-from fashion_mnist.json_bodies import decode_base64, pixel_bytes
+from fashion_mnist.json_bodies import check_lists, decode_base64, pixel_bytes
 from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer, Probabilities
 from gateway.batching import Job
@@ -140,6 +140,7 @@ def _document(request: Request) -> tuple[Any, bytes | None]:
                 "it is the length of the JSON in front of the tensor"
             )
         body, binary = body[: int(length)], body[int(length) :]
+    check_lists(body, SHAPE)
     try:
         return orjson.loads(body), binary
     except orjson.JSONDecodeError as error:

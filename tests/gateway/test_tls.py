@@ -201,6 +201,30 @@ class TestServer:
         finally:
             files.certificate.write_bytes(before)
 
+    def test_who_does_not_believe_it_says_so_at_once(self, server: ServeCommand) -> None:
+        with Client(server.url, tls=ssl.create_default_context(), patience_s=3600) as client:
+            with pytest.raises(Unavailable, match="(?i)certificate"):
+                client.predict(IMAGE)
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_a_client_shows_its_certificate_anew_each_time(
+        self, server: ServeCommand, files: Files, version: ssl.TLSVersion
+    ) -> None:
+        """Whoever resumes a session would not, and would get in after its authority has ceased to count."""
+        context = files.trusting(files.ca)
+        context.minimum_version = context.maximum_version = version
+        address = ("127.0.0.1", urlsplit(server.url).port or 0)
+        session = None
+        for _ in range(2):
+            with (
+                socket.create_connection(address, 10) as plain,
+                context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
+            ):
+                connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(100).startswith(b"HTTP/1.1 200")
+                assert not connection.session_reused
+                session = connection.session
+
     def test_another_authority_for_clients_counts_too(self, server: ServeCommand, files: Files) -> None:
         other = trustme.CA()
         files.client_ca.write_bytes(other.cert_pem.bytes())
