@@ -20,6 +20,7 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.model_store import CANARY, model_store_path, model_version, read_canary
 from fashion_mnist.settings import PREFIX, Settings
 from gateway import listening
+from gateway.versions import Version, Versions
 from gateway.worker import Task
 from serving import config, processes, readiness
 from serving.torchserve import TorchServe
@@ -101,17 +102,17 @@ def gateway_alone(folder: Path, module: str = "gateway.worker") -> Iterator[Serv
     """One gateway process with the embedded engine, run by `module`, without a supervisor."""
     settings = Settings.from_environment(host=config.LOOPBACK, port=0, device="cpu", engine="embedded")
     store = model_store_path(settings)
+    version = model_version(store)
     folder.mkdir()
     (public,) = listening.listen(config.LOOPBACK, 0, 1)
     with public:
         task = Task(
             settings=settings,
-            model_store=store,
+            versions=Versions(version, (Version(version, 1, store),)),
             socket_fd=public.fileno(),
             grpc_fd=-1,
             metrics=folder / "metrics",
             door=folder / "door",
-            torchserve=0,
         )
         url = readiness.url(config.LOOPBACK, public.getsockname()[1])
         command = [sys.executable, "-m", module, task.to_json()]
