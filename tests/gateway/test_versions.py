@@ -38,7 +38,7 @@ from tests.gateway.command import COMMAND, ServeCommand, gone, serve_command, wa
 from tests.gateway.http import read_answer, request
 from tests.gateway.test_metrics import scrape
 from tests.gateway.test_oip_grpc import Stub, tensor
-from tests.gateway.versions import Operator, altered, export_swapped, named, swapped
+from tests.gateway.versions import FIRST, Operator, altered, export_swapped, named, swapped
 
 TIMEOUT_S = 20.0
 NATIVE = "/predictions/fashion_mnist"
@@ -61,12 +61,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeCommand]:
 
 @pytest.fixture
 def operator(server: ServeCommand) -> Iterator[Operator]:
-    """Of a server with version 1.0 alone, before and after the test."""
+    """Of a server with the released version alone, before and after the test."""
     found = Operator(server)
     found.reset()
     yield found
     found.reset()
-    assert found.names() == ("1.0", ["1.0"])
+    assert found.names() == (FIRST, [FIRST])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def images(dataset: Dataset, model_store: Path) -> "Images":
     found = dataset.test.images[:400]
     index = open_engine(model_store, "onnx", "cpu").predict(found).argmax(axis=1)
     first = [CLASSES[place] for place in index]
-    return Images(found, {"1.0": first, "2.0": [swapped(label) for label in first]})
+    return Images(found, {FIRST: first, "2.0": [swapped(label) for label in first]})
 
 
 @dataclasses.dataclass
@@ -87,7 +87,7 @@ class Images:
     @property
     def telling(self) -> int:
         """The place of one of which the versions say different things."""
-        return next(place for place, label in enumerate(self.labels["1.0"]) if label != self.labels["2.0"][place])
+        return next(place for place, label in enumerate(self.labels[FIRST]) if label != self.labels["2.0"][place])
 
 
 def base(command: ServeCommand) -> str:
@@ -137,25 +137,25 @@ def test_a_version_is_loaded_checked_and_addressed_by_every_protocol(
     found = operator.load(second)
     assert (found["version"], found["canary"], found["images"]) == ("2.0", "right", 10_000)
     assert found["accuracy"] == found["card_accuracy"] == model_card(second)["evaluation"]["accuracy"]
-    assert operator.names() == ("1.0", ["1.0", "2.0"])
-    assert answered_by(command, images) == {"1.0"}
-    assert answered_by(command, images, "1.0") == {"1.0"}
+    assert operator.names() == (FIRST, [FIRST, "2.0"])
+    assert answered_by(command, images) == {FIRST}
+    assert answered_by(command, images, FIRST) == {FIRST}
     assert answered_by(command, images, "2.0") == {"2.0"}
 
     def get(path: str) -> Any:
         return httpx.get(base(command) + path, timeout=TIMEOUT_S).json()
 
-    assert get(OIP)["versions"] == get(f"{OIP}/versions/2.0")["versions"] == ["1.0", "2.0"]
+    assert get(OIP)["versions"] == get(f"{OIP}/versions/2.0")["versions"] == [FIRST, "2.0"]
     assert get(f"{OIP}/versions/2.0/ready") == {"name": "fashion_mnist", "ready": True}
     states = [(row["version"], row["state"]) for row in get(V1)["model_version_status"]]
-    assert states == [("1.0", "AVAILABLE"), ("2.0", "AVAILABLE")]
+    assert states == [(FIRST, "AVAILABLE"), ("2.0", "AVAILABLE")]
     assert [row["version"] for row in get(f"{V1}/versions/2.0")["model_version_status"]] == ["2.0"]
     assert {f"{NATIVE}/2.0", f"{OIP}/versions/2.0/infer", f"{V1}/versions/2.0:predict"} <= get("/openapi.json")[
         "paths"
     ].keys()
     stub = Stub(command)
     with stub.channel:
-        assert list(stub("ModelMetadata", pb.ModelMetadataRequest(name="fashion_mnist")).versions) == ["1.0", "2.0"]
+        assert list(stub("ModelMetadata", pb.ModelMetadataRequest(name="fashion_mnist")).versions) == [FIRST, "2.0"]
         assert stub("ModelReady", pb.ModelReadyRequest(name="fashion_mnist", version="2.0")).ready
 
 
@@ -165,7 +165,7 @@ def test_unknown_versions_are_not_found_by_any_protocol(operator: Operator) -> N
         response = httpx.post(base(command) + path, content=bytes(784), timeout=TIMEOUT_S)
         assert response.status_code == 404
         assert "'2.0'" in response.text
-        assert "1.0" in response.text
+        assert FIRST in response.text
     for path in (f"{OIP}/versions/2.0", f"{OIP}/versions/2.0/ready", f"{V1}/versions/2.0"):
         assert httpx.get(base(command) + path, timeout=TIMEOUT_S).status_code == 404
     stub = Stub(command)
@@ -178,12 +178,12 @@ def test_another_default_answers_at_once_and_the_former_one_again(
     operator: Operator, second: Path, images: Images
 ) -> None:
     operator.load(second)
-    for version in ("2.0", "1.0", "2.0"):
+    for version in ("2.0", FIRST, "2.0"):
         operator.use(version)
         assert operator.names()[0] == version
         assert answered_by(operator.command, images) == {version}
         assert httpx.get(f"{base(operator.command)}/v2", timeout=TIMEOUT_S).json()["version"] == version
-    assert answered_by(operator.command, images, "1.0") == {"1.0"}
+    assert answered_by(operator.command, images, FIRST) == {FIRST}
 
 
 def test_a_connection_that_sends_the_same_head_over_and_over_sees_each_change(operator: Operator, second: Path) -> None:
@@ -197,14 +197,14 @@ def test_a_connection_that_sends_the_same_head_over_and_over_sees_each_change(op
                 answer = read_answer(connection)
             return json.loads(answer.body)["model_version"] if answer.status == 200 else str(answer.status)
 
-        assert [ask(NATIVE), ask(f"{NATIVE}/2.0")] == ["1.0", "404"]
+        assert [ask(NATIVE), ask(f"{NATIVE}/2.0")] == [FIRST, "404"]
         operator.load(second)
-        assert [ask(NATIVE), ask(f"{NATIVE}/2.0")] == ["1.0", "2.0"]
+        assert [ask(NATIVE), ask(f"{NATIVE}/2.0")] == [FIRST, "2.0"]
         operator.use("2.0")
-        assert [ask(NATIVE), ask(f"{NATIVE}/1.0")] == ["2.0", "1.0"]
-        operator.use("1.0")
+        assert [ask(NATIVE), ask(f"{NATIVE}/{FIRST}")] == ["2.0", FIRST]
+        operator.use(FIRST)
         operator.unload("2.0")
-        assert [ask(NATIVE), ask(f"{NATIVE}/2.0")] == ["1.0", "404"]
+        assert [ask(NATIVE), ask(f"{NATIVE}/2.0")] == [FIRST, "404"]
 
 
 def test_the_table_counts_what_each_version_answered(operator: Operator, second: Path) -> None:
@@ -218,19 +218,19 @@ def test_the_table_counts_what_each_version_answered(operator: Operator, second:
     def answered() -> dict[str, int]:
         return {row["version"]: row["requests"] - before[row["version"]] for row in operator.rows()}
 
-    wait_until(lambda: answered() == {"1.0": 0, "2.0": 5}, "the count", 10)
+    wait_until(lambda: answered() == {FIRST: 0, "2.0": 5}, "the count", 10)
     found = scrape(operator.command)
     assert found["fashion_mnist_version_requests_total", (("version", "2.0"),)] == 5
     assert found["fashion_mnist_version_ready", (("version", "2.0"),)] == 1
     assert found["fashion_mnist_version_default", (("version", "2.0"),)] == 0
-    assert found["fashion_mnist_version_default", (("version", "1.0"),)] == 1
+    assert found["fashion_mnist_version_default", (("version", FIRST),)] == 1
 
 
 def test_drift_is_measured_from_what_the_default_was_trained_on(
     operator: Operator, second: Path, model_store: Path
 ) -> None:
     operator.load(second)
-    for version, folder in (("2.0", second), ("1.0", model_store)):
+    for version, folder in (("2.0", second), (FIRST, model_store)):
         operator.use(version)
         reference = Reference.from_card(model_card(folder))
         assert reference is not None
@@ -295,18 +295,18 @@ def test_no_request_is_lost_while_versions_come_and_go(
         wait_until(lambda: command.times_ready() == 1, "ready")
         operator = Operator(command)
         with clients(command.url, images) as found:
-            found.wait_for("1.0")
+            found.wait_for(FIRST)
             operator.load(second)
-            assert set(found.outcomes) == {"1.0"}
-            for version in ("2.0", "1.0", "2.0"):
+            assert set(found.outcomes) == {FIRST}
+            for version in ("2.0", FIRST, "2.0"):
                 operator.use(version)
                 # From now on nothing that is sent is answered by another.
                 told = httpx.post(command.url, content=bytes(784), timeout=TIMEOUT_S).json()
                 assert told["model_version"] == version
                 found.wait_for(version)
-            operator.unload("1.0")
+            operator.unload(FIRST)
             found.wait_for("2.0")
-        assert set(found.outcomes) == {"1.0", "2.0"}
+        assert set(found.outcomes) == {FIRST, "2.0"}
         assert operator.names() == ("2.0", ["2.0"])
         family = command.family()
         if engine == "torchserve":
@@ -362,9 +362,9 @@ def test_a_gateway_that_is_killed_comes_back_with_the_same_versions_and_default(
         found.wait_for("2.0")
     assert {outcome.partition(":")[0] for outcome in found.outcomes} <= {"2.0", "lost"}
     assert answered_by(operator.command, images) == {"2.0"}
-    assert answered_by(operator.command, images, "1.0") == {"1.0"}
+    assert answered_by(operator.command, images, FIRST) == {FIRST}
     wait_until(lambda: {row["state"] for row in operator.rows()} == {"ready"}, "ready again", 10)
-    assert operator.names() == ("2.0", ["1.0", "2.0"])
+    assert operator.names() == ("2.0", [FIRST, "2.0"])
 
 
 def test_a_gateway_that_dies_during_a_load_takes_nothing_but_the_load_with_it(
@@ -377,9 +377,9 @@ def test_a_gateway_that_dies_during_a_load_takes_nothing_but_the_load_with_it(
         status = loading.result(TIMEOUT_S).status_code
     # It may have been ready before.
     assert status in (200, 409)
-    assert operator.names() == ("1.0", ["1.0", "2.0"] if status == 200 else ["1.0"])
+    assert operator.names() == (FIRST, [FIRST, "2.0"] if status == 200 else [FIRST])
     wait_until(lambda: {row["state"] for row in operator.rows()} == {"ready"}, "ready again", 10)
-    assert answered_by(operator.command, images) == {"1.0"}
+    assert answered_by(operator.command, images) == {FIRST}
     if status == 409:
         operator.load(second)
 
@@ -389,7 +389,7 @@ def refused(operator: Operator, response: httpx.Response, status: int, *words: s
     assert response.status_code == status, response.text
     for word in words:
         assert word in response.json()["error"]["message"]
-    assert operator.names() == ("1.0", ["1.0"])
+    assert operator.names() == (FIRST, [FIRST])
     assert httpx.post(operator.command.url, content=bytes(784), timeout=TIMEOUT_S).status_code == 200
 
 
@@ -422,7 +422,7 @@ class TestWhatIsNotLoaded:
         refused(operator, operator.try_to_load(empty), 409, "no model card")
 
     def test_a_version_that_is_loaded_already(self, operator: Operator, model_store: Path) -> None:
-        refused(operator, operator.try_to_load(model_store), 409, "1.0 is loaded already")
+        refused(operator, operator.try_to_load(model_store), 409, f"{FIRST} is loaded already")
 
     def test_a_model_that_is_not_as_good_as_its_card_says(
         self, operator: Operator, second: Path, tmp_path: Path
@@ -464,13 +464,13 @@ class TestWhatIsNotLoaded:
     def test_what_a_page_in_a_browser_sends(self, operator: Operator, second: Path) -> None:
         headers = {"origin": "https://example.org"}
         refused(operator, operator.ask("POST", json={"folder": str(second)}, headers=headers), 403)
-        refused(operator, operator.ask("PUT", "/1.0/set-default", headers=headers), 403)
+        refused(operator, operator.ask("PUT", f"/{FIRST}/set-default", headers=headers), 403)
 
     def test_what_there_is_not(self, operator: Operator) -> None:
-        refused(operator, operator.ask("PUT", "/3.0/set-default"), 404, "3.0", "1.0")
-        refused(operator, operator.ask("DELETE", "/3.0"), 404, "3.0", "1.0")
-        refused(operator, operator.ask("DELETE", "/1.0"), 409, "is the default")
-        refused(operator, operator.ask("PUT", "/1.0"), 405)
+        refused(operator, operator.ask("PUT", "/3.0/set-default"), 404, "3.0", FIRST)
+        refused(operator, operator.ask("DELETE", "/3.0"), 404, "3.0", FIRST)
+        refused(operator, operator.ask("DELETE", f"/{FIRST}"), 409, "is the default")
+        refused(operator, operator.ask("PUT", f"/{FIRST}"), 405)
 
 
 def _exchange_boots(folder: Path) -> None:
@@ -502,7 +502,7 @@ def test_there_is_a_most(tmp_path: Path, second: Path) -> None:
         assert response.status_code == 409
         assert "FASHION_MNIST_MAX_VERSIONS" in response.text
         operator.use("2.0")
-        operator.unload("1.0")
+        operator.unload(FIRST)
         operator.load(tmp_path / "copy")
         # Loaded anew under its name, it is another one.
         operator.unload("3.0")
@@ -536,7 +536,7 @@ def test_only_a_key_for_administration_changes_versions(tmp_path: Path, second: 
         operator = Operator(command, texts[ADMIN])
         operator.load(second)
         operator.use("2.0")
-        assert operator.names() == ("2.0", ["1.0", "2.0"])
+        assert operator.names() == ("2.0", [FIRST, "2.0"])
 
 
 def test_the_commands(operator: Operator, second: Path) -> None:
@@ -561,10 +561,10 @@ def test_the_commands(operator: Operator, second: Path) -> None:
         assert word in table
     rows = json.loads(run("list", "--json").stdout)
     assert [(row["version"], row["state"], row["default"]) for row in rows] == [
-        ("1.0", "ready", False),
+        (FIRST, "ready", False),
         ("2.0", "ready", True),
     ]
-    assert run("use", "1.0").returncode == 0
+    assert run("use", FIRST).returncode == 0
     assert run("unload", "2.0").stdout == "version 2.0 is unloaded\n"
     away = run("list", "--url", "http://127.0.0.1:1")
     assert away.returncode == 1
@@ -585,11 +585,11 @@ class TestTorchServe:
             with clients(command.url, images) as found, clients(f"{command.url}/2.0", images, 2) as others:
                 others.wait_for("2.0")
                 jvm.kill()
-                found.wait_for("1.0")
+                found.wait_for(FIRST)
                 wait_until(lambda: others.outcomes["503"], "a 503", 20)
                 assert httpx.get(f"{base(command)}{OIP}/ready", timeout=TIMEOUT_S).status_code == 200
                 others.wait_for("2.0")
-            assert set(found.outcomes) == {"1.0"}
+            assert set(found.outcomes) == {FIRST}
             assert set(others.outcomes) == {"2.0", "503"}
             assert command.times_ready() == 1
             assert "TorchServe of version 2.0 died and is started again" in command.said()

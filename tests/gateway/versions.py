@@ -14,13 +14,16 @@ from export.release import release
 from fashion_mnist import checksums
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
-from fashion_mnist.model_store import CARD
+from fashion_mnist.model_store import CARD, model_store_path, model_version
 from fashion_mnist.network import load_weights, save_weights
+from fashion_mnist.settings import Settings
 from tests.gateway.command import ServeCommand
 
 TIMEOUT_S = 120.0
+FIRST = model_version(model_store_path(Settings.from_environment()))
+"""The released version, which a server starts with."""
 SWAPPED = ("T-shirt/top", "Shirt")
-"""The two classes that version 2.0 takes for each other, so that its answers are known from those of 1.0."""
+"""The two classes that version 2.0 takes for each other, so that its answers are known from those of the released one."""
 
 
 def export_swapped(model_store: Path, folder: Path, dataset: Dataset) -> Path:
@@ -36,7 +39,7 @@ def export_swapped(model_store: Path, folder: Path, dataset: Dataset) -> Path:
 
 
 def swapped(label: str) -> str:
-    """What version 2.0 says of an image of which 1.0 says this."""
+    """What version 2.0 says of an image of which the released one says this."""
     return SWAPPED[1 - SWAPPED.index(label)] if label in SWAPPED else label
 
 
@@ -92,10 +95,10 @@ class Operator:
 
     def reset(self) -> None:
         """Back to the released version alone."""
-        if "1.0" in self.names()[1]:
-            self.use("1.0")
+        if FIRST in self.names()[1]:
+            self.use(FIRST)
             for version in self.names()[1]:
-                if version != "1.0":
+                if version != FIRST:
                     self.unload(version)
 
 
