@@ -661,12 +661,21 @@ class Server:
         for connection in list(self.connections):
             connection.abort()
 
+    def tend(self, what: Callable[[Connected], None]) -> None:
+        """Do something with each connection. One that fails at it is cut off; the others have their turn all the same."""
+        for connection in list(self.connections):
+            try:
+                what(connection)
+            except Exception:
+                log.exception("a connection failed, and was cut off")
+                self.connections.discard(connection)
+                connection.abort()
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self._tick()
-            for connection in list(self.connections):
-                connection.look_at_the_clock()
+            self.tend(lambda connection: connection.look_at_the_clock())
 
     def _tick(self) -> None:
         # Once for all: a call to the clock for each request would be a call too many.

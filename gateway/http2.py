@@ -317,7 +317,7 @@ class Connection(asyncio.Protocol):
 
     def leave(self) -> None:
         """Ask for no more requests; those that come all the same are answered."""
-        if not self._leaving:
+        if not self._leaving and not self._ended and not self._transport.is_closing():
             self._leaving = True
             self._frame(_GOAWAY, 0, 0, struct.pack(">LL", _LARGEST_WINDOW, NO_ERROR))
 

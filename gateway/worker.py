@@ -171,8 +171,7 @@ class Gateway:
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
-                    for connection in list(server.connections):
-                        connection.close_if_idle()
+                    server.tend(lambda connection: connection.close_if_idle())
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
             log.warning("connections cut off", extra={"connections": len(server.connections)})

@@ -1,8 +1,10 @@
 """gRPC's door: HTTP/2 that is odd, broken, slow or hostile, sent as frames."""
 
+import signal
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hpack
@@ -304,6 +306,24 @@ def test_a_client_of_http_1_is_not_answered(port: int) -> None:
         while data := connection.recv(4096):
             received += data
     assert b"HTTP/1" not in received
+
+
+def test_a_connection_that_has_ended_does_not_end_the_drain(tmp_path: Path) -> None:
+    """What it lingers for is its client to close its half; the requests of others are answered meanwhile."""
+    with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_DRAIN_S="0") as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        port = command.state().grpc_port
+        with connected(port) as other, connected(port) as broken:
+            head, data = call(1, infer())
+            other.send(head)
+            broken.send(Frame(WINDOW_UPDATE, 0, 0, bytes(4)))
+            broken.read_until(GOAWAY)
+            command.process.send_signal(signal.SIGTERM)
+            other.read_until(GOAWAY)  # it drains
+            other.send(data)
+            assert is_right(other.answers(1)[1])
+        assert command.process.wait(15) == 0
+        assert "Traceback" not in command.said()
 
 
 class TestLimits:
