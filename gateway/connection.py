@@ -662,7 +662,7 @@ class Server:
             connection.abort()
 
     def tend(self, what: Callable[[Connected], None]) -> None:
-        """Do something with each connection. One that fails at it is cut off; the others have their turn all the same."""
+        """Do something with each connection. One that fails at it is cut off, and the others have their turn."""
         for connection in list(self.connections):
             try:
                 what(connection)

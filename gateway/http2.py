@@ -16,6 +16,7 @@ from hpack.table import HeaderTable
 
 from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, Overloaded, RequestTimeout
 from gateway.connection import BODY_BYTES_PER_S, LINGER_S, Server
+from gateway.patience import Patience, TooMuch
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ STREAMS: Final = 256
 """Requests of one connection at a time; a client keeps those beyond to itself."""
 
 CHATTER: Final = 10_000
-"""Frames without a request in them that a client may send between two looks at the clock."""
+"""Frames without a request in them that a client may send between two ticks. See `gateway.patience`."""
 
 KNOWN_BLOCKS: Final = 64
 
@@ -157,13 +158,13 @@ class Connection(asyncio.Protocol):
         "_block_flags",
         "_block_stream",
         "_buffer",
-        "_chatter",
         "_decoder",
         "_ended",
         "_frame_size",
         "_known",
         "_last",
         "_leaving",
+        "_patience",
         "_peer_done",
         "_prefaced",
         "_received",
@@ -196,7 +197,7 @@ class Connection(asyncio.Protocol):
         self._window = self._stream_window = _FIRST_WINDOW  # what the client takes
         self._frame_size = _OUR_FRAME
         self._received = 0  # of our own window
-        self._chatter = 0
+        self._patience = Patience(CHATTER)
         self._prefaced = self._leaving = self._peer_done = self._ended = False
         self._writable = True
 
@@ -226,9 +227,9 @@ class Connection(asyncio.Protocol):
             data = self._buffer + data
         try:
             position = self._read(data)
-        except Broken as broken:
+        except (Broken, TooMuch) as error:
             self._buffer = b""
-            self._break(broken.code)
+            self._break(error.code if isinstance(error, Broken) else ENHANCE_YOUR_CALM)
         else:
             self._buffer = data[position:]
 
@@ -300,7 +301,7 @@ class Connection(asyncio.Protocol):
 
     def look_at_the_clock(self) -> None:
         """Refuse what does not arrive, and close the connection where its deadline is over."""
-        self._chatter = 0
+        self._patience.renew()
         now = self.server.now
         for stream in [stream for stream in self._streams.values() if not stream.complete and stream.deadline < now]:
             stream.refuse(RequestTimeout("the request did not arrive in time: send it faster, or in parts"))
@@ -357,9 +358,7 @@ class Connection(asyncio.Protocol):
             elif kind == _HEADERS:
                 self._on_headers(flags, stream_id, payload)
             else:
-                self._chatter += 1
-                if self._chatter > CHATTER:
-                    raise Broken(ENHANCE_YOUR_CALM)
+                self._patience.chat()
                 if kind in _FURTHER:
                     _FURTHER[kind](self, flags, stream_id, payload)
         return position
@@ -394,7 +393,7 @@ class Connection(asyncio.Protocol):
                 stream.refuse(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
                 return
         elif not flags & _END_STREAM:
-            self._chatter += 1
+            self._patience.chat()
         if flags & _END_STREAM:
             self._complete(stream)
 
@@ -435,8 +434,10 @@ class Connection(asyncio.Protocol):
         self._last = stream_id
         if headers is None:
             self._reset(stream_id, PROTOCOL_ERROR)
+            self._patience.reset()
         elif len(self._streams) >= STREAMS:
             self._reset(stream_id, REFUSED_STREAM)
+            self._patience.chat()
         else:
             stream = self._streams[stream_id] = self._accept(self, stream_id, headers, self._stream_window)
             if flags & _END_STREAM:
@@ -450,6 +451,7 @@ class Connection(asyncio.Protocol):
         if (stream := self._streams.get(stream_id)) is not None:
             self._forget(stream)
             self._rest()
+            self._patience.reset()
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -458,17 +460,20 @@ class Connection(asyncio.Protocol):
             raise Broken(FRAME_SIZE_ERROR)
         if flags & _ACK:
             return
-        for setting, value in struct.iter_unpack(">HL", payload):
-            if setting == _INITIAL_WINDOW:
-                if value > _LARGEST_WINDOW:
-                    raise Broken(FLOW_CONTROL_ERROR)
-                for stream in self._streams.values():
-                    stream.window += value - self._stream_window
-                self._stream_window = value
-            elif setting == _MAX_FRAME:
-                if not 16_384 <= value < 2**24:
-                    raise Broken(PROTOCOL_ERROR)
-                self._frame_size = value
+        self._patience.take_settings(len(payload) // 6)
+        # Of a setting that is there twice the last value counts (RFC 9113, 6.5.3).
+        settings: dict[int, int] = dict(struct.iter_unpack(">HL", payload))
+        window = settings.get(_INITIAL_WINDOW, self._stream_window)
+        frame_size = settings.get(_MAX_FRAME, self._frame_size)
+        if not 16_384 <= frame_size < 2**24:
+            raise Broken(PROTOCOL_ERROR)
+        self._frame_size = frame_size
+        change, self._stream_window = window - self._stream_window, window
+        if change:
+            for stream in self._streams.values():
+                stream.window += change
+        if max([window, *[stream.window for stream in self._streams.values()]]) > _LARGEST_WINDOW:
+            raise Broken(FLOW_CONTROL_ERROR)
         self._frame(_SETTINGS, _ACK, 0, b"")
         self._send_unsent()
 
@@ -485,17 +490,21 @@ class Connection(asyncio.Protocol):
             raise Broken(FRAME_SIZE_ERROR)
         increment = int.from_bytes(payload, "big") & 0x7FFF_FFFF
         if not stream_id:
+            self._patience.take_window(len(self._unsent))
             self._window += increment
             if not increment or self._window > _LARGEST_WINDOW:
                 raise Broken(FLOW_CONTROL_ERROR if increment else PROTOCOL_ERROR)
+            self._send_unsent()
         elif (stream := self._streams.get(stream_id)) is not None:
             stream.window += increment
             if not increment or stream.window > _LARGEST_WINDOW:
                 self._reset(stream_id, FLOW_CONTROL_ERROR if increment else PROTOCOL_ERROR)
                 self._forget(stream)
+                self._patience.reset()
+            elif stream_id in self._unsent and self._writable:
+                self._send_rest(stream)
         elif stream_id > self._last:
             raise Broken(PROTOCOL_ERROR)
-        self._send_unsent()
 
     def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
         """It will ask no more; when it has its answers it closes the connection."""
@@ -516,11 +525,13 @@ class Connection(asyncio.Protocol):
             pass
         self._table.changed = block[:1] != b"" and block[0] & 0xE0 == 0x20  # a new size for it
         try:
-            headers = _understood([(field[0], field[1]) for field in self._decoder.decode(block, raw=True)])
+            fields = list(self._decoder.decode(block, raw=True))
+            headers = _understood([(field[0], field[1]) for field in fields])
         except hpack.OversizedHeaderListError:
             raise Broken(ENHANCE_YOUR_CALM) from None
         except hpack.HPACKError:
             raise Broken(COMPRESSION_ERROR) from None
+        self._patience.take_head(len(block), len(fields))
         if self._table.changed or len(self._known) >= KNOWN_BLOCKS:
             self._known.clear()
         if not self._table.changed:
@@ -533,28 +544,32 @@ class Connection(asyncio.Protocol):
 
     def _send_unsent(self) -> None:
         """Send of the answers that wait as much as the client takes."""
-        if not self._unsent or not self._writable:
-            return
         for stream in list(self._unsent.values()):
-            while stream.unsent and self._writable:
-                size = min(self._window, stream.window, self._frame_size, len(stream.unsent))
-                if size <= 0:
-                    break
-                self._window -= size
-                stream.window -= size
-                self._frame(_DATA, 0, stream.id, stream.unsent[:size])
-                stream.unsent = stream.unsent[size:]
-                self.deadline = self.server.now + self.server.settings.receive_timeout_s
-            if not stream.unsent and stream.id in self._unsent:
-                del self._unsent[stream.id]
-                self._frame(_HEADERS, _END_HEADERS | _END_STREAM, stream.id, stream.tail)
-                self._finish(stream)
+            if self._window <= 0 or not self._writable:
+                return
+            self._send_rest(stream)
+
+    def _send_rest(self, stream: Stream) -> None:
+        """Send of one of them as much as the client takes."""
+        while stream.unsent and self._writable:
+            size = min(self._window, stream.window, self._frame_size, len(stream.unsent))
+            if size <= 0:
+                return
+            self._window -= size
+            stream.window -= size
+            self._frame(_DATA, 0, stream.id, stream.unsent[:size])
+            stream.unsent = stream.unsent[size:]
+            self.deadline = self.server.now + self.server.settings.receive_timeout_s
+        if not stream.unsent and self._unsent.pop(stream.id, None) is not None:
+            self._frame(_HEADERS, _END_HEADERS | _END_STREAM, stream.id, stream.tail)
+            self._finish(stream)
 
     def _finish(self, stream: Stream) -> None:
         """A stream's answer is sent."""
         if not stream.complete:
             self._reset(stream.id, NO_ERROR)  # what is missing of its request need not come any more
         del self._streams[stream.id]
+        self._patience.answered += 1
         self.server.waiting_bytes -= stream.length
         if not self._streams:
             self._rest()

@@ -179,6 +179,11 @@ def test_a_ping_is_answered_and_settings_are_acknowledged(port: int) -> None:
         assert client.read_until(SETTINGS).flags == 1
 
 
+def packed_header(value: str) -> bytes:
+    """A header whose value is in Huffman's code, and that goes into no table."""
+    return hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple("a", value)], huffman=True)
+
+
 GOOD_HEAD = Frame(HEADERS, END_HEADERS, 1, block())
 BROKEN: dict[str, tuple[list[Frame], int]] = {
     "an even stream": ([Frame(HEADERS, END_HEADERS, 2, block())], PROTOCOL_ERROR),
@@ -212,6 +217,39 @@ BROKEN: dict[str, tuple[list[Frame], int]] = {
     "a window that overflows": ([Frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff")], FLOW_CONTROL_ERROR),
     "a window of no stream": ([Frame(WINDOW_UPDATE, 0, 7, b"\0\0\0\1")], PROTOCOL_ERROR),
     "a flood of pings": ([Frame(PING, 1, 0, bytes(8))] * 40_000, ENHANCE_YOUR_CALM),
+    "more settings than there are": ([Frame(SETTINGS, 0, 0, bytes(6) * 33)], ENHANCE_YOUR_CALM),
+    "a flood of settings": ([Frame(SETTINGS, 0, 0, b"")] * 300, ENHANCE_YOUR_CALM),
+    "settings that overflow the window of a stream": (
+        [
+            GOOD_HEAD,
+            Frame(WINDOW_UPDATE, 0, 1, (2**31 - 1 - 65_535).to_bytes(4, "big")),
+            Frame(SETTINGS, 0, 0, struct.pack(">HL", INITIAL_WINDOW, 65_536)),
+        ],
+        FLOW_CONTROL_ERROR,
+    ),
+    "calls that are taken back": (
+        [
+            frame
+            for stream in range(1, 601, 2)
+            for frame in (Frame(HEADERS, END_HEADERS, stream, block()), Frame(RST_STREAM, 0, stream, bytes(4)))
+        ],
+        ENHANCE_YOUR_CALM,
+    ),
+    "calls that we are made to take back": (
+        [
+            frame
+            for stream in range(1, 601, 2)
+            for frame in (Frame(HEADERS, END_HEADERS, stream, block()), Frame(WINDOW_UPDATE, 0, stream, bytes(4)))
+        ],
+        ENHANCE_YOUR_CALM,
+    ),
+    "a flood of heads that take long to unpack": (
+        [
+            Frame(HEADERS, END_HEADERS | END_STREAM, stream, block() + packed_header(f"{stream:05}" + "a" * 15_000))
+            for stream in range(1, 201, 2)
+        ],
+        ENHANCE_YOUR_CALM,
+    ),
 }
 
 
@@ -324,6 +362,12 @@ def test_a_connection_that_has_ended_does_not_end_the_drain(tmp_path: Path) -> N
             assert is_right(other.answers(1)[1])
         assert command.process.wait(15) == 0
         assert "Traceback" not in command.said()
+
+
+def test_of_a_setting_that_is_there_twice_the_last_counts(port: int) -> None:
+    with connected(port, (INITIAL_WINDOW, 2**31 - 1), (INITIAL_WINDOW, 0), (INITIAL_WINDOW, 100)) as client:
+        client.send(*call(1, infer(10)))
+        assert len(client.read_until(DATA).payload) == 100
 
 
 class TestLimits:

@@ -22,8 +22,10 @@ from h2.events import (
     ResponseReceived,
     StreamEnded,
     StreamReset,
+    WindowUpdated,
 )
 from h2.settings import SettingCodes
+from hyperframe.frame import DataFrame, PingFrame, PriorityFrame, SettingsFrame, WindowUpdateFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -247,6 +249,56 @@ class TestFoulPlay:
         (end,) = [event for event in raw.events(ConnectionTerminated) if isinstance(event, ConnectionTerminated)]
         assert end.error_code == ErrorCodes.ENHANCE_YOUR_CALM
         assert answers(server, client, model_store)
+
+    @pytest.mark.parametrize(
+        "flood",
+        [
+            PingFrame(0, bytes(8)).serialize() * 1500,
+            SettingsFrame(0).serialize() * 150,
+            SettingsFrame(0).serialize()[:2] + b"\xc6" + SettingsFrame(0).serialize()[3:] + bytes(198),
+            PriorityFrame(1).serialize() * 1500,
+            WindowUpdateFrame(1, 1).serialize() * 1500,
+            DataFrame(1).serialize() * 1500,
+            DataFrame(1, b"a").serialize() * 1500,
+        ],
+        ids=["pings", "settings", "entries", "priorities", "windows", "no data", "hardly any data"],
+    )
+    def test_a_flood_of_what_is_no_request(
+        self, raw: Raw, server: ServeCommand, client: httpx.Client, model_store: Path, flood: bytes
+    ) -> None:
+        raw.ask(1, IMAGE)
+        raw.ask(3, end=False)
+        raw.flush()
+        assert raw.answer()[0] == 200  # so that it is a flood on a stream that is closed, too
+        raw.socket.sendall(flood)
+        (end,) = [event for event in raw.events(ConnectionTerminated) if isinstance(event, ConnectionTerminated)]
+        assert end.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+        assert answers(server, client, model_store)
+
+    def test_a_flood_of_heads_that_take_long_to_unpack(
+        self, raw: Raw, server: ServeCommand, client: httpx.Client, model_store: Path
+    ) -> None:
+        for stream in range(1, 101, 2):
+            raw.ask(stream, headers={"a": f"{stream:05}" + "a" * 15_000})
+        raw.flush()
+        (end,) = [event for event in raw.events(ConnectionTerminated) if isinstance(event, ConnectionTerminated)]
+        assert end.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+        assert answers(server, client, model_store)
+
+    def test_a_body_in_many_small_parts_is_no_flood(self, raw: Raw) -> None:
+        """As a form of many files comes: what stands around each file is a few bytes."""
+        raw.ask(1, end=False)
+        for _ in range(1000):
+            raw.h2.send_data(1, bytes(780))
+            raw.h2.send_data(1, bytes(2))
+            raw.h2.send_data(1, bytes(2))
+            if raw.h2.local_flow_control_window(1) < 1000:
+                raw.flush()
+                raw.events(WindowUpdated)
+        raw.h2.end_stream(1)
+        raw.flush()
+        status, body = raw.answer()
+        assert (status, len(json.loads(body)["predictions"])) == (200, 1000)
 
     def test_an_answer_that_is_not_read(self, server: ServeCommand) -> None:
         with Raw(server, window=100) as raw:
