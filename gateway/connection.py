@@ -155,6 +155,9 @@ class Request:
         self.on_gone: Callable[[], None] | None = None
         """Called when that comes to be."""
 
+    expires: Final = _NEVER
+    """When nobody waits for the answer any more: that is not said in HTTP."""
+
     @property
     def url(self) -> bytes:
         """Path and query."""
@@ -579,6 +582,14 @@ class Connection(asyncio.Protocol):
         self._request = None
 
 
+class Asking(Protocol):
+    """A request whose head is there, as HTTP/1.1 or as a call has it."""
+
+    authorization: str
+    method: bytes
+    url: bytes
+
+
 class Connected(Protocol):
     """A client's connection, of whichever version of HTTP, as the server sees it."""
 
@@ -610,7 +621,7 @@ class Server:
         self.draining = False
         """Whether each answer is the last one of its connection."""
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
-        self.admit: Callable[[Head], FashionMNISTError | None] | None = None
+        self.admit: Callable[[Asking], FashionMNISTError | None] | None = None
         """Why a request with this head is not received any further, if it is not; None lets everybody in."""
         self.cors = Cors(settings.cors_origins).headers
         self._handle = handle

@@ -66,6 +66,7 @@ _ATTRIBUTES: Final = {
     b"authorization": "authorization",
     b"content-type": "content_type",
     b"grpc-encoding": "content_encoding",
+    b"grpc-timeout": "timeout",
     b"traceparent": "traceparent",
     b"tracestate": "tracestate",
     b"x-request-id": "given_id",
@@ -111,6 +112,7 @@ class Stream:
         "method",
         "started",
         "tail",
+        "timeout",
         "traceparent",
         "tracestate",
         "unsent",
@@ -123,7 +125,7 @@ class Stream:
         self.id = stream_id
         self.method, self.url = headers.method, headers.path
         self.content_type = self.content_encoding = self.given_id = ""
-        self.authorization = self.traceparent = self.tracestate = ""
+        self.authorization = self.timeout = self.traceparent = self.tracestate = ""
         for attribute, value in headers.attributes:
             setattr(self, attribute, value)
         self.started = time.perf_counter()
@@ -135,6 +137,10 @@ class Stream:
         self.unsent = memoryview(b"")
         self.tail = b""
         self.deadline = connection.server.now + connection.server.settings.receive_timeout_s
+
+    def begin(self) -> None:
+        """Its head is there. Raises FashionMNISTError where no more of it is to be received."""
+        raise NotImplementedError
 
     def arrive(self) -> None:
         """The request is whole: answer it now or later."""
@@ -440,8 +446,17 @@ class Connection(asyncio.Protocol):
             self._patience.chat()
         else:
             stream = self._streams[stream_id] = self._accept(self, stream_id, headers, self._stream_window)
-            if flags & _END_STREAM:
-                self._complete(stream)
+            stream.complete = bool(flags & _END_STREAM)
+            try:
+                # Before its body is received: who may not ask must not take room from those who may.
+                if (admit := self.server.admit) is not None and (error := admit(stream)) is not None:
+                    raise error
+                stream.begin()
+            except FashionMNISTError as error:
+                stream.refuse(error)
+            else:
+                if stream.complete:
+                    stream.arrive()
 
     def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:

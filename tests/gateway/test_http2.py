@@ -337,6 +337,45 @@ def test_what_is_no_call(port: int) -> None:
         assert client.answers(1)[1].headers[":status"] == "415"
 
 
+def test_grpc_web_is_not_taken_for_grpc(port: int) -> None:
+    for kind, status in (("application/grpc-web", "415"), ("application/grpc-web+proto", "415"), ("text/html", "415")):
+        with connected(port) as client:
+            client.send(Frame(HEADERS, END_HEADERS, 1, block(content_type=kind)))
+            assert client.answers(1)[1].headers[":status"] == status  # before its message comes
+    for kind in ("application/grpc+proto", "application/grpc;x=y"):
+        with connected(port) as client:
+            head = Frame(HEADERS, END_HEADERS, 1, block(content_type=kind))
+            client.send(head, *call(1, infer())[1:])
+            assert is_right(client.answers(1)[1])
+
+
+def test_what_may_be_sent_is_said_where_a_message_is_packed(port: int) -> None:
+    with connected(port) as client:
+        packed = b"\1" + message(infer())[1:]
+        client.send(
+            Frame(HEADERS, END_HEADERS, 1, block(INFER, ("grpc-encoding", "gzip"))),
+            Frame(DATA, END_STREAM, 1, packed),
+        )
+        answer = client.answers(1)[1]
+    assert (answer.headers["grpc-status"], answer.headers["grpc-accept-encoding"]) == ("12", "identity")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "status"),
+    [
+        ("1n", "4"), ("0S", "4"), ("20S", "0"), ("99999999H", "0"), ("123456789S", "3"), ("1", "3"), ("-1S", "3"),
+        ("1.5S", "3"), ("S", "3"), ("1s", "3"),
+    ],
+)  # fmt: skip
+def test_nothing_is_computed_past_the_deadline_of_a_call(port: int, timeout: str, status: str) -> None:
+    with connected(port) as client:
+        client.send(
+            Frame(HEADERS, END_HEADERS, 1, block(INFER, ("grpc-timeout", timeout))),
+            Frame(DATA, END_STREAM, 1, message(infer())),
+        )
+        assert client.answers(1)[1].headers["grpc-status"] == status
+
+
 def test_a_client_of_http_1_is_not_answered(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
