@@ -238,7 +238,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_began",
         "_bytes",
-        "_chunks",
+        "_content",
         "_head_bytes",
         "_in_head",
         "_length",
@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._requests: deque[Request] = deque()  # received, in order, and not answered yet
         self._request: Request | None = None  # the one that is being received
-        self._chunks: list[bytes] = []  # of its body
+        self._content: bytes | bytearray = b""  # of its body
         self._length = 0  # of its body, as far as it is there
         self._head_bytes = 0
         self._new_head = b""  # of the request that begins in the bytes that are being read, where it stands whole there
@@ -408,7 +408,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, chunk: bytes) -> None:
         if self._request is None:
             return
-        self._chunks.append(chunk)
+        self._content = grown(self._content, chunk)
         self._length += len(chunk)
         self.server.waiting_bytes += len(chunk)
         self.deadline += len(chunk) / BODY_BYTES_PER_S
@@ -419,9 +419,7 @@ class Connection(asyncio.Protocol):
         if request is None or (self._parser.should_upgrade() and _has_body(request.head)):
             return  # in the latter case its body is still to come: see _pass_over_upgrade
         self._request = None
-        if chunks := self._chunks:
-            request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self._chunks = []
+        request.body, self._content = bytes(self._content), b""
         request.received = time.perf_counter()
         if not request.keep_alive:
             self._stopped = True
@@ -577,9 +575,19 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         """Drop what was received of a request."""
-        self.server.waiting_bytes -= sum(map(len, self._chunks))
-        self._chunks = []
+        self.server.waiting_bytes -= len(self._content)
+        self._content = b""
         self._request = None
+
+
+def grown(body: bytes | bytearray, part: bytes) -> bytes | bytearray:
+    """A body and one more part of it. Parts may be of a few bytes: a list of them would take many times their room."""
+    if not body:
+        return part
+    if isinstance(body, bytes):
+        body = bytearray(body)
+    body += part
+    return body
 
 
 class Asking(Protocol):
@@ -639,6 +647,10 @@ class Server:
             headers,
             answer.body if with_body else b"",
         )
+
+    def more_time(self, deadline: float, size: int) -> float:
+        """Until when a client must have read on, after so many bytes more: it reads as fast as a body must come."""
+        return min(deadline + size / BODY_BYTES_PER_S, self.now + self.settings.receive_timeout_s)
 
     def know(self, data: bytes, head: Head) -> None:
         """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""

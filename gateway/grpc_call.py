@@ -99,9 +99,7 @@ class Call(Stream):
 
     def arrive(self) -> None:
         self.received = time.perf_counter()
-        chunks = self.chunks
-        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self.chunks = []
+        content, self.content = bytes(self.content), b""
         try:
             if self.received >= self.expires:
                 raise RequestTimeout(TOO_LATE)

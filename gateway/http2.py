@@ -15,7 +15,7 @@ import hpack
 from hpack.table import HeaderTable
 
 from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, Overloaded, RequestTimeout
-from gateway.connection import BODY_BYTES_PER_S, LINGER_S, Server
+from gateway.connection import BODY_BYTES_PER_S, LINGER_S, Server, grown
 from gateway.patience import Patience, TooMuch
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ FLOW_CONTROL_ERROR: Final = 0x3
 STREAM_CLOSED: Final = 0x5
 FRAME_SIZE_ERROR: Final = 0x6
 REFUSED_STREAM: Final = 0x7
+CANCEL: Final = 0x8
 COMPRESSION_ERROR: Final = 0x9
 ENHANCE_YOUR_CALM: Final = 0xB
 
@@ -100,9 +101,9 @@ class Stream:
 
     __slots__ = (
         "authorization",
-        "chunks",
         "complete",
         "connection",
+        "content",
         "content_encoding",
         "content_type",
         "deadline",
@@ -129,8 +130,9 @@ class Stream:
         for attribute, value in headers.attributes:
             setattr(self, attribute, value)
         self.started = time.perf_counter()
-        self.chunks: list[bytes] = []
+        self.content: bytes | bytearray = b""
         self.length = 0
+        """Of what it takes of `max_waiting_bytes`: until its answer is there."""
         self.complete = False
         """Whether the client has sent all of it."""
         self.window = window
@@ -161,6 +163,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_accept",
         "_block",
+        "_block_deadline",
         "_block_flags",
         "_block_stream",
         "_buffer",
@@ -199,6 +202,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._block = b""  # of headers, as far as it is there
         self._block_stream = self._block_flags = 0
+        self._block_deadline = 0.0
         self._last = 0  # the highest stream that there was
         self._window = self._stream_window = _FIRST_WINDOW  # what the client takes
         self._frame_size = _OUR_FRAME
@@ -298,22 +302,29 @@ class Connection(asyncio.Protocol):
         else:
             self._frame(_HEADERS, _END_HEADERS, stream.id, head)
             stream.unsent, stream.tail = memoryview(body), tail
-            if not self._unsent:
-                self.deadline = self.server.now + self.server.settings.receive_timeout_s
+            stream.deadline = self.server.now + self.server.settings.receive_timeout_s
+            self._release(stream)
             self._unsent[stream.id] = stream
             self._send_unsent()
 
     # What the server says
 
     def look_at_the_clock(self) -> None:
-        """Refuse what does not arrive, and close the connection where its deadline is over."""
+        """Refuse what does not arrive, drop what is not read, and close the connection where its deadline is over."""
         self._patience.renew()
         now = self.server.now
-        for stream in [stream for stream in self._streams.values() if not stream.complete and stream.deadline < now]:
-            stream.refuse(RequestTimeout("the request did not arrive in time: send it faster, or in parts"))
+        for stream in [stream for stream in self._streams.values() if stream.deadline < now]:
+            if not stream.complete:
+                stream.refuse(RequestTimeout("the request did not arrive in time: send it faster, or in parts"))
+            elif stream.id in self._unsent:
+                self._reset(stream.id, CANCEL)
+                self._forget(stream)
+                self._rest()
+        if self._block_stream and self._block_deadline < now:
+            self._break(NO_ERROR)
         if now < self.deadline:
             return
-        if self._ended or self._unsent or not self._writable:
+        if self._ended or not self._writable:
             self._transport.abort()
         elif not self._streams:
             self._end(NO_ERROR)
@@ -384,7 +395,7 @@ class Connection(asyncio.Protocol):
         if flags & _PADDED:
             payload = _unpadded(payload)
         if payload:
-            stream.chunks.append(payload)
+            stream.content = grown(stream.content, payload) if stream.content else payload
             stream.length += len(payload)
             stream.deadline += len(payload) / BODY_BYTES_PER_S
             server = self.server
@@ -416,6 +427,7 @@ class Connection(asyncio.Protocol):
             self._on_block(flags, stream_id, payload)
         else:
             self._block, self._block_flags, self._block_stream = payload, flags, stream_id
+            self._block_deadline = self.server.now + self.server.settings.receive_timeout_s
 
     def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not self._block_stream:
@@ -574,7 +586,7 @@ class Connection(asyncio.Protocol):
             stream.window -= size
             self._frame(_DATA, 0, stream.id, stream.unsent[:size])
             stream.unsent = stream.unsent[size:]
-            self.deadline = self.server.now + self.server.settings.receive_timeout_s
+            stream.deadline = self.server.more_time(stream.deadline, size)
         if not stream.unsent and self._unsent.pop(stream.id, None) is not None:
             self._frame(_HEADERS, _END_HEADERS | _END_STREAM, stream.id, stream.tail)
             self._finish(stream)
@@ -585,7 +597,7 @@ class Connection(asyncio.Protocol):
             self._reset(stream.id, NO_ERROR)  # what is missing of its request need not come any more
         del self._streams[stream.id]
         self._patience.answered += 1
-        self.server.waiting_bytes -= stream.length
+        self._release(stream)
         if not self._streams:
             self._rest()
             if self._peer_done:
@@ -595,8 +607,13 @@ class Connection(asyncio.Protocol):
         """A stream ends without an answer."""
         self._streams.pop(stream.id, None)
         self._unsent.pop(stream.id, None)
-        self.server.waiting_bytes -= stream.length
+        self._release(stream)
         stream.lose()
+
+    def _release(self, stream: Stream) -> None:
+        """What was received of a request takes no room any more."""
+        self.server.waiting_bytes -= stream.length
+        stream.length = 0
 
     def _rest(self) -> None:
         """Nothing is owed: the next request may come, or the end."""

@@ -3,6 +3,7 @@
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -337,6 +338,19 @@ def test_what_is_no_call(port: int) -> None:
         assert client.answers(1)[1].headers[":status"] == "415"
 
 
+def test_a_message_in_tiny_parts_takes_little_room(embedded: ServeCommand, port: int) -> None:
+    gateway = embedded.gateway()
+    parts = Frame(DATA, 0, 1, b"\0\0").to_bytes() * 10_000
+    with connected(port) as client:
+        client.send(GOOD_HEAD)
+        before = gateway.memory_info().rss
+        for _ in range(40):
+            client._socket.sendall(parts)
+        client.send(Frame(PING, 0, 0, bytes(8)))
+        client.read_until(PING)
+        assert gateway.memory_info().rss - before < 10 * 2**20
+
+
 def test_grpc_web_is_not_taken_for_grpc(port: int) -> None:
     for kind, status in (("application/grpc-web", "415"), ("application/grpc-web+proto", "415"), ("text/html", "415")):
         with connected(port) as client:
@@ -450,6 +464,38 @@ class TestLimits:
         with connected(strict, (INITIAL_WINDOW, 0)) as client:
             client.send(*call(1, infer()))
             client.read_until(HEADERS)
+            while client.read() is not None:
+                continue
+        assert answers(strict)
+
+    def test_slow_readers_take_no_room_from_others_and_are_dropped(self, strict: int) -> None:
+        with connected(strict, (INITIAL_WINDOW, 0)) as slow:
+            for stream in (1, 3):
+                slow.send(*call(stream, infer(120)))
+                slow.read_until(HEADERS)
+            with connected(strict) as client:
+                client.send(*call(1, infer(120)))
+                assert is_right(client.answers(1)[1], 120)
+            # A byte now and then is no reason to wait on.
+            for _ in range(1000):
+                slow.send(Frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"), Frame(PING, 0, 0, bytes(8)))
+                kinds: list[int] = []
+                while not kinds or kinds[-1] != PING:
+                    frame = slow.read()
+                    assert frame is not None
+                    kinds.append(frame.kind)
+                if RST_STREAM in kinds:
+                    break
+                threading.Event().wait(0.02)
+            else:
+                raise AssertionError("it waits for ever")
+        assert answers(strict)
+
+    def test_half_a_head(self, strict: int) -> None:
+        with connected(strict) as client:
+            client.send(*call(1, infer(120))[:2])  # something else is on its way, too
+            client.send(Frame(HEADERS, 0, 3, block()[:20]))
+            assert client.read_until(GOAWAY)
             while client.read() is not None:
                 continue
         assert answers(strict)

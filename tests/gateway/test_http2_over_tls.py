@@ -5,10 +5,12 @@ import json
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import hpack
 import httpx
 import pytest
 import trustme
@@ -25,7 +27,7 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.settings import SettingCodes
-from hyperframe.frame import DataFrame, PingFrame, PriorityFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, PriorityFrame, SettingsFrame, WindowUpdateFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -164,7 +166,7 @@ class Raw:
         if body:
             self.h2.send_data(stream, body, end_stream=end)
 
-    def events(self, until: type[Event], *, acknowledge: bool = True) -> list[Event]:
+    def events(self, until: type[Event] | tuple[type[Event], ...], *, acknowledge: bool = True) -> list[Event]:
         """What comes, up to the first of a kind, or the end of the connection."""
         found: list[Event] = []
         while not any(isinstance(event, until) for event in found):
@@ -278,9 +280,10 @@ class TestFoulPlay:
     def test_a_flood_of_heads_that_take_long_to_unpack(
         self, raw: Raw, server: ServeCommand, client: httpx.Client, model_store: Path
     ) -> None:
-        for stream in range(1, 101, 2):
-            raw.ask(stream, headers={"a": f"{stream:05}" + "a" * 15_000})
-        raw.flush()
+        fields = [(":method", "POST"), (":path", PATH), (":scheme", "https"), (":authority", "x")]
+        head = hpack.Encoder().encode([*fields, hpack.NeverIndexedHeaderTuple("a", "a" * 15_000)], huffman=True)
+        heads = [HeadersFrame(stream, head, flags=["END_HEADERS"]) for stream in range(1, 241, 2)]
+        raw.socket.sendall(b"".join(frame.serialize() for frame in heads))
         (end,) = [event for event in raw.events(ConnectionTerminated) if isinstance(event, ConnectionTerminated)]
         assert end.error_code == ErrorCodes.ENHANCE_YOUR_CALM
         assert answers(server, client, model_store)
@@ -299,6 +302,13 @@ class TestFoulPlay:
         raw.flush()
         status, body = raw.answer()
         assert (status, len(json.loads(body)["predictions"])) == (200, 1000)
+
+    def test_half_a_head(self, raw: Raw, server: ServeCommand, client: httpx.Client, model_store: Path) -> None:
+        raw.ask(1, IMAGE[:3], end=False)
+        raw.flush()
+        raw.socket.sendall(HeadersFrame(3, raw.h2.encoder.encode([(":method", "POST")])).serialize())
+        assert any(isinstance(event, ConnectionTerminated) for event in raw.events(ConnectionTerminated))
+        assert answers(server, client, model_store)
 
     def test_an_answer_that_is_not_read(self, server: ServeCommand) -> None:
         with Raw(server, window=100) as raw:
@@ -335,6 +345,21 @@ class TestFoulPlay:
             raw.ask(1, IMAGE)
             raw.flush()
             assert raw.answer()[0] == 200
+
+    def test_who_reads_a_byte_now_and_then_is_dropped(self, server: ServeCommand) -> None:
+        with Raw(server, window=0) as raw:
+            raw.ask(1, IMAGE * 20)
+            raw.flush()
+            raw.events(ResponseReceived)
+            found: list[Event] = []
+            for _ in range(1000):
+                raw.h2.increment_flow_control_window(1, 1)
+                raw.flush()
+                found = raw.events((DataReceived, StreamReset), acknowledge=False)
+                if any(isinstance(event, StreamReset) for event in found):
+                    break
+                threading.Event().wait(0.02)
+            assert any(isinstance(event, StreamReset) for event in found)
 
     def test_nothing_is_kept_of_those_who_went(
         self, server: ServeCommand, client: httpx.Client, model_store: Path
