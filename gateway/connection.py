@@ -622,6 +622,8 @@ class Server:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
         self.connections: set[Connected] = set()
+        self.handshakes = 0
+        """Clients that have connected, and are no connections yet."""
         self.known_heads: dict[bytes, Head] = {}
         """Heads that came before, by their bytes: of requests that can be told by their head and their length alone."""
         self.waiting_bytes = 0
