@@ -10,6 +10,7 @@ import trustme
 
 from gateway.keys import ADMIN, PREDICT
 from gateway.protocols import inference_pb2 as pb
+from gateway.protocols.oip import OUTPUTS
 from tests.gateway.collector import Collector, collecting
 from tests.gateway.command import ServeCommand, serve_command, wait_until
 from tests.gateway.test_keys import add
@@ -76,7 +77,7 @@ def call(channel: grpc.Channel, name: str, request: Any, key: str = "", **metada
 
 
 def test_a_key_is_needed(channel: grpc.Channel, keys: dict[str, str]) -> None:
-    assert len(call(channel, "ModelInfer", INFER, keys[PREDICT]).outputs) == 3
+    assert len(call(channel, "ModelInfer", INFER, keys[PREDICT]).outputs) == len(OUTPUTS)
     for key, status in (
         ("", "UNAUTHENTICATED"),
         (keys[PREDICT][:-1], "UNAUTHENTICATED"),
