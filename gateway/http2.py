@@ -389,6 +389,7 @@ class Connection(asyncio.Protocol):
         if stream is None:
             if not 0 < stream_id <= self._last:
                 raise Broken(PROTOCOL_ERROR)
+            self._patience.take_data(len(payload))
             return  # it was refused, or taken back
         if stream.complete:
             raise Broken(STREAM_CLOSED)
@@ -448,6 +449,8 @@ class Connection(asyncio.Protocol):
                 if stream.complete or not flags & _END_STREAM:
                     raise Broken(PROTOCOL_ERROR)
                 self._complete(stream)
+            else:
+                self._patience.chat()
             return
         self._last = stream_id
         if headers is None:

@@ -218,6 +218,14 @@ BROKEN: dict[str, tuple[list[Frame], int]] = {
     "a window that overflows": ([Frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff")], FLOW_CONTROL_ERROR),
     "a window of no stream": ([Frame(WINDOW_UPDATE, 0, 7, b"\0\0\0\1")], PROTOCOL_ERROR),
     "a flood of pings": ([Frame(PING, 1, 0, bytes(8))] * 40_000, ENHANCE_YOUR_CALM),
+    "a flood of data for a call that is over": (
+        [GOOD_HEAD._replace(flags=END_HEADERS | END_STREAM)] + [Frame(DATA, 0, 1, b"")] * 40_000,
+        ENHANCE_YOUR_CALM,
+    ),
+    "a flood of heads for a call that is over": (
+        [GOOD_HEAD._replace(flags=END_HEADERS | END_STREAM)] + [GOOD_HEAD._replace(payload=b"")] * 40_000,
+        ENHANCE_YOUR_CALM,
+    ),
     "more settings than there are": ([Frame(SETTINGS, 0, 0, bytes(6) * 33)], ENHANCE_YOUR_CALM),
     "a flood of settings": ([Frame(SETTINGS, 0, 0, b"")] * 300, ENHANCE_YOUR_CALM),
     "settings that overflow the window of a stream": (
