@@ -22,6 +22,7 @@ from rich.console import Console
 from benchmarks import aims, load, servers
 from benchmarks.client import classify_packed, classify_singly
 from benchmarks.load import Bodies, Load, RunFailed
+from benchmarks.machine import cpu
 from benchmarks.report import markdown, table
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
@@ -75,7 +76,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
         observed = comparison.observed()
         cores = comparison.cores()
     results = {
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("torchserve", "torch", "onnxruntime-gpu", "numpy")},
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
@@ -283,10 +284,3 @@ def _per_second(call: Callable[[], NDArray[np.float32]], seconds: float) -> floa
         call()
         calls += 1
     return calls / elapsed
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

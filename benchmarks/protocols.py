@@ -1,31 +1,28 @@
-"""The protocols side by side: one image a request, by the embedded engine. `python -m benchmarks.protocols`.
+"""The protocols side by side: one image a request, by the embedded engine.
 
 One load generator for all of them, h2load (apt-get install nghttp2-client): 64 connections of HTTP/1.1, or 64 streams
 of one connection of HTTP/2. An answer is checked before and after; h2load itself sees only that answers come.
 """
 
 import json
-import os
-import platform
 import re
 import shutil
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import numpy as np
+from rich.console import Console
 
+from benchmarks import servers
 from benchmarks.load import RunFailed
+from benchmarks.report import markdown_table
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.commit import commit
 from fashion_mnist.errors import UsageError
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
@@ -33,11 +30,10 @@ from fashion_mnist.model_store import CANARY, model_store_path
 from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
 from gateway.protocols.oip_grpc import INFER
-from serving import processes, readiness, state
+from serving import readiness, state
 
 AT_ONCE: Final = 64
 OCTETS: Final = "application/octet-stream"
-READY_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -52,31 +48,45 @@ class Way:
     rates: list[float] = field(default_factory=list)
 
 
-def main(repeats: int, seconds: int) -> None:
-    """Measure and print a table in Markdown; the first way is what the others are compared with."""
+def run(*, quick: bool = False) -> str:
+    """Measure and print a Markdown table; returns it. The first way is what the others are compared with.
+
+    Raises RunFailed on any failed request or wrong label, UsageError where the load generator is missing.
+    """
     if shutil.which("h2load") is None:
         raise UsageError("the load generator is missing: apt-get install nghttp2-client")
-    with tempfile.TemporaryDirectory(prefix="fm-") as name, _served(Path(name)) as (address, grpc_address):
-        store = model_store_path(Settings.from_environment())
-        image = decode((store / CANARY[0]).read_bytes(), "", Limits.from_settings(Settings())).pixels
-        ways = _ways(image, address, grpc_address)
-        for way in ways:
-            _check(way, Path(name))
-            _run(way, Path(name), 2)
-        for _ in range(repeats):
+    repeats, seconds = (1, 1) if quick else (5, 5)
+    store = model_store_path(Settings.from_environment())
+    image = decode((store / CANARY[0]).read_bytes(), "", Limits.from_settings(Settings())).pixels
+    with tempfile.TemporaryDirectory(prefix="fm-") as name:
+        folder = Path(name)
+        with servers.fashion_mnist(folder / "embedded", "embedded") as server:
+            address = urlsplit(server.url)
+            running = state.read(address.port or 0)
+            if running is None:
+                raise RunFailed("the server left no word of its port of gRPC")
+            ways = _ways(image, f"http://{address.netloc}", f"http://{address.hostname}:{running.grpc_port}")
             for way in ways:
-                way.rates.append(_run(way, Path(name), seconds))
-        for way in ways:
-            _check(way, Path(name))
+                _check(way, folder)
+                _load(way, folder, 2)
+            for _ in range(repeats):
+                for way in ways:
+                    way.rates.append(_load(way, folder, seconds))
+            for way in ways:
+                _check(way, folder)
     base = statistics.median(ways[0].rates)
-    print(
-        f"{_cpu()}, {os.cpu_count()} cores, load generator included; {time.strftime('%Y-%m-%d')}, commit {commit()}; "
-        f"medians of {repeats} interleaved runs of {seconds} s, {AT_ONCE} requests at a time.\n"
-    )
-    print("| way | requests/s | lowest-highest | of raw |\n|---|---|---|---|")
-    for way in ways:
-        rate = statistics.median(way.rates)
-        print(f"| {way.name} | {rate:,.0f} | {min(way.rates):,.0f}-{max(way.rates):,.0f} | {rate / base:.0%} |")
+    rows = [
+        [
+            way.name,
+            f"{statistics.median(way.rates):,.0f}",
+            f"{min(way.rates):,.0f}-{max(way.rates):,.0f}",
+            f"{statistics.median(way.rates) / base:.0%}",
+        ]
+        for way in ways
+    ]
+    table = "\n".join(markdown_table(["way", "requests/s", "lowest-highest", "of raw"], rows))
+    Console(soft_wrap=True, highlight=False).print(table)
+    return table
 
 
 def _ways(image: np.ndarray, address: str, grpc_address: str) -> list[Way]:
@@ -114,7 +124,7 @@ def _ways(image: np.ndarray, address: str, grpc_address: str) -> list[Way]:
     ]
 
 
-def _run(way: Way, folder: Path, seconds: int) -> float:
+def _load(way: Way, folder: Path, seconds: int) -> float:
     """Requests a second. Raises RunFailed where one fails."""
     options = ["-c", "1", "-m", str(AT_ONCE)] if way.http2 else ["--h1", "-c", str(AT_ONCE)]
     done = _h2load(way, folder, [*options, "-D", str(seconds), "--warm-up-time", "1"], seconds + 30)
@@ -159,40 +169,3 @@ def _file(way: Way, folder: Path) -> Path:
     if not path.exists():
         path.write_bytes(way.body)
     return path
-
-
-@contextmanager
-def _served(folder: Path) -> Iterator[tuple[str, str]]:
-    """The embedded engine's addresses, of HTTP and gRPC. Raises RunFailed where it does not become ready."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    command: list[str | Path] = [Path(sys.executable).parent / "fashion-mnist", "serve", "--engine", "embedded"]
-    command += ["--port", str(port), "--device", "cpu"]
-    environment = {**os.environ, "FASHION_MNIST_ADMIN_PORT": "0", "FASHION_MNIST_GRPC_PORT": "0"}
-    canary = (model_store_path(Settings.from_environment()) / CANARY[0]).read_bytes()
-    with (folder / "output").open("wb") as output:
-        process = processes.start(command, environment, folder, output)
-        try:
-            deadline = time.monotonic() + READY_S
-            while True:
-                try:
-                    readiness.ask_canary("127.0.0.1", port, canary)
-                    break
-                except readiness.NotReady as error:
-                    if time.monotonic() > deadline or process.poll() is not None:
-                        raise RunFailed(f"the server did not become ready: {error}") from None
-                    time.sleep(0.1)
-            running = state.read(port)
-            assert running is not None
-            yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{running.grpc_port}"
-        finally:
-            processes.stop(process, grace_s=10)
-
-
-def _cpu() -> str:
-    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
-    return found[1] if found else platform.processor()
-
-
-if __name__ == "__main__":
-    main(repeats=int(sys.argv[1]) if len(sys.argv) > 1 else 5, seconds=5)

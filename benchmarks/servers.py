@@ -20,6 +20,7 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.model_store import CANARY, model_store_path, model_version, read_canary
 from fashion_mnist.settings import PREFIX, Settings
 from gateway import listening
+from gateway.versions import Version, Versions
 from gateway.worker import Task
 from serving import config, processes, readiness
 from serving.torchserve import TorchServe
@@ -60,7 +61,15 @@ def fashion_mnist(folder: Path, engine: str, **settings: int) -> Iterator[Server
     """`fashion-mnist serve` as people run it, with its output in a file of `folder`. Raises RunFailed."""
     folder.mkdir()
     said = folder / "output"
-    chosen = {"host": config.LOOPBACK, "port": 0, "admin_port": 0, "device": "cpu", "engine": engine, **settings}
+    chosen = {
+        "host": config.LOOPBACK,
+        "port": 0,
+        "admin_port": 0,
+        "grpc_port": 0,
+        "device": "cpu",
+        "engine": engine,
+        **settings,
+    }
     environment = os.environ | {f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items()}
     command: list[str | Path] = [Path(sys.executable).parent / "fashion-mnist", "serve"]
     with said.open("wb") as output:
@@ -93,17 +102,17 @@ def gateway_alone(folder: Path, module: str = "gateway.worker") -> Iterator[Serv
     """One gateway process with the embedded engine, run by `module`, without a supervisor."""
     settings = Settings.from_environment(host=config.LOOPBACK, port=0, device="cpu", engine="embedded")
     store = model_store_path(settings)
+    version = model_version(store)
     folder.mkdir()
     (public,) = listening.listen(config.LOOPBACK, 0, 1)
     with public:
         task = Task(
             settings=settings,
-            model_store=store,
+            versions=Versions(version, (Version(version, 1, store),)),
             socket_fd=public.fileno(),
             grpc_fd=-1,
             metrics=folder / "metrics",
             door=folder / "door",
-            torchserve=0,
         )
         url = readiness.url(config.LOOPBACK, public.getsockname()[1])
         command = [sys.executable, "-m", module, task.to_json()]

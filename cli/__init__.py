@@ -15,6 +15,7 @@ from cli.evaluate import evaluate
 from cli.export import export
 from cli.keys import keys
 from cli.loadtest import loadtest
+from cli.models import models
 from cli.predict import predict
 from cli.report import report
 from cli.robustness import robustness
@@ -50,6 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
 for command in COMMANDS:
     app.command()(command)
 

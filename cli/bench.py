@@ -13,6 +13,8 @@ class What(StrEnum):
     comparison = "comparison"
     doors = "doors"
     transports = "transports"
+    protocols = "protocols"
+    open_loop = "open-loop"
 
 
 def bench(
@@ -20,20 +22,21 @@ def bench(
         What,
         typer.Argument(
             help="comparison: beside TorchServe and FastAPI. doors: HTTP servers in front of the same engine. "
-            "transports: ways to TorchServe."
+            "transports: ways to TorchServe. protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
+            "open-loop: MLPerf's scenarios by MLCommons' LoadGen."
         ),
     ] = What.comparison,
-    output: Annotated[Path, typer.Option(help="Folder for the comparison's results as JSON and Markdown.")] = Path(
-        "benchmarks/results"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder for results as JSON and Markdown.")] = Path("benchmarks/results"),
+    soak: Annotated[int, typer.Option(help="Of open-loop: seconds at half of the highest rate.", min=0)] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
     ] = False,
 ) -> None:
     """Measure this service beside others, interleaved on this machine, every label checked.
 
-    Needs `wrk` (apt-get install wrk) and an otherwise idle machine: a quarter of an hour for the comparison, some
-    minutes for the rest. Servers of others get environments of their own in .venv-benchmarks, fetched once.
+    Needs `wrk`, for the protocols h2load (apt-get install wrk nghttp2-client), and an otherwise idle machine: a quarter
+    of an hour for the comparison, some minutes for the rest. Servers of others get environments of their own in
+    .venv-benchmarks, fetched once.
 
     Examples:
 
@@ -49,7 +52,15 @@ def bench(
         from benchmarks import doors
 
         doors.run(quick=quick)
-    else:
+    elif what is What.transports:
         from benchmarks import transports
 
         transports.run(quick=quick)
+    elif what is What.open_loop:
+        from benchmarks import open_loop
+
+        open_loop.run(output, quick=quick, soak_s=soak)
+    else:
+        from benchmarks import protocols
+
+        protocols.run(quick=quick)

@@ -10,25 +10,52 @@ import typer
 from fashion_mnist.settings import Settings
 from serving import readiness
 
+GRACE_S = 180
+"""For what comes before and after: processes that start, requests that are written, workers that are awaited."""
+
 
 def loadtest(
     host: Annotated[str | None, typer.Option(help="The server; by default the one of the settings.")] = None,
-    users: Annotated[int, typer.Option(help="Clients at once.")] = 16,
-    seconds: Annotated[int, typer.Option(help="How long.", min=1, max=3600)] = 10,
+    scenario: Annotated[
+        str, typer.Option(help="What is sent, by how many and what must hold: a name or a YAML file.")
+    ] = "steady",
+    clients: Annotated[int, typer.Option(help="Scale the scenario to so many at most.", min=0)] = 0,
+    seconds: Annotated[int, typer.Option(help="Scale the scenario to so many in all.", min=0, max=86400)] = 0,
+    grpc: Annotated[str, typer.Option(help="HOST:PORT of gRPC; by default the host, and the settings' port.")] = "",
+    results: Annotated[Path, typer.Option(help="Folder for the verdict and the reports.")] = Path("loadtest/results"),
+    workers: Annotated[int, typer.Option(help="Direct so many workers, here or elsewhere.", min=0)] = 0,
+    join: Annotated[str, typer.Option(metavar="MASTER", help="Be a worker of the master at this address.")] = "",
+    port: Annotated[int, typer.Option(help="Where the master and its workers meet.")] = 5557,
 ) -> None:
-    """Load a server with real test images by Locust. Exit status 1 on any failure or wrong label.
+    """Load a server with real test images by Locust, and check every label.
 
-    Plain `locust -f loadtest/locustfile.py` works too, with Locust's web page.
+    Exit status 1 where a threshold of the scenario was missed; the results are result.json, junit.xml, report.html and
+    Locust's own locust.html. Plain `locust -f loadtest/locustfile.py` works too, with Locust's web page.
 
-    Example: `fashion-mnist loadtest --users 64 --seconds 30`
+    Examples:
+
+    `fashion-mnist loadtest --scenario saturation`
+
+    `fashion-mnist loadtest --host http://10.0.0.7:8080 --workers 2`, and on two other machines
+    `fashion-mnist loadtest --join 10.0.0.9`
     """
+    # Here, because it takes a while to import.
+    from loadtest import scenario as scenarios
+
+    wanted = scenarios.read(scenario).scaled(clients=clients or None, seconds=seconds or None)
     settings = Settings.from_environment()
     locustfile = Path(__file__).resolve().parent.parent / "loadtest" / "locustfile.py"
-    command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--only-summary"]
-    command += [
-        "--host",
-        host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH),
-    ]
-    command += ["--users", str(users), "--spawn-rate", str(users), "--run-time", f"{seconds}s", "--stop-timeout", "10"]
+    command: list[str | Path] = [sys.executable, "-m", "locust", "-f", locustfile, "--headless", "--only-summary"]
+    if join:
+        command += ["--worker", "--master-host", join, "--master-port", str(port)]
+        # A worker ends with its master, and knows neither scenario nor server before that speaks.
+        raise typer.Exit(subprocess.run(command, timeout=86400 + GRACE_S, check=False).returncode)
+    results.mkdir(parents=True, exist_ok=True)
+    command += ["--host", host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH)]
+    command += ["--scenario", scenario, "--most-clients", str(clients), "--seconds", str(seconds), "--grpc", grpc]
+    command += ["--results", results, "--html", results / "locust.html", "--stop-timeout", "10"]
+    if workers:
+        command += ["--master", "--master-bind-port", str(port), "--expect-workers", str(workers)]
+        command += ["--expect-workers-max-wait", "60"]
     # In a process of its own, because Locust replaces the standard library's sockets by gevent's.
-    raise typer.Exit(subprocess.run(command, timeout=seconds + 120, check=False).returncode)
+    raise typer.Exit(subprocess.run(command, timeout=wanted.seconds + GRACE_S, check=False).returncode)

@@ -50,10 +50,10 @@ def serve(
         console.print(f"ready: {url} takes {Path(sample).name} for {CANARY[1]!r} ({took_s:.1f} s after the start)")
         console.print(f"  curl -T {sample} {url}")
 
-    def build_archive(path: Path) -> None:
+    def build_archive(model_store: Path, path: Path) -> None:
         from export import archive
 
-        archive.build(settings, store, path)
+        archive.build(settings, model_store, path)
 
     supervisor.serve(
         settings,

@@ -9,7 +9,6 @@ half and half; running the export again puts it right.
 import dataclasses
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, ModelError, UsageError
 from fashion_mnist.evaluation import evaluation
-from fashion_mnist.model_store import CARD
+from fashion_mnist.model_store import CARD, VERSION
 from fashion_mnist.network import load_weights
 
 WEIGHTS: Final = "weights.pt"
@@ -117,13 +116,13 @@ def release(
 
 
 def _version(version: str | None, model_store: Path) -> str:
-    """The version to write; it stands in answers, in TorchServe's URLs and in the archive."""
+    """The version to write."""
     if version is None:
         try:
             version = json.loads((model_store / CARD).read_bytes())["model_version"]
         except (OSError, ValueError, KeyError, TypeError):
             version = FIRST_VERSION
-    if not isinstance(version, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", version):
+    if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise UsageError(f"the version is {version!r}: use letters, digits, '.', '_' and '-', such as 1.1")
     return version
 

@@ -1,9 +1,10 @@
 """Files that are either the old ones or the new ones, never half of each."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -22,10 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes private files; a replaced file gets the mode an ordinary open() would give it.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _as_if_written_in_place(temporary, path)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -40,3 +38,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Replace `path`'s content by `content` as UTF-8, atomically."""
     write_bytes(path, content.encode())
+
+
+def _as_if_written_in_place(temporary: Path, path: Path) -> None:
+    """Give a file, which mkstemp made private, the mode and owner that an ordinary open() for writing would leave."""
+    try:
+        there = path.stat()
+    except OSError:
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        return
+    with suppress(PermissionError):  # only root can give a file to another
+        os.chown(temporary, there.st_uid, there.st_gid)
+    temporary.chmod(stat.S_IMODE(there.st_mode))

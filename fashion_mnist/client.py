@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.errors import BadArray, FashionMNISTError, InputError, Overloaded, Unavailable
 
 URL: Final = "http://127.0.0.1:8080"
@@ -141,7 +141,7 @@ class _Exchanges:
                 wait_s = _retry_after(reply) if isinstance(error, Overloaded | Unavailable) else None
             else:
                 error = Unavailable(f"no answer from {self._url} ({str(reply) or type(reply).__name__})")
-                wait_s = pause if isinstance(reply, httpx.ConnectError) else None
+                wait_s = pause if isinstance(reply, httpx.ConnectError) and not _is_tls(reply) else None
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             if wait_s is None:
                 raise error
@@ -287,9 +287,20 @@ class AsyncClient:
 def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rows = (GEOMETRY.height, GEOMETRY.width)
     images = np.asarray(images)
-    if images.dtype != np.uint8 or images.shape[-2:] != rows or images.ndim > 4 or images.size % IMAGE_BYTES:
+    deeper = images.ndim > 4 or (images.ndim == 4 and images.shape[1] != 1)
+    if images.dtype != np.uint8 or images.shape[-2:] != rows or deeper:
         raise BadArray(f"the images are {images.dtype} {list(images.shape)}: uint8 [n, {rows[0]}, {rows[1]}] is taken")
     return images.reshape(-1, *rows)
+
+
+def _is_tls(error: BaseException) -> bool:
+    """Whether it was TLS that failed: who is not believed now will not be a moment later."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _headers(key: str) -> dict[str, str]:

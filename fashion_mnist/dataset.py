@@ -48,18 +48,27 @@ def load(folder: Path | None = None) -> Dataset:
     return Dataset(_split(folder, "train"), _split(folder, "t10k"))
 
 
+def load_test(folder: Path) -> Split:
+    """Load and verify the test images alone. Raises DatasetError."""
+    return _split(folder, "t10k")
+
+
 def find() -> Path:
     """The folder of Debian's package where it is installed, else the cache, which torchvision fills if need be."""
+    if (folder := find_installed()) is not None:
+        return folder
+    # Imported here: torchvision brings torch along, and only a download needs it.
+    from fashion_mnist.torchvision import download
+
+    download(_cache())
+    return _raw()
+
+
+def find_installed() -> Path | None:
+    """The folder of Debian's package, or the cache where it is filled; None where a download would be needed."""
     if DEBIAN.is_dir():
         return DEBIAN
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-mnist"
-    raw = cache / "FashionMNIST" / "raw"
-    if not all(_path(raw, name) for name in CHECKSUMS):
-        # Imported here: torchvision brings torch along, and only a download needs it.
-        from fashion_mnist.torchvision import download
-
-        download(cache)
-    return raw
+    return _raw() if all(_path(_raw(), name) for name in CHECKSUMS) else None
 
 
 def read_idx(content: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
@@ -80,6 +89,14 @@ def read_idx(content: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
     if promised != present:
         raise ValueError(f"its header promises {promised:,} bytes and {present:,} follow")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-mnist"
+
+
+def _raw() -> Path:
+    return _cache() / "FashionMNIST" / "raw"
 
 
 def _split(folder: Path, prefix: str) -> Split:

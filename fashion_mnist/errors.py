@@ -29,7 +29,8 @@ FashionMNISTError                 500 internal_error
 ├── DeviceUnavailable             500 device_unavailable
 ├── TrainingError                 500 training_error
 ├── ExportError                   500 export_error
-└── ServingError                  500 serving_error          a server of ours did not start, answer or stop
+├── ServingError                  500 serving_error          a server of ours did not start, answer or stop
+└── VersionError                  409 version_error          a version that cannot be loaded, used or unloaded
 
 A class owns its code (stable, for programs), its HTTP status and, in its message, what the person can change.
 """
@@ -243,3 +244,10 @@ class ServingError(FashionMNISTError):
     """A server of ours did not start, become ready, answer or stop; the message says why."""
 
     code = "serving_error"
+
+
+class VersionError(FashionMNISTError):
+    """A version of the model that cannot be loaded, used or unloaded; all is as it was, and the message says why."""
+
+    code = "version_error"
+    status = 409

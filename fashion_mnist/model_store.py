@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ _RELEASED: Final = Path(__file__).resolve().parent.parent / "model_store"
 
 CARD: Final = "model_card.json"
 """The model card's name in the model store and in the archive."""
+
+VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A version's name: it stands in answers, in URLs and in TorchServe's archive."""
 
 CANARY: Final = ("samples/ankle_boot.png", "Ankle boot")
 """A real test image in the model store and its label: a server that gives the one for the other is ready."""

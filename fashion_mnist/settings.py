@@ -43,14 +43,14 @@ class Settings:
     port: int = _port(8080, "port that clients connect to")
     grpc: str = _setting("on", "the Open Inference Protocol over gRPC", choices=("on", "off"))
     grpc_port: int = _port(8085, "port of gRPC, at the same address")
-    admin_host: str = _setting("127.0.0.1", "address of the metrics")
-    admin_port: int = _port(8086, "port of the metrics")
+    admin_host: str = _setting("127.0.0.1", "address of the metrics and of `fashion-mnist models`")
+    admin_port: int = _port(8086, "port of the metrics and of `fashion-mnist models`")
     auth: str = _setting(
         "auto",
         "auto: keys wherever key_file is set, and without it no address but loopback; off: whoever reaches the port",
         choices=("auto", "off"),
     )
-    key: str = _setting("", "key that `predict` sends")
+    key: str = _setting("", "key that `predict` and `models` send")
     key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
     tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS")
     tls_key: str = _setting("", "PEM file of the certificate's key")
@@ -70,6 +70,9 @@ class Settings:
     oip_address: str = _setting("127.0.0.1:8001", "where such a server speaks gRPC, host:port")
     oip_model: str = _setting("fashion_mnist", "the model's name there")
     oip_version: str = _setting("", "the model's version there; empty: the server's choice")
+    max_versions: int = _setting(
+        3, "versions of the model that are loaded at once, at most; each takes memory", minimum=1, maximum=16
+    )
     gateways: int = _setting(1, "processes of the gateway", minimum=1)
     max_connections: int = _setting(16384, "open connections of one gateway; one more is closed at once", minimum=1)
     max_head_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)

@@ -8,7 +8,7 @@ from typing import Final
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanContext, get_current_span
@@ -22,6 +22,9 @@ DELAY_S: Final = 1.0
 TIMEOUT_S: Final = 3.0
 """How long the collector has to take them. What it does not take is dropped, and the log says so."""
 
+MOST_LINKS: Final = 256
+"""No batch holds more images; OpenTelemetry itself would keep 128."""
+
 _W3C: Final = TraceContextTextMapPropagator()
 
 
@@ -34,7 +37,9 @@ def open_provider(endpoint: str, process: str, version: str) -> TracerProvider:
     if not endpoint.startswith(("http://", "https://")):
         raise UsageError(f"traces_endpoint is {endpoint!r}: it takes a URL, such as http://127.0.0.1:4318")
     resource = Resource.create({"service.name": f"fashion-mnist-{process}", "service.version": version})
-    provider = TracerProvider(ALWAYS_ON, resource)
+    # A batch links to every request that it has images of. Who opens it closes it: at exit it would wait long.
+    limits = SpanLimits(max_links=MOST_LINKS)
+    provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, span_limits=limits)
     exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=TIMEOUT_S)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=DELAY_S * 1000))
     return provider

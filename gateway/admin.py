@@ -1,9 +1,14 @@
-"""What operators ask, on a port of its own: the metrics. The supervisor serves it, whatever becomes of the gateways."""
+"""What operators ask, on a port of its own: the metrics, and which versions of the model are served.
 
+The supervisor serves it, whatever becomes of the gateways.
+"""
+
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,23 +22,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from fashion_mnist.drift import Reference
 from fashion_mnist.predictions import answer_error
-from gateway import listening
+from gateway import listening, version_pages
 from gateway.connection import challenge
 from gateway.keys import ADMIN, Keyring
-from gateway.metrics import families
+from gateway.metrics import families, version_families
+from gateway.rollout import Rollout
 from gateway.tls import Tls
 
 
 class _Gateways(Collector):
-    def __init__(self, paths: Sequence[Path], reference: Reference | None) -> None:
+    def __init__(self, paths: Sequence[Path], rollout: Rollout) -> None:
         self._paths = paths
-        self._reference = reference
+        self._rollout = rollout
 
     def collect(self) -> Iterator[Metric]:
-        return families([path for path in self._paths if path.exists()], self._reference)
+        yield from families([path for path in self._paths if path.exists()], self._rollout.reference)
+        yield from version_families(self._rollout.listed())
 
 
 class _Keys:
@@ -56,27 +63,52 @@ class _Keys:
             await Response(answer.body, answer.status, headers)(scope, receive, send)
 
 
-def application(metrics: Sequence[Path], reference: Reference | None, keyring: Keyring | None) -> Starlette:
+def application(metrics: Sequence[Path], rollout: Rollout, keyring: Keyring | None) -> Starlette:
     """The admin pages.
 
-    `metrics` are the files of all gateways, `reference` is what they measure drift from, `keyring` has the keys that
-    open the pages; None where there is no reference, or no key is needed.
+    `metrics` are the files of all gateways, `rollout` has the versions of the model, `keyring` the keys that open the
+    pages; None where no key is needed.
     """
     registry = CollectorRegistry()
-    registry.register(_Gateways(metrics, reference))
+    registry.register(_Gateways(metrics, rollout))
 
     def scrape(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     middleware = [] if keyring is None else [Middleware(_Keys, keyring)]
-    return Starlette(routes=[Route("/metrics", scrape)], middleware=middleware)
+    return Starlette(routes=[Route("/metrics", scrape), *version_pages.routes(rollout)], middleware=middleware)
+
+
+SILENCE_S: Final = 10.0
+"""How long a connection may take until it has asked something."""
+
+CONNECTIONS: Final = 64
+"""The most at once: a few operators and Prometheus. Each is an open file of the process that restarts the others."""
+
+
+class _Connection(HttpToolsProtocol):
+    """uvicorn's connection, which waits for its first request as long as its client likes."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._silence = self.loop.call_later(SILENCE_S, transport.abort)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._silence.cancel()
+        super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        self._silence.cancel()
+        super().on_headers_complete()
 
 
 @contextmanager
 def serve(host: str, port: int, pages: ASGIApp, tls: Tls | None) -> Iterator[int]:
     """Serve the admin pages in a thread; yields the port. Raises OSError where it cannot be had."""
     (sock,) = listening.listen(host, port, 1)
-    config = uvicorn.Config(pages, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(pages, http=_Connection, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
     config.load()
     config.ssl = tls.context if tls else None
     server = uvicorn.Server(config)

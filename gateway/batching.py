@@ -168,6 +168,11 @@ class Batcher:
         self.on_batch: Callable[[Pixels, Probabilities], None] = lambda images, probabilities: None
         self.on_failure: Callable[[FashionMNISTError], None] = lambda error: None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, and no batch is in flight."""
+        return not self._line and not self._tasks
+
     def submit(self, job: Job) -> None:
         """Put a job into the line. Raises Overloaded where the line is full."""
         if self.waiting >= self._max_waiting:

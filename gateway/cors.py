@@ -7,14 +7,18 @@ from fashion_mnist.errors import UsageError
 
 PREFLIGHT: Final = (
     b"Access-Control-Allow-Methods: POST, PUT, GET, HEAD\r\n"
-    b"Access-Control-Allow-Headers: Accept, Authorization, Content-Type, Traceparent, Tracestate, X-Request-Id, "
-    b"X-Top-K\r\n"
+    b"Access-Control-Allow-Headers: Accept, Authorization, Content-Type, Inference-Header-Content-Length, "
+    b"Traceparent, Tracestate, X-Request-Id, X-Top-K\r\n"
     b"Access-Control-Max-Age: 7200\r\n"
 )
 """What a browser is told that asks before it sends, as whole lines."""
 
-_EXPOSED: Final = b"Access-Control-Expose-Headers: Retry-After, Server-Timing, Traceresponse, X-Request-Id\r\n"
-_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+_EXPOSED: Final = (
+    b"Access-Control-Expose-Headers: Inference-Header-Content-Length, Retry-After, Server-Timing, Traceresponse, "
+    b"WWW-Authenticate, X-Request-Id\r\n"
+)
+_ORIGIN: Final = re.compile(r"(http://(?!.*:80$)|https://(?!.*:443$))[a-z0-9.\-\[\]:]+")
+"""As browsers write it: small letters, and no port that goes without saying."""
 
 
 class Cors:
@@ -27,7 +31,7 @@ class Cors:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise UsageError(
                     f"cors_origins has {origin!r}: an origin is scheme, host and port, such as https://example.org, "
-                    "without a path"
+                    "in small letters, without a path and without a port that goes without saying"
                 )
 
     def headers(self, origin: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from fashion_mnist.classes import CLASSES
@@ -20,11 +21,12 @@ DEADLINE_S: Final = 2.0
 
 
 class Health:
-    """What `/health/...` says."""
+    """What `/health/...` says of one version of the model."""
 
-    def __init__(self, engine: Engine, canary: Pixels) -> None:
-        """`canary` is the image of `fashion_mnist.model_store.CANARY`, uint8 [1, 28, 28]."""
+    def __init__(self, engine: Engine, canary: Pixels, version: str) -> None:
+        """`canary` is the image of `fashion_mnist.model_store.CANARY`, uint8 [1, 28, 28]; `version` is for the log."""
         self._engine = engine
+        self._version = version
         self._canary = canary
         self._lost = asyncio.Event()
         self.started = asyncio.Event()
@@ -33,6 +35,8 @@ class Health:
         """Whether it does now."""
         self.draining = False
         """Whether this process is about to end."""
+        self.on_change: Callable[[bool], None] = lambda ready: None
+        """Called with `ready` when that may have changed."""
         self._reason = "the engine has not answered yet"
 
     @property
@@ -50,32 +54,38 @@ class Health:
         if self.answers:
             self.answers = False
             self._reason = error.message
-            log.warning("engine lost", extra={"reason": self._reason})
+            log.warning("engine lost", extra={"version": self._version, "reason": self._reason})
             self._lost.set()
+            self.on_change(self.ready)
 
     def drain(self) -> None:
         """Ask for no more requests; those that come are answered."""
         self.draining = True
+        self.on_change(self.ready)
+
+    async def ask(self) -> None:
+        """Ask once; what came of it is in `answers` and `reason`."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                probabilities = await self._engine.predict(self._canary)
+        except TimeoutError:
+            self._fails(f"the engine did not answer within {DEADLINE_S:g} s")
+        except FashionMNISTError as error:
+            self._fails(error.message)
+        except Exception as error:
+            log.exception("the canary failed")
+            self._fails(f"the engine failed: {type(error).__name__}")
+        else:
+            label = CLASSES[int(probabilities[0].argmax())]
+            if label == CANARY[1]:
+                self._answered()
+            else:
+                self._fails(f"the engine takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
 
     async def watch(self) -> None:
         """Ask, until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(DEADLINE_S):
-                    probabilities = await self._engine.predict(self._canary)
-            except TimeoutError:
-                self._fails(f"the engine did not answer within {DEADLINE_S:g} s")
-            except FashionMNISTError as error:
-                self._fails(error.message)
-            except Exception as error:
-                log.exception("the canary failed")
-                self._fails(f"the engine failed: {type(error).__name__}")
-            else:
-                label = CLASSES[int(probabilities[0].argmax())]
-                if label == CANARY[1]:
-                    self._answered()
-                else:
-                    self._fails(f"the engine takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
+            await self.ask()
             self._lost.clear()
             try:
                 async with asyncio.timeout(READY_PAUSE_S if self.answers else LOST_PAUSE_S):
@@ -85,13 +95,17 @@ class Health:
 
     def _answered(self) -> None:
         if not self.answers:
-            log.warning("engine answers")
+            log.warning("engine answers", extra={"version": self._version})
         self.started.set()
-        self.answers = True
+        changed, self.answers = not self.answers, True
         self._reason = ""
+        if changed:
+            self.on_change(self.ready)
 
     def _fails(self, reason: str) -> None:
         if self.answers:
-            log.warning("engine lost", extra={"reason": reason})
-        self.answers = False
+            log.warning("engine lost", extra={"version": self._version, "reason": reason})
+        changed, self.answers = self.answers, False
         self._reason = reason
+        if changed:
+            self.on_change(self.ready)

@@ -136,6 +136,7 @@ class Keyring:
         self._path = path
         self._files = WatchedFiles([path])
         self._keys: dict[str, tuple[Key, bytes, float]] = {}
+        self._unusable = ""
         self.refresh()
 
     def refresh(self) -> None:
@@ -145,8 +146,12 @@ class Keyring:
         try:
             keys = read(self._path)
         except FashionMNISTError as error:
-            log.error("the keys stay as they were", extra={"reason": error.message})
+            self._files.forget()
+            if error.message != self._unusable:  # once, though it is tried again each second
+                log.error("the keys stay as they were", extra={"reason": error.message})
+            self._unusable = error.message
         else:
+            self._unusable = ""
             self._keys = {key.id: (key, bytes.fromhex(key.sha256), key.expires_s) for key in keys}
 
     def refusal(self, authorization: str, scope: str) -> FashionMNISTError | None:
@@ -181,6 +186,8 @@ def wanted(settings: Settings) -> bool:
     if settings.key_file:
         read(Path(settings.key_file))
         return True
+    if settings.tls_client_ca:
+        return False  # TLS lets nobody in without a certificate
     for name, host in (("host", settings.host), ("admin_host", settings.admin_host)):
         if not _is_loopback(host):
             raise UsageError(

@@ -5,12 +5,19 @@ The supervisor holds them: whoever connects while a gateway is being restarted w
 
 import contextlib
 import ctypes
+import resource
 import socket
 import struct
 from typing import Final
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel's own limit, net.core.somaxconn, is often the smaller one."""
+
+
+def allow_connections() -> None:
+    """Each connection is an open file: take as many as we are allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
 
 
 def listen(host: str, port: int, count: int) -> list[socket.socket]:

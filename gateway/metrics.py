@@ -79,7 +79,8 @@ class Metrics:
         self._found = _open(path, "r+")
         self._times: list[Times] = []
         self._probabilities: list[Probabilities] = []
-        self._reference = reference
+        self.reference = reference
+        """What drift is measured from."""
         self._sample: list[tuple[Pixels, Probabilities]] = []
         self._window = np.empty((len(FIGURES), 0), np.uint8)  # the bins of the last images of the sample
         self._code_places = {code: place for place, code in enumerate(CODES)}
@@ -99,11 +100,22 @@ class Metrics:
     def batch(self, images: Pixels, probabilities: Probabilities) -> None:
         """The engine answered a batch."""
         self._probabilities.append(probabilities)
-        if self._reference is not None:
+        if self.reference is not None:
             if (step := -(-len(images) // SAMPLED)) > 1:
                 # Copied, so that the whole batch need not be kept.
                 images, probabilities = images[::step].copy(), probabilities[::step]
             self._sample.append((images, probabilities))
+
+    def other_batch(self, probabilities: Probabilities) -> None:
+        """The engine of a version that is not the default answered a batch: drift is not measured of it."""
+        self._probabilities.append(probabilities)
+
+    def watch(self, reference: Reference | None) -> None:
+        """Measure drift from another reference, and of what comes from now on."""
+        self.reference = reference
+        self._sample.clear()
+        self._window = self._window[:, :0]
+        self._found["window"][:] = 0
 
     def gauges(self, *values: float) -> None:
         """How things stand: see GAUGES."""
@@ -130,11 +142,11 @@ class Metrics:
             found["classes"] += np.bincount(probabilities.argmax(axis=1), minlength=len(CLASSES))
             _add(found["confidence"], CONFIDENCE, confidence)
             found["confidence_sum"] += confidence.sum()
-        if self._sample and self._reference is not None:
+        if self._sample and self.reference is not None:
             images, probabilities = map(np.concatenate, zip(*self._sample, strict=True))
             self._sample.clear()
-            bins = self._reference.bins(probabilities, drift.brightness(images))
-            self._window = np.concatenate([self._window, bins], axis=1)[:, -self._reference.window :]
+            bins = self.reference.bins(probabilities, drift.brightness(images))
+            self._window = np.concatenate([self._window, bins], axis=1)[:, -self.reference.window :]
             found["window"][:] = drift.counts(self._window)
 
 
@@ -181,6 +193,22 @@ def families(paths: Sequence[Path], reference: Reference | None = None) -> Itera
         yield GaugeMetricFamily(f"fashion_mnist_{name}", help, value=value)
     if reference is not None:
         yield from _drift(total["window"], reference)
+
+
+def version_families(listed: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    """The figures of each version of the model; see `gateway.rollout.Rollout.listed`."""
+    requests = CounterMetricFamily(
+        "fashion_mnist_version_requests", "Requests that a version of the model answered.", labels=["version"]
+    )
+    ready = GaugeMetricFamily("fashion_mnist_version_ready", "Whether a version is ready.", labels=["version"])
+    default = GaugeMetricFamily(
+        "fashion_mnist_version_default", "Whether a version answers requests that name none.", labels=["version"]
+    )
+    for row in listed:
+        requests.add_metric([row["version"]], row["requests"])
+        ready.add_metric([row["version"]], row["state"] == "ready")
+        default.add_metric([row["version"]], row["default"])
+    yield from (requests, ready, default)
 
 
 def _drift(window: NDArray[np.float64], reference: Reference) -> Iterator[Metric]:

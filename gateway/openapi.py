@@ -5,12 +5,12 @@ https://spec.openapis.org/oas/v3.1.0
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
-from gateway.protocols import Page, native, oip, oip_rest, v1
+from gateway.protocols import Offered, Page, native, oip, oip_rest, v1
 
 PATH: Final = b"/openapi.json"
 HTML_PATH: Final = b"/docs"
@@ -20,33 +20,41 @@ _HTML: Final = "text/html; charset=utf-8"
 Schema = dict[str, Any]
 
 
-def pages(version: str) -> dict[bytes, Page]:
+def pages(offered: Offered) -> dict[bytes, Page]:
     """The document, and the page."""
-    document = describe(version)
+    document = describe(offered)
     as_json = Answer(200, JSON, json.dumps(document).encode())
     as_html = Answer(200, _HTML, _page(document).encode())
     return {PATH: Page(as_json, as_json), HTML_PATH: Page(as_html, as_html)}
 
 
-def describe(version: str) -> dict[str, Any]:
-    """The document; `version` is the model's."""
+def describe(offered: Offered) -> dict[str, Any]:
+    """The document, with the versions of the model that there are now."""
+    versions = list(offered.ready)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Fashion-MNIST",
-            "version": version,
+            "version": offered.default,
             "summary": "Which of ten kinds of garment an image shows.",
             "description": "One model by three protocols: its own, the Open Inference Protocol, and TensorFlow "
-            "Serving's. The Open Inference Protocol is spoken over gRPC too, at a port of its own. Where the server "
-            "asks for keys, send `Authorization: Bearer KEY`; health needs none.",
+            "Serving's. Several versions of it may be there; a path without one means the default. The Open Inference "
+            "Protocol is spoken over gRPC too, at a port of its own. Where the server asks for keys, send "
+            "`Authorization: Bearer KEY`; health needs none.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "paths": {**_native(), **_health(), **_oip(version), **_v1(version), **_about()},
-        "components": {"schemas": _schemas(version)},
+        "paths": {**_native(versions), **_health(), **_oip(versions), **_v1(versions), **_about()},
+        "components": {
+            "schemas": _schemas(versions),
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "Only where the server asks for keys."}
+            },
+        },
+        "security": [{"key": []}, {}],
     }
 
 
-def _native() -> dict[str, Any]:
+def _native(versions: Sequence[str]) -> dict[str, Any]:
     bodies: dict[str, Any] = {
         kind: {"schema": {"type": "string", "format": "binary"}}
         for kind in ("image/png", "image/jpeg", "image/webp", "image/bmp", OCTET_STREAM)
@@ -88,8 +96,14 @@ def _native() -> dict[str, Any]:
             **_errors("Error"),
         },
     }
-    path = native.PATH.decode()
-    return {path: {"post": {"operationId": "predict", **operation}, "put": {"operationId": "put", **operation}}}
+    names = {native.PATH: "", **{native.path_of(version): f"_{version}" for version in versions}}
+    return {
+        path.decode(): {
+            "post": {"operationId": f"predict{name}", **operation},
+            "put": {"operationId": f"put{name}", **operation},
+        }
+        for path, name in names.items()
+    }
 
 
 def _health() -> dict[str, Any]:
@@ -103,11 +117,11 @@ def _health() -> dict[str, Any]:
     for path, (summary, words) in said.items():
         status = _object({"status": {"enum": words}}, reason={"type": "string"})
         answers = {"200": _answer(summary, status)} | ({"503": _answer("Not now.", status)} if words[1:] else {})
-        found[path] = {"get": {"summary": summary, "responses": {**answers, **_errors("Error", "405")}}}
+        found[path] = {"get": {"summary": summary, "security": [], "responses": {**answers, **_errors("Error", "405")}}}
     return found
 
 
-def _oip(version: str) -> dict[str, Any]:
+def _oip(versions: Sequence[str]) -> dict[str, Any]:
     ready = _object({"ready": {"type": "boolean"}}, name={"type": "string"})
     live = _object({"live": {"type": "boolean"}})
     metadata = _object({"name": {"type": "string"}, "version": {"type": "string"}, "extensions": _list("string")})
@@ -123,7 +137,21 @@ def _oip(version: str) -> dict[str, Any]:
         "description": f"One input, `{oip.INPUT}`: UINT8 of shape [n, 1, 28, 28] or [n, 28, 28], or BYTES of shape [n] "
         "with an image file in each, in base64. Tensors may stand behind the JSON as bytes, both ways: then "
         "Inference-Header-Content-Length is the length of the JSON.",
-        "requestBody": {"required": True, "content": {JSON: {"schema": _ref("InferRequest")}}},
+        "parameters": [
+            {
+                "name": "Inference-Header-Content-Length",
+                "in": "header",
+                "description": "The length of the JSON, where tensors stand behind it.",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": _ref("InferRequest")},
+                OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
         "responses": {
             "200": _answer(
                 "The outputs.",
@@ -133,7 +161,7 @@ def _oip(version: str) -> dict[str, Any]:
             **_errors("ProtocolError"),
         },
     }
-    for path in oip_rest.paths(version):
+    for path in (oip_rest.PATH, *map(oip_rest.path_of, versions)):
         model = path.decode()
         found[model] = _get("Open Inference Protocol: the model", _ref("Model"))
         found[f"{model}/ready"] = _get("Open Inference Protocol: whether it is ready", ready, may_be_away=True)
@@ -141,7 +169,7 @@ def _oip(version: str) -> dict[str, Any]:
     return found
 
 
-def _v1(version: str) -> dict[str, Any]:
+def _v1(versions: Sequence[str]) -> dict[str, Any]:
     predict = {
         "summary": "TensorFlow Serving's REST API and KServe's v1: predict",
         "requestBody": {"required": True, "content": {JSON: {"schema": _ref("Instances")}}},
@@ -149,7 +177,7 @@ def _v1(version: str) -> dict[str, Any]:
     }
     models = _object({"models": _list("string")})
     found = {"/v1/models": _get("KServe's v1: the models", models)}
-    for path in v1.paths(version):
+    for path in (v1.PATH, *map(v1.path_of, versions)):
         model = path.decode()
         found[model] = _get("TensorFlow Serving's and KServe's v1: the model's state", _ref("V1Model"))
         found[f"{model}:predict"] = {"post": predict, "put": predict}
@@ -172,7 +200,7 @@ def _about() -> dict[str, Any]:
     }
 
 
-def _schemas(version: str) -> dict[str, Any]:
+def _schemas(versions: Sequence[str]) -> dict[str, Any]:
     pixel: Schema = {"type": "integer", "minimum": 0, "maximum": 255}
     row: Schema = {"type": "array", "items": pixel, "minItems": GEOMETRY.width, "maxItems": GEOMETRY.width}
     rows: Schema = {"type": "array", "items": row, "minItems": GEOMETRY.height, "maxItems": GEOMETRY.height}
@@ -238,7 +266,7 @@ def _schemas(version: str) -> dict[str, Any]:
                     "items": {"anyOf": [prediction, _ref("Error")]},
                     "minItems": 1,
                 },
-                "model_version": {"const": version},
+                "model_version": {"enum": list(versions)},
             }
         ),
         "Error": _object({"error": error}),
@@ -275,7 +303,7 @@ def _schemas(version: str) -> dict[str, Any]:
         "InferResponse": _object(
             {
                 "model_name": {"type": "string"},
-                "model_version": {"const": version},
+                "model_version": {"enum": list(versions)},
                 "outputs": {"type": "array", "items": tensor},
             },
             id={"type": "string"},
@@ -309,7 +337,8 @@ def _schemas(version: str) -> dict[str, Any]:
 def _get(summary: str, schema: Schema, *, may_be_away: bool = False, takes_key: bool = True) -> dict[str, Any]:
     answers = {"200": _answer(summary, schema)} | ({"503": _answer("Not now.", schema)} if may_be_away else {})
     errors = _errors("ProtocolError", *(["401", "403"] if takes_key else []), "405")
-    return {"get": {"summary": summary, "responses": {**answers, **errors}}}
+    security = {} if takes_key else {"security": list[Any]()}
+    return {"get": {"summary": summary, **security, "responses": {**answers, **errors}}}
 
 
 _REASONS: Final = {

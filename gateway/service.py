@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,14 @@ from fashion_mnist.images import Decoded
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway import openapi
-from gateway.batching import Batcher, Job
+from gateway.batching import Job
 from gateway.connection import Head, Request, Server, headers_of
 from gateway.cors import PREFLIGHT
 from gateway.grpc_call import Call
 from gateway.health import Health
 from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
+from gateway.models import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Way
 from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, quick_limits, read_quickly, v1
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ _TIMED: Final = (
 )
 """The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
 
+_OF_VERSIONS: Final = tuple(module.path_of("") for module in (native, oip_rest, v1))
+"""What stands before a version in a path."""
+
 _NO_STORE: Final = b"Cache-Control: no-store\r\n"
 
 
@@ -54,11 +59,8 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        batcher: Batcher,
-        health: Health,
+        models: Models,
         metrics: Metrics,
-        model_version: str,
-        unknown_threshold: float,
         keyring: Keyring | None = None,
         traces: "Traces | None" = None,
     ) -> None:
@@ -69,8 +71,7 @@ class Service:
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.quick_limits = quick_limits(self.server.limits)
-        self.batcher = batcher
-        self.health = health
+        self.models = models
         self.metrics = metrics
         self.traces = traces
         self._keyring = keyring
@@ -78,22 +79,13 @@ class Service:
             self.server.admit = self._admit
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="slow")
         self._slow = 0
-        self._speakers: dict[bytes, Speaker[Any, Any]] = {
-            native.PATH: native.Native(model_version, unknown_threshold),
-            **dict.fromkeys(
-                oip_rest.paths(model_version, "/infer"), oip_rest.OipRest(model_version, unknown_threshold)
-            ),
-            **dict.fromkeys(v1.paths(model_version, ":predict"), v1.V1(unknown_threshold)),
-        }
-        self._grpc = oip_grpc.OipGrpc(model_version, unknown_threshold)
-        pages = {**oip_rest.pages(model_version), **v1.pages(model_version), **openapi.pages(model_version)}
-        self._pages: dict[bytes, Callable[[Request], None]] = {
-            **{path: functools.partial(self._show, page) for path, page in pages.items()},
-            b"/health/live": self._live,
-            b"/health/ready": self._ready,
-            b"/health/startup": self._startup,
-            b"/ping": self._ping,
-        }
+        models.on_change = self._change
+        self._change()
+
+    @property
+    def health(self) -> Health:
+        """That of the default version."""
+        return self.models.default.health
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or later."""
@@ -110,8 +102,10 @@ class Service:
                 if error is not None:
                     raise error
             if call.url == oip_grpc.INFER:
-                predict(self, self._grpc, call)
-            elif said := self._grpc.say(call.url, call.body, self.health.ready):
+                version = oip_grpc.version_of(call.body)
+                ways = self.models.find(version).ways if version else self.models.ways
+                predict(self, ways[OIP_GRPC], call)
+            elif said := oip_grpc.say(call.url, call.body, self.models.offered):
                 call.answer(said)
             else:
                 self.refuse(call, MethodNotAllowed(f"there is no such call: there are those of {oip_grpc.SERVICE}"))
@@ -148,26 +142,67 @@ class Service:
         self._slow += 1
         asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments).add_done_callback(done)
 
+    def _change(self) -> None:
+        """Find out anew where what is, because other versions are loaded, or another one is the default."""
+        ways, offered = self.models.ways, self.models.offered
+        self._ways: dict[bytes, Way] = {
+            native.PATH: ways[NATIVE],
+            oip_rest.PATH + oip_rest.INFER: ways[OIP_REST],
+            v1.PATH + v1.PREDICT: ways[V1],
+        }
+        states = {v1.PATH: ""}
+        for name, model in self.models.open.items():
+            self._ways[native.path_of(name)] = model.ways[NATIVE]
+            self._ways[oip_rest.path_of(name) + oip_rest.INFER] = model.ways[OIP_REST]
+            self._ways[v1.path_of(name) + v1.PREDICT] = model.ways[V1]
+            states[v1.path_of(name)] = name
+        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered)}
+        self._pages: dict[bytes, Callable[[Request], None]] = {
+            **{path: functools.partial(self._show, page) for path, page in pages.items()},
+            **{path: functools.partial(self._show_state, version) for path, version in states.items()},
+            b"/health/live": self._live,
+            b"/health/ready": self._ready,
+            b"/health/startup": self._startup,
+            b"/ping": self._ping,
+        }
+
     def _route(self, head: Head) -> Callable[[Request], None]:
         """What answers requests with this head."""
         path = head.url.partition(b"?")[0]
         if head.method == b"OPTIONS" and head.origin and self.server.cors(head.origin):
             return lambda request: request.answer(Answer(200, JSON, b""), PREFLIGHT)
-        if speaker := self._speakers.get(path):
+        if path.startswith(_OF_VERSIONS):
+            # Versions come and go, and heads are kept: each time anew.
+            return lambda request: self._find(request.head, path)(request)
+        return self._find(head, path)
+
+    def _find(self, head: Head, path: bytes) -> Callable[[Request], None]:
+        if way := self._ways.get(path):
             if head.method not in (b"POST", b"PUT"):  # curl -T puts
                 return self._refusal(MethodNotAllowed("send images here by POST"), b"Allow: POST, PUT\r\n")
-            return functools.partial(predict, self, speaker)
+            return functools.partial(predict, self, way)
         if page := self._pages.get(path):
             if head.method not in (b"GET", b"HEAD"):
                 return self._refusal(MethodNotAllowed("ask by GET"), b"Allow: GET, HEAD\r\n")
             return page
+        for before in _OF_VERSIONS:
+            if path.startswith(before):
+                name = re.split(b"[/:]", path[len(before) :])[0].decode("latin-1")
+                try:
+                    self.models.find(name)
+                except NotFound as error:
+                    return self._refusal(error)
         return self._refusal(NotFound("there is nothing here: GET /openapi.json says what there is and where"))
 
     def _refusal(self, error: FashionMNISTError, headers: bytes = b"") -> Callable[[Request], None]:
         return lambda request: self.refuse(request, error, headers)
 
     def _show(self, page: Page, request: Request) -> None:
-        request.answer(page.ready if self.health.ready else page.not_ready, _NO_STORE)
+        offered = self.models.offered
+        request.answer(page.ready if offered.ready[page.version or offered.default] else page.not_ready, _NO_STORE)
+
+    def _show_state(self, version: str, request: Request) -> None:
+        request.answer(v1.state(self.models.offered, version), _NO_STORE)
 
     def _live(self, request: Request) -> None:
         self._say(request, 200, "live", "")
@@ -196,64 +231,86 @@ class Service:
         request.answer(Answer(status, JSON, body), _NO_STORE)
 
 
-def predict(service: Service, speaker: Speaker[Any, Any], request: Exchange) -> None:
+def predict(service: Service, way: Way, request: Exchange) -> None:
     """Read a request's images, in the words of its protocol, and put them into line; or refuse."""
+    # Whatever becomes the default meanwhile: it ends with the version that it began with.
+    model, speaker = way.model, way.speaker
     if service.traces is not None:
         request.span = service.traces.begin(request)
     try:
         # Neither may cost us anything: it is when there is too much to do that they are needed.
-        if not service.health.answers:
-            raise Unavailable(f"not ready: {service.health.reason}")
-        service.batcher.check_room()
+        if not model.health.answers:
+            raise Unavailable(f"not ready: {model.health.reason}")
+        model.batcher.check_room()
         found = read_quickly(speaker, request, service.server.limits, service.quick_limits)
         if found is not None:
-            _submit(service, speaker, request, found)
+            _submit(service, model, speaker, request, found)
         else:
-            then = functools.partial(_submit_read, service, speaker, request)
+            then = functools.partial(_submit_read, service, model, speaker, request)
             service.in_thread(then, speaker.read, request, service.server.limits)
+            model.reading += 1
     except FashionMNISTError as error:
         service.refuse(request, error)
 
 
 def _submit_read(
-    service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded] | BaseException
+    service: Service,
+    model: Model,
+    speaker: Speaker[Any, Any],
+    request: Exchange,
+    found: tuple[Form, Decoded] | BaseException,
 ) -> None:
     """Go on where a thread has read the request, or failed to."""
+    model.reading -= 1
     try:
         if isinstance(found, BaseException):
             raise found
-        _submit(service, speaker, request, found)
+        _submit(service, model, speaker, request, found)
     except FashionMNISTError as error:
         service.refuse(request, error)
     except Exception as error:
         _fail(service, request, "a request could not be decoded", error)
 
 
-def _submit(service: Service, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded]) -> None:
-    prediction = _Prediction(service, speaker, request, *found)
+def _submit(
+    service: Service, model: Model, speaker: Speaker[Any, Any], request: Exchange, found: tuple[Form, Decoded]
+) -> None:
+    prediction = _Prediction(service, model, speaker, request, *found)
     if not prediction.waiting:
         # All of them are bad: there is nothing to compute, and the answer says why.
         prediction.done(None)
     elif not request.gone:
         request.on_gone = prediction.cancel
-        service.batcher.submit(prediction)
+        model.batcher.submit(prediction)
 
 
 class _Prediction(Job):
     """One request's images on their way, and its answer when they are back."""
 
-    __slots__ = ("_decoded", "_form", "_request", "_service", "_speaker")
+    __slots__ = ("_decoded", "_form", "_model", "_request", "_service", "_speaker")
 
     def __init__(
-        self, service: Service, speaker: Speaker[Any, Any], request: Exchange, form: Form, decoded: Decoded
+        self,
+        service: Service,
+        model: Model,
+        speaker: Speaker[Any, Any],
+        request: Exchange,
+        form: Form,
+        decoded: Decoded,
     ) -> None:
         super().__init__(decoded.pixels)
         self.span = request.span
         self._service = service
+        self._model = model
         self._speaker = speaker
         self._request = request
         self._form = form
         self._decoded = decoded
+
+    def cancel(self) -> None:
+        super().cancel()
+        if self.span is not None and self._service.traces is not None:
+            self._service.traces.leave(self.span)
 
     def done(self, error: FashionMNISTError | None) -> None:
         """Write the answer, and send it."""
@@ -290,6 +347,7 @@ class _Prediction(Job):
         errors = self._decoded.errors
         code = "ok" if answer.status == 200 else errors[min(errors)].code
         service.metrics.answer(code, times)
+        self._model.tally.requests += 1
 
 
 def _fail(service: Service, request: Exchange, what: str, error: BaseException) -> None:

@@ -16,21 +16,19 @@ from typing import Final
 
 import psutil
 
-from fashion_mnist.drift import Reference
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import model_card, read_canary
+from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from gateway import admin, keys, listening
 from gateway.cors import Cors
 from gateway.keys import Keyring
+from gateway.rollout import PER_S, RESTARTS, Build, Rollout
 from gateway.tls import open_tls
 from gateway.worker import Task
 from serving import processes, readiness, state
 from serving.config import check_free
-from serving.torchserve import SOCKET_PATH_LENGTH, Build, TorchServe
+from serving.torchserve import SOCKET_PATH_LENGTH
 
-RESTARTS: Final = 5
-PER_S: Final = 60.0
 WATCH_S: Final = 0.05
 KILL_S: Final = 2.0
 """How much longer than `stop_timeout_s` a gateway may take to end."""
@@ -38,8 +36,8 @@ KILL_S: Final = 2.0
 Tell = Callable[[str], None]
 
 
-class _Stop(Exception):
-    """A signal asked us to end."""
+class _Stop(BaseException):
+    """A signal asked us to end. It comes anywhere in the main thread, where nobody must take it for an error."""
 
 
 def serve(
@@ -47,10 +45,10 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then let open requests be answered, and return; no process survives.
 
-    `build_archive` writes TorchServe's archive to the path it is given; `on_ready` is called with the URL and the
-    seconds it took, when a real image got its right label, at first and after each restart; `tell` with what else a
-    person should know. What dies is restarted, at most five times a minute. Raises ServingError where the server cannot
-    start or keeps dying.
+    `build_archive` writes TorchServe's archive of a model store, its first argument, to a path, its second; `on_ready`
+    is called with the URL and the seconds it took, when a real image got its right label, at first and after each
+    restart; `tell` with what else a person should know. What dies is restarted, at most five times a minute. Raises
+    ServingError where the server cannot start or keeps dying.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -58,9 +56,10 @@ def serve(
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _Server(settings, model_store, tell) as server:
+        listening.allow_connections()
+        with _Server(settings, model_store, build_archive, tell) as server:
             try:
-                server.start(build_archive)
+                server.start()
                 server.watch(on_ready)
             except _Stop as stopped:
                 # From here on a second signal must not interrupt what ends the processes.
@@ -77,14 +76,13 @@ def serve(
 class _Server:
     """The processes of one `serve`, its sockets and its folder. Leaving it ends them all."""
 
-    def __init__(self, settings: Settings, model_store: Path, tell: Tell) -> None:
+    def __init__(self, settings: Settings, model_store: Path, build_archive: Build, tell: Tell) -> None:
         # What goes to other processes can be read by everybody on the machine.
         self._settings = dataclasses.replace(settings, key="")
         self._model_store = model_store
+        self._build_archive = build_archive
         self._tell = tell
         self._canary = read_canary(model_store)
-        self._reference = Reference.from_card(model_card(model_store))
-        self._torchserve: TorchServe | None = None
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
         Cors(settings.cors_origins)  # raises here, where a person reads it
@@ -116,20 +114,23 @@ class _Server:
                 raise ServingError(f"{self._folder} cannot be written ({error.strerror}): set TMPDIR") from None
             if len(longest := str(self._doors()[-1])) > SOCKET_PATH_LENGTH:
                 raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
-            if settings.engine == "torchserve":
-                self._torchserve = cleanup.enter_context(TorchServe(settings, self._model_store, self._folder / "ts"))
+            self._rollout = Rollout(settings, self._folder, self._doors(), self._metrics(), self._build_archive)
+            cleanup.callback(self._rollout.close)
+            self._rollout.begin(self._model_store, self._canary)
             cleanup.callback(self._kill_gateways)
-            pages = admin.application(self._metrics(), self._reference, self._keyring)
+            pages = admin.application(self._metrics(), self._rollout, self._keyring)
             self._admin_port = cleanup.enter_context(
                 admin.serve(settings.admin_host, settings.admin_port, pages, self._tls)
             )
+            # First of all: what is under way on the admin port ends.
+            cleanup.callback(self._rollout.interrupt)
             self._cleanup = cleanup.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
-    def start(self, build_archive: Build) -> None:
+    def start(self) -> None:
         """Start everything; returns when TorchServe answers, if there is one."""
         self._started = time.monotonic()
         state.write(
@@ -144,18 +145,21 @@ class _Server:
                 grpc_port=self._grpc_sockets[0].getsockname()[1] if self._grpc_sockets else 0,
             )
         )
-        if self._torchserve:
-            self._torchserve.prepare(build_archive)
-            self._torchserve.start()
+        self._rollout.start()
         self._gateways = [self._start_gateway(place) for place in range(self._settings.gateways)]
-        if self._torchserve:
-            self._torchserve.wait_until_ready()
+        self._rollout.wait_until_ready()
 
     def watch(self, on_ready: Callable[[str, float], None]) -> None:
         """Restart what dies, and tell whenever all is well again. Never returns."""
         ready = False
         while True:
-            if died := self._dead():
+            try:
+                died = self._dead()
+            except OSError as error:
+                # No memory, no open file left: that passes, and nobody but us would start them again.
+                self._tell(f"what died cannot be started again yet ({error.strerror})")
+                died = ""
+            if died:
                 self._count_death(died, was_ready=ready)
                 ready = False
             if not ready and self._answers():
@@ -169,6 +173,7 @@ class _Server:
     def drain(self, number: int) -> None:
         """Let the gateways answer what is asked, and end. Then nobody needs TorchServe any more."""
         self._tell("stopping: open requests are answered")
+        self._rollout.interrupt()
         for gateway in self._gateways:
             if gateway.poll() is None:
                 gateway.send_signal(number)
@@ -188,16 +193,12 @@ class _Server:
                     listening.admit(sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
-        if self._torchserve and not self._torchserve.running():
-            self._torchserve.stop(grace_s=0)
-            self._torchserve.start()
-            return "TorchServe"
-        return ""
+        return "TorchServe" if self._rollout.attend(self._tell) else ""
 
     def _count_death(self, died: str, *, was_ready: bool) -> None:
         now = time.monotonic()
         self._deaths = [death for death in self._deaths if now - death < PER_S] + [now]
-        log = f" The end of its log:\n{self._torchserve.log_end()}" if self._torchserve and died == "TorchServe" else ""
+        log = f" The end of its log:\n{self._rollout.log_end()}" if died == "TorchServe" else ""
         if not was_ready and len(self._deaths) == 1:
             raise ServingError(f"{died} ended while it started; what it said stands above.{log}")
         if len(self._deaths) > RESTARTS:
@@ -223,11 +224,11 @@ class _Server:
         grpc = [self._grpc_sockets[place].fileno()] if self._grpc_sockets else []
         task = Task(
             settings=self._settings,
-            model_store=self._model_store,
+            # A gateway may have died of one that is being checked.
+            versions=self._rollout.wanted.only_open(),
             socket_fd=public,
             grpc_fd=grpc[0] if grpc else -1,
             metrics=self._metrics()[place],
-            torchserve=self._torchserve.ports.inference if self._torchserve else 0,
             door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]

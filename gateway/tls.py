@@ -27,6 +27,7 @@ class Tls:
             path for path in (settings.tls_certificate, settings.tls_key, settings.tls_client_ca) if path
         )
         self._files.changed()
+        self._unusable = ""
         self._current = _load(settings, protocols)
         self.context = _load(settings, protocols)
         # OpenSSL asks at each handshake, also where the client names no server. A connection keeps what it began with.
@@ -39,8 +40,12 @@ class Tls:
         try:
             self._current = _load(self._settings, self._protocols)
         except FashionMNISTError as error:
-            log.error("the certificate stays as it was", extra={"reason": error.message})
+            self._files.forget()
+            if error.message != self._unusable:  # once, though it is tried again each second
+                log.error("the certificate stays as it was", extra={"reason": error.message})
+            self._unusable = error.message
         else:
+            self._unusable = ""
             log.warning("the certificate was read again")
 
     def _take_current(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
@@ -73,4 +78,8 @@ def _load(settings: Settings, protocols: Sequence[str]) -> ssl.SSLContext:
         except OSError as error:
             raise UsageError(f"{settings.tls_client_ca} holds no certificates ({error}): give a PEM file") from None
         context.verify_mode = ssl.CERT_REQUIRED
+        # Who resumes a session shows no certificate again, and would still get in where its authority no longer counts.
+        # Without tickets there is no resumption in TLS 1.3; in TLS 1.2 there is another way, which Python cannot close.
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.num_tickets = 0
     return context

@@ -6,6 +6,7 @@ they to it. Where a batch is of one request alone, its span stands below that on
 """
 
 import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from fashion_mnist.settings import Settings
 from fashion_mnist.tracing import open_provider, parent, traceparent
 from gateway.metrics import STAGES
 from gateway.protocols import Exchange
+
+CLOSE_S: Final = 1.5
 
 _EPOCH_NS: Final = time.time_ns() - time.perf_counter_ns()
 
@@ -79,6 +82,11 @@ class Traces:
             span.set_status(Status(StatusCode.ERROR, error.message))
         span.end()
 
+    def leave(self, span: Span) -> None:
+        """The client of a request hung up before its answer."""
+        span.set_attribute("error.type", "cancelled")
+        span.end()
+
     def headers(self, span: Span) -> bytes:
         """What an answer says of its trace, as whole lines: how callers find it who did not begin it."""
         return f"Traceresponse: {traceparent(span)}\r\n".encode()
@@ -94,7 +102,8 @@ class Traces:
         attributes = {"fashion_mnist.images": images}
         span = self._tracer.start_span("engine", alone, SpanKind.CLIENT, attributes, links)
         for request in requests:
-            request.add_link(span.get_span_context())
+            if request.is_recording():  # its client may have left meanwhile
+                request.add_link(span.get_span_context())
         # Of this task alone: several batches may be on their way.
         with use_span(span, end_on_exit=True, record_exception=False):
             yield
@@ -105,8 +114,10 @@ class Traces:
         return f"traceparent: {traceparent(span)}\r\n" if span.is_recording() else ""
 
     def close(self) -> None:
-        """Send what is left."""
-        self._provider.shutdown()
+        """Send what is left, unless the collector takes its time: nobody waits for that."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
 
 
 def _ns(moment: float) -> int:

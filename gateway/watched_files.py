@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-_Stamp: TypeAlias = tuple[int, int, int] | None
+_Stamp: TypeAlias = tuple[int, ...] | None
 
 
 class WatchedFiles:
@@ -22,6 +22,10 @@ class WatchedFiles:
         changed, self._stamps = stamps != self._stamps, stamps
         return changed
 
+    def forget(self) -> None:
+        """They could not be read: `changed` is true the next time, whatever they look like."""
+        self._stamps = []
+
 
 def _stamp(path: str | Path) -> _Stamp:
     try:
@@ -29,4 +33,4 @@ def _stamp(path: str | Path) -> _Stamp:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -5,7 +5,6 @@ import dataclasses
 import gc
 import json
 import logging
-import resource
 import signal
 import socket
 import sys
@@ -15,22 +14,24 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from fashion_mnist.drift import Reference
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.images import decode
 from fashion_mnist.limits import Limits
-from fashion_mnist.model_store import model_card, model_version, read_canary, unknown_threshold
+from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from gateway import grpc_call, listening, logs
 from gateway.batching import Batcher
 from gateway.connection import LINGER_S, Connection, Server
+from gateway.control import Control
 from gateway.engines import Engine
 from gateway.health import Health
 from gateway.http2_over_tls import Negotiated
 from gateway.keys import Keyring
 from gateway.metrics import Metrics
+from gateway.models import Model, Models
 from gateway.service import Service
 from gateway.tls import H2, HTTP_1, Tls, open_tls
+from gateway.versions import Tally, Version, Versions, tally_path
 
 if TYPE_CHECKING:
     from gateway.traces import Traces
@@ -53,15 +54,13 @@ class Task:
 
     settings: Settings
     """Without secrets: whoever is on this machine can read a process's arguments."""
-    model_store: Path
+    versions: Versions
     socket_fd: int
     grpc_fd: int
     """Of the socket for gRPC; -1 where that is off."""
     metrics: Path
     door: Path
     """A socket in the file system, for the supervisor and its user: no TLS, no keys, nobody else can reach it."""
-    torchserve: int
-    """The port of TorchServe; unused with the embedded engine."""
 
     def to_json(self) -> str:
         """As an argument of the process."""
@@ -71,40 +70,25 @@ class Task:
     def from_json(cls, text: str) -> "Task":
         """From that argument."""
         found = json.loads(text)
-        paths = {name: Path(found[name]) for name in ("model_store", "metrics", "door")}
-        return cls(**{**found, **paths, "settings": Settings(**found["settings"])})
+        paths = {name: Path(found[name]) for name in ("metrics", "door")}
+        settings, versions = Settings(**found["settings"]), Versions.from_mapping(found["versions"])
+        return cls(**{**found, **paths, "settings": settings, "versions": versions})
 
 
 class Gateway:
-    """One process's engine, line and service."""
+    """One process's versions of the model, and its service."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
         settings = task.settings
-        canary = decode(read_canary(task.model_store), "image/png", Limits.from_settings(settings)).pixels
-        version = model_version(task.model_store)
-        self._traces = _traces(settings, version)
-        self._engine = _engine(task, self._traces)
-        self._health = Health(self._engine, canary)
-        self._metrics = Metrics(task.metrics, Reference.from_card(model_card(task.model_store)))
-        self._batcher = Batcher(self._engine, settings.max_waiting_images)
-        self._batcher.on_batch = self._metrics.batch
-        self._batcher.on_failure = self._health.lose
-        self._batcher.traces = self._traces
+        self._traces = _traces(settings, task.versions.default)
+        self._metrics = Metrics(task.metrics)
+        self._models = Models(self._load, self._metrics, task.versions)
         self._tls = open_tls(settings, (H2, HTTP_1))
         self._grpc_tls = open_tls(settings, (H2,))
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
-        self._service = Service(
-            settings,
-            self._batcher,
-            self._health,
-            self._metrics,
-            version,
-            unknown_threshold(task.model_store),
-            self._keyring,
-            self._traces,
-        )
-        self._private = Server(settings, self._service.handle)
+        self._service = Service(settings, self._models, self._metrics, self._keyring, self._traces)
+        self._private = Server(settings, Control(self._service, self._models).handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -117,10 +101,11 @@ class Gateway:
         private.start()
         self._task.door.unlink(missing_ok=True)  # a gateway that was killed left it
         door = await loop.create_unix_server(lambda: Connection(private), str(self._task.door))
-        watching = [loop.create_task(task) for task in (self._health.watch(), self._count(), self._refresh())]
+        self._models.start()
+        watching = [loop.create_task(task) for task in (self._count(), self._refresh())]
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
-            await asyncio.wait([loop.create_task(self._health.started.wait())], timeout=PATIENCE_S)
+            await asyncio.wait([loop.create_task(self._service.health.started.wait())], timeout=PATIENCE_S)
             sockets = [public]
             door_of = Negotiated if self._tls else Connection
             accepting = [await self._accept(lambda: door_of(server), public, self._tls)]
@@ -136,12 +121,22 @@ class Gateway:
         door.close()
         server.stop()
         private.stop()
-        await self._batcher.close()
-        await self._engine.close()
+        await self._models.close()
         self._metrics.gauges(0, 0, 0, 0)
         self._metrics.count()
         if self._traces is not None:
             self._traces.close()
+
+    def _load(self, version: Version) -> Model:
+        """Load a version, which takes half a second. Raises FashionMNISTError."""
+        settings = self._task.settings
+        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings)).pixels
+        engine = _engine(settings, version, self._traces)
+        health = Health(engine, canary, version.name)
+        batcher = Batcher(engine, settings.max_waiting_images)
+        batcher.on_failure = health.lose
+        batcher.traces = self._traces
+        return Model(version, engine, batcher, health, Tally(tally_path(self._task.metrics, version.number)))
 
     async def _accept(
         self, protocol: Callable[[], asyncio.Protocol], sock: socket.socket, tls: Tls | None
@@ -166,7 +161,7 @@ class Gateway:
         settings, server = self._task.settings, self._service.server
         log.info("draining", extra={"connections": len(server.connections)})
         deadline = asyncio.get_running_loop().time() + settings.stop_timeout_s
-        self._health.drain()
+        self._models.drain()
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
@@ -188,10 +183,10 @@ class Gateway:
     async def _count(self) -> None:
         while True:
             server = self._service.server
-            self._metrics.gauges(
-                self._health.ready, len(server.connections), self._batcher.waiting, server.waiting_bytes
-            )
+            waiting = sum(model.batcher.waiting for model in self._models)
+            self._metrics.gauges(self._service.health.ready, len(server.connections), waiting, server.waiting_bytes)
             self._metrics.count()
+            self._models.count()
             await asyncio.sleep(COUNT_S)
 
     async def _refresh(self) -> None:
@@ -208,9 +203,7 @@ def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
     """Run one gateway. The only argument is a `Task` as JSON."""
     logs.configure()
     task = Task.from_json(*arguments)
-    # Each connection is an open file: as many as we are allowed.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+    listening.allow_connections()
     try:
         uvloop.run(_run(task))
     except FashionMNISTError as error:
@@ -234,19 +227,19 @@ def _traces(settings: Settings, version: str) -> "Traces | None":
     return Traces(settings, version)
 
 
-def _engine(task: Task, traces: "Traces | None") -> Engine:
+def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Engine:
     # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
-    if task.settings.engine == "embedded":
+    if settings.engine == "embedded":
         from gateway.engines.embedded import EmbeddedEngine
 
-        return EmbeddedEngine(task.settings, task.model_store)
-    if task.settings.engine == "oip":
+        return EmbeddedEngine(settings, version.folder)
+    if settings.engine == "oip":
         from gateway.engines.oip import OipEngine
 
-        return OipEngine(task.settings)
+        return OipEngine(settings)
     from gateway.engines.torchserve import TorchServeEngine
 
-    engine = TorchServeEngine(task.settings, task.torchserve)
+    engine = TorchServeEngine(settings, version.torchserve)
     if traces is not None:
         engine.headers = traces.engine_headers
     return engine

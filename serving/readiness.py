@@ -26,14 +26,18 @@ class ModelNotLoaded(NotReady):
     """TorchServe answers, but without the model: it will not change its mind."""
 
 
+class WrongLabel(NotReady):
+    """The model takes the canary for something else: it will not change its mind either."""
+
+
 def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
     """Send the canary; the prediction, if it is the right one. Raises NotReady."""
     return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
 
 
-def ask_canary_at(door: Path, image: bytes) -> dict[str, Any]:
+def ask_canary_at(door: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
     """The same through a socket in the file system. Raises NotReady."""
-    return _ask(_DoorConnection(door), str(door), image)
+    return _ask(_DoorConnection(door), str(door), image, path)
 
 
 class _DoorConnection(http.client.HTTPConnection):
@@ -47,9 +51,9 @@ class _DoorConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._door))
 
 
-def _ask(connection: http.client.HTTPConnection, where: str, image: bytes) -> dict[str, Any]:
+def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path: str = PATH) -> dict[str, Any]:
     try:
-        connection.request("POST", PATH, image, {"content-type": "image/png"})
+        connection.request("POST", path, image, {"content-type": "image/png"})
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -64,5 +68,5 @@ def _ask(connection: http.client.HTTPConnection, where: str, image: bytes) -> di
     except (ValueError, KeyError, IndexError, TypeError):
         raise NotReady(f"it answers {response.status} {content[:200]!r}") from None
     if label != CANARY[1]:
-        raise NotReady(f"it takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
+        raise WrongLabel(f"it takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
     return prediction

@@ -55,7 +55,8 @@ class TorchServe:
     @property
     def pid(self) -> int:
         """The JVM's process id, 0 where none runs."""
-        return self._process.pid if self._process else 0
+        process = self._process  # another thread may stop it
+        return process.pid if process else 0
 
     def __enter__(self) -> "TorchServe":
         return self
@@ -107,6 +108,8 @@ class TorchServe:
                 return time.monotonic() - started
             except readiness.ModelNotLoaded as error:
                 raise self._failure(f"TorchServe did not load the model: {error}") from None
+            except readiness.WrongLabel as error:
+                raise ServingError(f"TorchServe serves a wrong model: {error}") from None
             except readiness.NotReady as error:
                 reason = error
             time.sleep(POLL_S)
@@ -114,7 +117,8 @@ class TorchServe:
 
     def running(self) -> bool:
         """Whether the JVM runs."""
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.poll() is None
 
     def stop(self, grace_s: float) -> bool:
         """End the JVM and its workers, after `grace_s` seconds by force. True where no force was needed.

@@ -206,6 +206,7 @@ def bad_bodies(image: Pixels) -> list[Body]:
         ),
         Body("idx of labels", struct.pack(">HBBI", 0, 8, 1, 5) + bytes(5), OCTETS, code="bad_array"),
         Body("truncated json", b"[[1, 2, 3", "application/json", code="bad_json"),
+        Body("json, lists without end", b"[" + b"[]," * 300_000 + b"[]]", "application/json", code="bad_json"),
         Body("json, nested too deep", b"[" * 100_000, "application/json", code="bad_json"),
         Body("json number", b"7", "application/json", code="bad_json"),
         Body("json without images", b"[]", "application/json", code="bad_json"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fashion_mnist import dataset as fashion_mnist_dataset
 from fashion_mnist.dataset import Dataset
@@ -12,6 +13,10 @@ from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 from tests.gateway.command import ServeCommand, serve_command, wait_until
 from tests.serving.server import RunningServer, running_server
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,9 @@ INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 INPUT: Final = "images"
 OUTPUT: Final = "probabilities"
 
+_TOO_MANY: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+"""What servers say of more images than they take at once."""
+
 _MOST_OFF: Final = 0.01
 """How far from 1 the sum of an image's probabilities may be: half floats do not reach it."""
 
@@ -40,10 +43,10 @@ _OPTIONS: Final = [
 class OipEngine:
     """A server elsewhere, with our exported graph in it. See `gateway.engines.Engine`."""
 
-    max_batch: Final = 256
-
     def __init__(self, settings: Settings) -> None:
         """Nothing is connected yet."""
+        self.max_batch = 256
+        """Less where the server has shown that it takes less."""
         self._address = settings.oip_address
         self._model, self._version = settings.oip_model, settings.oip_version
         self._timeout_s = settings.engine_timeout_s
@@ -56,6 +59,19 @@ class OipEngine:
         return in_flight == 0 or (in_flight < SLOTS and waiting >= WORTH_A_BATCH)
 
     async def predict(self, images: Pixels) -> Probabilities:
+        try:
+            return await self._predict(images)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _TOO_MANY or len(images) == 1:
+                said = f"{error.code().name}, {(error.details() or '')[:200]!r}"
+                raise Unavailable(f"the engine at {self._address} answered {said}: try again") from None
+        # Servers have limits of their own (Triton's max_batch_size), and no way in which all of them could be asked.
+        half = len(images) // 2
+        found = np.concatenate([await self.predict(images[:half]), await self.predict(images[half:])])
+        self.max_batch = min(self.max_batch, len(images) - half)
+        return found
+
+    async def _predict(self, images: Pixels) -> Probabilities:
         request = pb.ModelInferRequest(
             model_name=self._model,
             model_version=self._version,
@@ -63,18 +79,13 @@ class OipEngine:
             outputs=[{"name": OUTPUT}],
             raw_input_contents=[images.tobytes()],
         )
-        try:
-            response = await self._infer(request, timeout=self._timeout_s)
-        except grpc.aio.AioRpcError as error:
-            said = f"{error.code().name}, {(error.details() or '')[:200]!r}"
-            raise Unavailable(f"the engine at {self._address} answered {said}: try again") from None
-        found = _probabilities(response)
-        if found is None or found.size != len(images) * len(CLASSES):
+        response = await self._infer(request, timeout=self._timeout_s)
+        found = _probabilities(response, [len(images), len(CLASSES)])
+        if found is None:
             raise Unavailable(
                 f"the engine at {self._address} gave no {OUTPUT}, FP32 [{len(images)}, {len(CLASSES)}]: try again, and "
                 "see that it serves our exported graph"
             )
-        found = found.reshape(len(images), len(CLASSES))
         if not ((found >= 0).all() and (abs(found.sum(axis=1) - 1) < _MOST_OFF).all()):
             raise Unavailable(
                 f"the engine at {self._address} gave {OUTPUT} that are none, below 0 or not 1 together: see that it "
@@ -86,12 +97,14 @@ class OipEngine:
         await self._channel.close()
 
 
-def _probabilities(response: Any) -> Probabilities | None:
-    """The output, from wherever the server has put it; None where it is not there, or is no FP32."""
+def _probabilities(response: Any, shape: list[int]) -> Probabilities | None:
+    """The output, from wherever the server has put it; None where it is not there, or is no FP32 of this shape."""
     for place, output in enumerate(response.outputs):
-        if output.name == OUTPUT and output.datatype == "FP32":
+        if output.name == OUTPUT and output.datatype == "FP32" and list(output.shape) == shape:
             raw = response.raw_output_contents
             if len(raw) > place:
-                return np.frombuffer(raw[place], "<f4") if len(raw[place]) % 4 == 0 else None
-            return np.array(output.contents.fp32_contents, np.float32)
+                found = np.frombuffer(raw[place], "<f4") if len(raw[place]) % 4 == 0 else np.empty(0, np.float32)
+            else:
+                found = np.array(output.contents.fp32_contents, np.float32)
+            return found.reshape(shape) if found.size == np.prod(shape) else None
     return None

@@ -15,6 +15,11 @@ from gateway.protocols import MODEL
 PATH: Final = f"/predictions/{MODEL}".encode()
 
 
+def path_of(version: str) -> bytes:
+    """Where a version is, in TorchServe's way to name one."""
+    return b"%b/%b" % (PATH, version.encode())
+
+
 _WHOLE: Final = Form()
 
 

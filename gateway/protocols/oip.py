@@ -6,7 +6,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -58,12 +58,14 @@ _PACKED_LABELS: Final = {name: _LENGTH.pack(len(name)) + name for name in _LABEL
 Values: TypeAlias = NDArray[Any] | list[bytes]
 
 
-def check_model(name: str, version: str, served: str) -> None:
-    """Raise NotFound where a request names another model, or a version that is not the one that is served."""
+def check_model(name: str, version: str, versions: Collection[str]) -> None:
+    """Raise NotFound where a request names another model, or a version that is none of these."""
     if name != MODEL:
         raise NotFound(f"there is no model {name[:40]!r}: the only one is {MODEL!r}")
-    if version and version != served:
-        raise NotFound(f"there is no version {version[:40]!r} of {MODEL}: it is {served}; or name none")
+    if version and version not in versions:
+        raise NotFound(
+            f"there is no version {version[:40]!r} of {MODEL}: there are {', '.join(versions)}; or name none"
+        )
 
 
 def count_images(name: str, datatype: str, shape: list[Any], budget: Budget) -> int:

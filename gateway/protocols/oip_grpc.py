@@ -13,7 +13,7 @@ from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import Answer
 from gateway.batching import Job
 from gateway.grpc_call import Call
-from gateway.protocols import MODEL, oip
+from gateway.protocols import MODEL, Offered, oip
 from gateway.protocols import inference_pb2 as pb
 
 SERVICE: Final = "inference.GRPCInferenceService"
@@ -21,6 +21,9 @@ INFER: Final = f"/{SERVICE}/ModelInfer".encode()
 HEALTH: Final = frozenset((f"/{SERVICE}/ServerLive".encode(), f"/{SERVICE}/ServerReady".encode()))
 """What load balancers ask."""
 _CONTENT_TYPE: Final = "application/grpc"
+_NAMED: Final = bytes(pb.ModelInferRequest(model_name=MODEL).SerializeToString())
+"""How nearly every request begins."""
+_VERSION: Final = (pb.ModelInferRequest.MODEL_VERSION_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
 _RAW_OUTPUT: Final = (pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
 """What stands before each raw output on the wire: its field's number, and that a length follows."""
 
@@ -52,16 +55,6 @@ class OipGrpc:
     def __init__(self, version: str, unknown_threshold: float) -> None:
         self._unknown_threshold = unknown_threshold
         self._version = version
-        self._pages: dict[bytes, Callable[[bytes, bool], Any]] = {
-            f"/{SERVICE}/{name}".encode(): page
-            for name, page in {
-                "ServerLive": self._server_live,
-                "ServerReady": self._server_ready,
-                "ModelReady": self._model_ready,
-                "ServerMetadata": self._server_metadata,
-                "ModelMetadata": self._model_metadata,
-            }.items()
-        }
 
     def is_plain(self, request: Call) -> bool:
         # The lists of numbers are what takes time, and files; the message itself is read in no time.
@@ -71,7 +64,7 @@ class OipGrpc:
     def read(self, request: Call, limits: Limits) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         message = _parse(pb.ModelInferRequest, request.body)
-        oip.check_model(message.model_name, message.model_version, self._version)
+        oip.check_model(message.model_name, message.model_version, [self._version])
         outputs = oip.check_outputs([output.name for output in message.outputs])
         inputs = message.inputs
         if len(inputs) != 1:
@@ -113,43 +106,72 @@ class OipGrpc:
             parts.append(pb.ModelInferResponse(id=form.id).SerializeToString())
         return Answer(200, _CONTENT_TYPE, b"".join(parts))
 
-    def say(self, path: bytes, message: bytes, ready: bool) -> Answer | None:
-        """The answer of a call that predicts nothing; None where there is no such call. Raises FashionMNISTError."""
-        page = self._pages.get(path)
-        return None if page is None else Answer(200, _CONTENT_TYPE, page(message, ready).SerializeToString())
 
-    def _server_live(self, message: bytes, ready: bool) -> pb.ServerLiveResponse:
-        _parse(pb.ServerLiveRequest, message)
-        return pb.ServerLiveResponse(live=True)
+def version_of(message: bytes) -> str:
+    """The version that a ModelInferRequest asks for; "" for none. Raises BadTensor where it cannot be read.
 
-    def _server_ready(self, message: bytes, ready: bool) -> pb.ServerReadyResponse:
-        _parse(pb.ServerReadyRequest, message)
-        return pb.ServerReadyResponse(ready=ready)
+    Fields are written in the order of their numbers: the version's, if there is one, behind the model's name.
+    """
+    if message.startswith(_NAMED) and not message.startswith(_VERSION, len(_NAMED)):
+        return ""
+    version: str = _parse(pb.ModelInferRequest, message).model_version
+    return version
 
-    def _model_ready(self, message: bytes, ready: bool) -> pb.ModelReadyResponse:
-        request = _parse(pb.ModelReadyRequest, message)
-        try:
-            oip.check_model(request.name, request.version, self._version)
-        except NotFound:
-            # To ask whether a model is there is no mistake.
-            ready = False
-        return pb.ModelReadyResponse(ready=ready)
 
-    def _server_metadata(self, message: bytes, ready: bool) -> pb.ServerMetadataResponse:
-        _parse(pb.ServerMetadataRequest, message)
-        return pb.ServerMetadataResponse(name=oip.SERVER, version=self._version, extensions=oip.EXTENSIONS)
+def say(path: bytes, message: bytes, offered: Offered) -> Answer | None:
+    """The answer of a call that predicts nothing; None where there is no such call. Raises FashionMNISTError."""
+    page = _PAGES.get(path)
+    return None if page is None else Answer(200, _CONTENT_TYPE, page(message, offered).SerializeToString())
 
-    def _model_metadata(self, message: bytes, ready: bool) -> pb.ModelMetadataResponse:
-        request = _parse(pb.ModelMetadataRequest, message)
-        oip.check_model(request.name, request.version, self._version)
-        tensor = pb.ModelMetadataResponse.TensorMetadata
-        return pb.ModelMetadataResponse(
-            name=MODEL,
-            versions=[self._version],
-            platform=oip.PLATFORM,
-            inputs=[tensor(**said._asdict()) for said in oip.INPUTS],
-            outputs=[tensor(**said._asdict()) for said in oip.OUTPUTS],
-        )
+
+def _server_live(message: bytes, offered: Offered) -> pb.ServerLiveResponse:
+    _parse(pb.ServerLiveRequest, message)
+    return pb.ServerLiveResponse(live=True)
+
+
+def _server_ready(message: bytes, offered: Offered) -> pb.ServerReadyResponse:
+    _parse(pb.ServerReadyRequest, message)
+    return pb.ServerReadyResponse(ready=offered.ready[offered.default])
+
+
+def _model_ready(message: bytes, offered: Offered) -> pb.ModelReadyResponse:
+    request = _parse(pb.ModelReadyRequest, message)
+    try:
+        oip.check_model(request.name, request.version, offered.ready)
+    except NotFound:
+        # To ask whether a model is there is no mistake.
+        return pb.ModelReadyResponse(ready=False)
+    return pb.ModelReadyResponse(ready=offered.ready[request.version or offered.default])
+
+
+def _server_metadata(message: bytes, offered: Offered) -> pb.ServerMetadataResponse:
+    _parse(pb.ServerMetadataRequest, message)
+    return pb.ServerMetadataResponse(name=oip.SERVER, version=offered.default, extensions=oip.EXTENSIONS)
+
+
+def _model_metadata(message: bytes, offered: Offered) -> pb.ModelMetadataResponse:
+    request = _parse(pb.ModelMetadataRequest, message)
+    oip.check_model(request.name, request.version, offered.ready)
+    tensor = pb.ModelMetadataResponse.TensorMetadata
+    return pb.ModelMetadataResponse(
+        name=MODEL,
+        versions=list(offered.ready),
+        platform=oip.PLATFORM,
+        inputs=[tensor(**said._asdict()) for said in oip.INPUTS],
+        outputs=[tensor(**said._asdict()) for said in oip.OUTPUTS],
+    )
+
+
+_PAGES: Final[dict[bytes, Callable[[bytes, Offered], Any]]] = {
+    f"/{SERVICE}/{name}".encode(): page
+    for name, page in {
+        "ServerLive": _server_live,
+        "ServerReady": _server_ready,
+        "ModelReady": _model_ready,
+        "ServerMetadata": _server_metadata,
+        "ModelMetadata": _model_metadata,
+    }.items()
+}
 
 
 def _parse(kind: Any, message: bytes) -> Any:

@@ -8,12 +8,12 @@ import orjson
 
 from fashion_mnist.errors import BadJSON, BadTensor
 from fashion_mnist.images import Decoded
-from fashion_mnist.json_bodies import decode_base64, pixel_bytes
+from fashion_mnist.json_bodies import check_lists, decode_base64, pixel_bytes
 from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from gateway.batching import Job
 from gateway.connection import Request
-from gateway.protocols import MODEL, QUICK_BYTES, Page, check_encoding, oip, page
+from gateway.protocols import MODEL, QUICK_BYTES, Offered, Page, check_encoding, oip, page
 
 SHAPE: Final = '{"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [...]}]}'
 
@@ -38,29 +38,34 @@ class Form(NamedTuple):
         return all(output.binary for output in self.outputs)
 
 
-def paths(version: str, tail: str = "") -> list[bytes]:
-    """Where the model is, with its version and without."""
-    return [f"/v2/models/{MODEL}{tail}".encode(), f"/v2/models/{MODEL}/versions/{version}{tail}".encode()]
+PATH: Final = f"/v2/models/{MODEL}".encode()
+INFER: Final = b"/infer"
 
 
-def pages(version: str) -> dict[bytes, Page]:
+def path_of(version: str) -> bytes:
+    """Where a version is."""
+    return b"%b/versions/%b" % (PATH, version.encode())
+
+
+def pages(offered: Offered) -> dict[bytes, Page]:
     """What is asked by GET."""
-    server = {"name": oip.SERVER, "version": version, "extensions": oip.EXTENSIONS}
+    server = {"name": oip.SERVER, "version": offered.default, "extensions": oip.EXTENSIONS}
     model = {
         "name": MODEL,
-        "versions": [version],
+        "versions": list(offered.ready),
         "platform": oip.PLATFORM,
         "inputs": [tensor._asdict() for tensor in oip.INPUTS],
         "outputs": [tensor._asdict() for tensor in oip.OUTPUTS],
     }
-    ready = page({"name": MODEL, "ready": True}, {"name": MODEL, "ready": False})
+    found = {PATH: "", **{path_of(version): version for version in offered.ready}}
+    ready = ({"name": MODEL, "ready": True}, {"name": MODEL, "ready": False})
     return {
         b"/v2": page(server),
         b"/v2/": page(server),
         b"/v2/health/live": page({"live": True}),
         b"/v2/health/ready": page({"ready": True}, {"ready": False}),
-        **dict.fromkeys(paths(version), page(model)),
-        **dict.fromkeys(paths(version, "/ready"), ready),
+        **dict.fromkeys(found, page(model)),
+        **{path + b"/ready": page(*ready, version) for path, version in found.items()},
     }
 
 
@@ -137,6 +142,7 @@ def _document(request: Request) -> tuple[Any, bytes | None]:
                 "it is the length of the JSON in front of the tensor"
             )
         body, binary = body[: int(length)], body[int(length) :]
+    check_lists(body, SHAPE)
     try:
         return orjson.loads(body), binary
     except orjson.JSONDecodeError as error:

@@ -17,7 +17,7 @@ from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.unknown import unknown_scores
 from gateway.batching import Job
 from gateway.connection import Request
-from gateway.protocols import MODEL, Page, check_encoding, page, refuse_bad
+from gateway.protocols import MODEL, Offered, Page, check_encoding, page, refuse_bad
 
 _SHAPE: Final = '{"instances": [...]} with 28 rows of 28 pixels, or {"b64": "..."}, for each image'
 
@@ -28,21 +28,36 @@ class Form(NamedTuple):
     octets: bool = False
 
 
-def paths(version: str, tail: str = "") -> list[bytes]:
-    """Where the model is, with its version and without."""
-    return [f"/v1/models/{MODEL}{tail}".encode(), f"/v1/models/{MODEL}/versions/{version}{tail}".encode()]
+PATH: Final = f"/v1/models/{MODEL}".encode()
+PREDICT: Final = b":predict"
 
 
-def pages(version: str) -> dict[bytes, Page]:
-    """What is asked by GET: the model's state, in the words of both."""
+def path_of(version: str) -> bytes:
+    """Where a version is."""
+    return b"%b/versions/%b" % (PATH, version.encode())
 
-    def model(state: str, ready: bool) -> dict[str, object]:
-        status = {"version": version, "state": state, "status": {"error_code": "OK", "error_message": ""}}
-        return {"name": MODEL, "ready": ready, "model_version_status": [status]}
 
-    # A model that cannot answer yet is not an error in either: 200, and the state says it.
-    states = Page(page(model("AVAILABLE", True)).ready, page(model("LOADING", False)).ready)
-    return {b"/v1/models": page({"models": [MODEL]}), **dict.fromkeys(paths(version), states)}
+def pages() -> dict[bytes, Page]:
+    """What is asked by GET and is always the same."""
+    return {b"/v1/models": page({"models": [MODEL]})}
+
+
+def state(offered: Offered, version: str = "") -> Answer:
+    """The state of a version, or of all, in the words of both protocols.
+
+    A model that cannot answer now is not an error in either: 200, and the state says it.
+    """
+    statuses = [
+        {
+            "version": name,
+            "state": "AVAILABLE" if ready else "LOADING",
+            "status": {"error_code": "OK", "error_message": ""},
+        }
+        for name, ready in offered.ready.items()
+        if version in ("", name)
+    ]
+    ready = offered.ready[version or offered.default]
+    return Answer(200, JSON, orjson.dumps({"name": MODEL, "ready": ready, "model_version_status": statuses}))
 
 
 class V1:

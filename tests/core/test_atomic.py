@@ -1,5 +1,7 @@
 """Files are the old ones or the new ones."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,15 @@ def test_it_is_as_readable_as_any_other_file(tmp_path: Path) -> None:
     atomic.write_bytes(tmp_path / "atomic", b"")
     (tmp_path / "ordinary").touch()
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    atomic.write_text(path, "{}")
+    path.chmod(0o640)
+    umask = os.umask(0o077)
+    try:
+        atomic.write_text(path, "[]")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640

@@ -186,6 +186,7 @@ def test_a_slow_server_is_not_waited_for_longer_than_told(predict: Any) -> None:
         np.zeros((28, 27), np.uint8),
         np.zeros(784, np.uint8),
         np.zeros((1, 1, 1, 28, 28), np.uint8),
+        np.zeros((2, 3, 28, 28), np.uint8),
     ],
     ids=lambda images: f"{images.dtype} {images.shape}",
 )

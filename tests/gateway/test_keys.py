@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import httpx
@@ -110,6 +111,23 @@ class TestKeyring:
         assert refusal(keyring, other) is None
         assert refusal(keyring, text)
 
+    def test_a_file_that_can_be_read_again_is(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        text, key = add(path)
+        keyring = Keyring(path)
+        with editing(path) as keys:
+            keys.remove(key)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda _: _raise(PermissionError(13, "Permission denied")))
+            keyring.refresh()
+        assert refusal(keyring, text) is None
+        # Nothing about the file is new, but that it can be read.
+        keyring.refresh()
+        assert refusal(keyring, text)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
 
 @pytest.mark.parametrize(
     "change",
@@ -160,6 +178,9 @@ class TestWhoMustShowAKey:
         assert not wanted(Settings(host=host, auth="off"))
         add(path)
         assert wanted(Settings(host=host, key_file=str(path)))
+
+    def test_client_certificates_say_who_they_are(self) -> None:
+        assert not wanted(Settings(host="0.0.0.0", admin_host="0.0.0.0", tls_client_ca="clients.pem"))
 
     def test_who_names_a_file_means_it(self, path: Path) -> None:
         with pytest.raises(UsageError, match="keys create"):

@@ -1,10 +1,11 @@
-"""docs/protocols.md's words are true: its calls run, and its tables are those of the code."""
+"""What README and docs/protocols.md say of protocols is true: the calls run, and the tables are those of the code."""
 
 import json
 import os
 import re
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.gateway.command import ServeCommand
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocols.md").read_text()
-CALLS = re.findall(r"`(curl .*?)` \|$", PAGE, flags=re.MULTILINE)
+CALLS = re.findall(r"\| (\d+) \| `(.*?)` \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
 GRPC_NAMES = {
     3: "INVALID_ARGUMENT",
     4: "DEADLINE_EXCEEDED",
@@ -28,14 +29,22 @@ GRPC_NAMES = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.rpartition("8080")[2])
-def test_a_call_of_the_table(embedded: ServeCommand, call: str) -> None:
-    assert len(CALLS) == 3
-    address = embedded.url.removesuffix("/predictions/fashion_mnist")
-    command = call.replace("http://127.0.0.1:8080", address).replace("curl", "curl -s", 1)
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
-    assert '"Ankle boot"' in json.dumps(json.loads(done.stdout))
-    assert "error" not in json.loads(done.stdout)
+@pytest.mark.parametrize(("port", "call"), CALLS, ids=range(len(CALLS)))
+def test_a_call_of_the_readme(embedded: ServeCommand, port: str, call: str) -> None:
+    addresses = {"8080": urlsplit(embedded.url).netloc, "8085": f"127.0.0.1:{embedded.state().grpc_port}"}
+    command = call.replace(f"127.0.0.1:{port}", addresses[port])
+    command = re.sub("^python ", f"{programs('tritonclient') / 'python'} ", command)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    if command.startswith("curl"):
+        assert "error" not in json.loads(done.stdout)
+    assert "Coat" in done.stdout
+
+
+def test_each_protocol_has_a_call() -> None:
+    assert len(CALLS) == 4
 
 
 def test_the_call_by_grpc(embedded: ServeCommand, tmp_path: Path) -> None:

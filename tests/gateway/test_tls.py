@@ -105,6 +105,19 @@ def shown(command: ServeCommand, context: ssl.SSLContext, port: int = 0) -> byte
         return connection.getpeercert(binary_form=True)
 
 
+def resumed(command: ServeCommand, context: ssl.SSLContext, session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+    """Ask over a connection that resumes a session, if there is one; its own. Raises what the client sees."""
+    with (
+        socket.create_connection(("127.0.0.1", urlsplit(command.url).port or 0), 10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
+    ):
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = connection.recv(100)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(f"no answer but {answer!r}")
+        return connection.session
+
+
 def lets_in(command: ServeCommand, context: ssl.SSLContext) -> bool:
     with Client(command.url, tls=context, patience_s=0) as client:
         return client.ready()
@@ -200,6 +213,32 @@ class TestServer:
             assert shown(server, tls) == old
         finally:
             files.certificate.write_bytes(before)
+
+    def test_who_does_not_believe_it_says_so_at_once(self, server: ServeCommand) -> None:
+        with (
+            Client(server.url, tls=ssl.create_default_context(), patience_s=3600) as client,
+            pytest.raises(Unavailable, match="(?i)certificate"),
+        ):
+            client.predict(IMAGE)
+
+    def test_who_resumes_a_session_gets_in_no_longer_than_others(self, server: ServeCommand, files: Files) -> None:
+        context = files.trusting(files.ca)
+        session = resumed(server, context, None)
+        other = trustme.CA()
+        files.client_ca.write_bytes(other.cert_pem.bytes())
+        try:
+            wait_until(lambda: lets_in(server, files.trusting(other)), "the other authority", 10)
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                resumed(server, context, session)
+        finally:
+            files.client_ca.write_bytes(files.ca.cert_pem.bytes())
+        wait_until(lambda: lets_in(server, files.trusting(files.ca)), "the first authority", 10)
+
+    def test_with_certificates_of_clients_it_is_tls_1_3(self, server: ServeCommand, files: Files) -> None:
+        context = files.trusting(files.ca)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            resumed(server, context, None)
 
     def test_another_authority_for_clients_counts_too(self, server: ServeCommand, files: Files) -> None:
         other = trustme.CA()

@@ -4,9 +4,11 @@ import asyncio
 import functools
 import itertools
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -105,6 +107,17 @@ def test_a_batch_of_many_links_to_each(server: ServeCommand, collector: Collecto
     assert together
     # It belongs to none of them.
     assert all(span.parent == "" and span.trace not in traces for span in together)
+
+
+def test_a_client_that_leaves_is_traced_too(server: ServeCommand, collector: Collector) -> None:
+    traces = [new_trace() for _ in range(10)]
+    address = urlsplit(server.url)
+    for trace in traces:
+        head = f"POST {address.path} HTTP/1.1\r\nHost: x\r\ntraceparent: {traced(trace)['traceparent']}\r\n"
+        with socket.create_connection((address.hostname, address.port), 10) as connection:
+            connection.sendall(f"{head}Content-Length: {len(IMAGE)}\r\n\r\n".encode() + IMAGE)
+    for trace in traces:
+        wait_until(functools.partial(collector.find, REQUEST, trace), "its span", 10)
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,70 @@
-"""The Locust users: they pass against the real server and fail on wrong labels, however fast they come."""
+"""Load tests: they pass against the real server, and fail on wrong labels, however fast those come."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
-from tests.gateway.command import COMMAND
-from tests.serving.server import RunningServer
+import pytest
 
-LOCUSTFILE = Path(__file__).parents[2] / "loadtest" / "locustfile.py"
+from loadtest import scenario
+from serving import processes
+from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
 
-
-def locust(host: str, seconds: int) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--host", host, "--users", "8"]
-    command += ["--spawn-rate", "8", "--run-time", f"{seconds}s", "--stop-timeout", "10", "--json"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+ROOT = Path(__file__).parents[2]
 
 
-def test_ten_seconds_against_the_real_server(torchserve: RunningServer) -> None:
-    done = locust(torchserve.url.removesuffix("/predictions/fashion_mnist"), 10)
-    assert done.returncode == 0, done.stderr[-3000:]
-    statistics = {row["name"]: row for row in json.loads(done.stdout)}
-    assert set(statistics) == {"png", "raw", "raw x 64"}
-    assert all(row["num_requests"] > 10 and row["num_failures"] == 0 for row in statistics.values())
+def loadtest(*arguments: str | Path, timeout_s: float = 120) -> "subprocess.CompletedProcess[str]":
+    command = [COMMAND, "loadtest", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def host(server: ServeCommand) -> list[str]:
+    address = urlsplit(server.url)
+    return ["--host", f"http://{address.netloc}", "--grpc", f"{address.hostname}:{server.state().grpc_port}"]
+
+
+def test_every_kind_against_the_real_server(in_front: ServeCommand, tmp_path: Path) -> None:
+    done = loadtest(*host(in_front), "--scenario", "smoke", "--results", tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["passed"]
+    assert result["stages"][0]["figures"]["answered"] > 20
+    kinds = {kind.name for kind, _ in scenario.read("smoke").mix}
+    page, locusts = ((tmp_path / name).read_text() for name in ("report.html", "locust.html"))
+    assert all(f"<td>{kind}</td>" in page for kind in kinds)
+    assert "grpc-bytes" in locusts
+    assert ET.parse(tmp_path / "junit.xml").getroot()[0].get("failures") == "0"
+
+
+def test_plain_locust_works_too(embedded: ServeCommand, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless", "--only-summary"]
+    command += [*host(embedded), "--seconds", "3", "--most-clients", "4", "--results", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "steady: passed" in done.stdout
+
+
+def test_saturation_is_found(embedded: ServeCommand, tmp_path: Path) -> None:
+    steps = tmp_path / "steps.yaml"
+    steps.write_text(
+        "mix: {raw: 1}\nuntil_saturation: true\nstages:\n"
+        "  - {clients: 1, hold_s: 2, thresholds: {p99_ms: 5000}}\n"
+        "  - {clients: 2, hold_s: 2, thresholds: {p99_ms: 0.001}}\n"
+        "  - {clients: 3, hold_s: 200, thresholds: {p99_ms: 5000}}\n"
+    )
+    done = loadtest(*host(embedded), "--scenario", steps, "--results", tmp_path, timeout_s=100)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "the thresholds held up to 1 clients" in done.stdout
+    assert len(json.loads((tmp_path / "result.json").read_text())["stages"]) == 2
 
 
 class Constant(BaseHTTPRequestHandler):
@@ -45,25 +84,136 @@ class Constant(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_wrong_label_is_a_failure() -> None:
+@pytest.fixture
+def constant() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Constant) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
-            done = locust(f"http://127.0.0.1:{server.server_port}", 2)
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
-    assert done.returncode != 0
-    assert "wrong label" in done.stderr + done.stdout
 
 
-def test_no_server_is_a_failure_of_the_command() -> None:
-    done = subprocess.run(
-        [COMMAND, "loadtest", "--host", "http://127.0.0.1:9", "--seconds", "1", "--users", "2"],
-        capture_output=True,
-        env={**os.environ},
-        timeout=90,
-        check=False,
-    )
+def test_a_wrong_label_is_a_failure(constant: str, tmp_path: Path) -> None:
+    done = loadtest("--host", constant, "--seconds", "2", "--clients", "4", "--results", tmp_path)
     assert done.returncode == 1
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert any("wrong label, 'Bag' for" in message for message in result["wrong_labels"])
+    assert result["stages"][0]["figures"]["wrong_labels"] > 0
+    assert "wrong label" in (tmp_path / "report.html").read_text()
+
+
+def test_no_server_is_a_failure(tmp_path: Path) -> None:
+    done = loadtest("--host", "http://127.0.0.1:9", "--seconds", "1", "--clients", "2", "--results", tmp_path)
+    assert done.returncode == 1
+    assert not json.loads((tmp_path / "result.json").read_text())["passed"]
+
+
+def test_a_scenario_that_is_not_there_is_said() -> None:
+    done = loadtest("--scenario", "nothing")
+    assert done.returncode == 2
+    assert "no scenario nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def namespaces() -> bool:
+    """Whether this machine lets us make network namespaces."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        return False
+    name = f"fm-try-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, timeout=10, check=False).returncode == 0
+    if made:
+        subprocess.run(["ip", "netns", "delete", name], timeout=10, check=True)
+    return made
+
+
+@pytest.mark.skipif(not namespaces(), reason="needs root, and `ip` from iproute2, to make network namespaces")
+def test_a_master_and_two_workers_on_machines_of_their_own(tmp_path: Path) -> None:
+    """Each in a network namespace of its own."""
+    mix = tmp_path / "mix.yaml"
+    mix.write_text(
+        "mix: {png: 1, grpc: 1}\nthresholds: {failures_percent: 0, wrong_labels: 0}\n"
+        "stages: [{clients: 6, hold_s: 6}]\n"
+    )
+    with ExitStack() as stack:
+        net = stack.enter_context(_Network(f"fm{os.getpid() % 100000}"))
+        server = stack.enter_context(
+            serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_HOST=net.gateway, FASHION_MNIST_AUTH="off")
+        )
+        wait_until(lambda: server.times_ready() == 1 or server.process.poll() is not None, "ready")
+        master: list[str | Path] = [
+            COMMAND,
+            "loadtest",
+            *host(server),
+            "--workers",
+            "2",
+            "--results",
+            tmp_path,
+            "--scenario",
+            mix,
+        ]
+        with (tmp_path / "said").open("wb") as said:
+            running = processes.start([*net.inside(0), *master], os.environ, ROOT, said)
+            stack.callback(processes.stop, running, 5)
+            for place in (1, 2):
+                worker: list[str | Path] = [*net.inside(place), COMMAND, "loadtest", "--join", net.master(place)]
+                stack.callback(processes.stop, processes.start(worker, os.environ, ROOT, said), 5)
+            status = running.wait(timeout=120)
+        assert status == 0, (tmp_path / "said").read_text()[-3000:]
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["passed"]
+    assert result["stages"][0]["figures"]["answered"] > 20
+
+
+class _Network:
+    """Three namespaces, each with a cable to us and the first with one to each of the others: nothing is forwarded."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._prefix = f"10.{int(name[2:]) % 200 + 30}"
+        self.gateway = f"{self._prefix}.0.1"
+
+    def master(self, place: int) -> str:
+        """The first namespace's address, as another one sees it."""
+        return f"{self._prefix}.{10 + place}.1"
+
+    def inside(self, place: int) -> list[str | Path]:
+        """What runs a command in a namespace."""
+        return ["ip", "netns", "exec", self._space(place)]
+
+    def __enter__(self) -> "_Network":
+        try:
+            for place in range(3):
+                self._ip("netns", "add", self._space(place))
+                self._ip("-n", self._space(place), "link", "set", "lo", "up")
+                self._cable(None, place, place)
+                # Our first address is ours whichever cable it is asked through.
+                self._ip("-n", self._space(place), "route", "add", "default", "via", f"{self._prefix}.{place}.1")
+            for place in (1, 2):
+                self._cable(0, place, 10 + place)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for place in range(3):
+            self._ip("netns", "delete", self._space(place), check=False)  # and with it the ends of its cables
+
+    def _space(self, place: int) -> str:
+        return f"{self._name}-{place}"
+
+    def _cable(self, near: int | None, far: int, number: int) -> None:
+        """A cable between two namespaces, of which None is ours; its ends have addresses .1 and .2."""
+        one, other, there = f"{self._name}n{number}", f"{self._name}f{number}", self._space(far)
+        here = [] if near is None else ["-n", self._space(near)]
+        self._ip(*here, "link", "add", one, "type", "veth", "peer", "name", other, "netns", there)
+        for space, end, host in ((here, one, 1), (["-n", there], other, 2)):
+            self._ip(*space, "address", "add", f"{self._prefix}.{number}.{host}/24", "dev", end)
+            self._ip(*space, "link", "set", end, "up")
+
+    @staticmethod
+    def _ip(*arguments: str, check: bool = True) -> None:
+        subprocess.run(["ip", *arguments], capture_output=True, timeout=20, check=check)

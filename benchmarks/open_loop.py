@@ -1,0 +1,285 @@
+"""What this service stands when nobody waits for it: MLPerf inference's scenarios, driven by MLCommons' LoadGen.
+
+A closed loop asks a slow server less, and so hides how long real clients would have waited. Here queries come when they
+come, by a Poisson process, and latencies are counted from the moment at which each was due.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from rich.console import Console
+
+from benchmarks import servers
+from benchmarks.load import RunFailed
+from benchmarks.machine import cpu
+from benchmarks.report import markdown_table
+from benchmarks.servers import Server
+from fashion_mnist.atomic import write_text
+from fashion_mnist.commit import commit
+from fashion_mnist.model_store import model_card, model_store_path
+from fashion_mnist.settings import Settings
+from loadtest import loadgen, report
+from loadtest.kinds import find_kind
+from loadtest.loadgen import Outcome, Plan
+from loadtest.requests import Request, prepare
+from serving import processes
+
+BOUND_MS: Final = 10.0
+"""What 99 % of the answers of `Server` may take at most."""
+
+OTHER_LOAD: Final = 0.1
+"""Of the machine's cores that others may use: more, and a run is INVALID."""
+
+ENGINES: Final = ("embedded", "torchserve")
+
+
+@dataclass(frozen=True)
+class _Size:
+    seconds: float
+    confirm_s: float
+    confirm_queries: int
+    steps: int
+    tries: int
+    repeats: int
+
+
+_WHOLE: Final = _Size(5, 60, loadgen.SERVER_QUERIES, steps=6, tries=8, repeats=3)
+_QUICK: Final = _Size(1, 1, 10, steps=1, tries=1, repeats=1)
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    name: str
+    figure: float
+    unit: str
+    p50_ms: float | None
+    p99_ms: float | None
+    valid: bool
+    reasons: list[str] = field(default_factory=list)
+    generator_bound: bool = False
+
+    def cells(self) -> list[str]:
+        """As the table shows it."""
+        verdict = "VALID" if self.valid and not self.reasons else f"INVALID: {'; '.join(self.reasons) or 'by LoadGen'}"
+        figure = f"{self.figure:,.0f} {self.unit}" if self.figure >= 10 else f"{self.figure:.4g} {self.unit}"
+        bound = f">= {figure} (generator-bound)" if self.generator_bound else figure
+        return [self.name, bound, *("" if ms is None else f"{ms:.2f}" for ms in (self.p50_ms, self.p99_ms)), verdict]
+
+
+def run(output: Path, *, quick: bool = False, soak_s: int = 0, engines: Sequence[str] = ENGINES) -> str:
+    """Measure, print and keep tables, figures and plots; returns the tables. Raises RunFailed."""
+    size = _QUICK if quick else _WHOLE
+    console = Console(stderr=True)
+    singles, packed = prepare([find_kind("octets")]), prepare([find_kind("octets x 1024")])
+    every = prepare([find_kind("octets")], requests=None)
+    found: dict[str, Any] = {}
+    tables = [
+        f"{cpu()}, {os.cpu_count()} cores; {time.strftime('%Y-%m-%d')}, commit {commit()}; LoadGen's Server "
+        f"scenario with 99 % within {BOUND_MS:g} ms; medians of {size.repeats}."
+    ]
+    output.mkdir(parents=True, exist_ok=True)
+    pinnings = (True, False) if (os.cpu_count() or 1) > 1 else (False,)
+    for engine in engines:
+        for pinned in pinnings:
+            title = f"{engine}, {'server and generator on a core each' if pinned else 'not pinned'}"
+            with (
+                tempfile.TemporaryDirectory(prefix="fm-") as name,
+                servers.fashion_mnist(Path(name) / "server", engine) as server,
+                _pinned(server, pinned),
+            ):
+                measuring = _Measuring(server, size, console, output / "loadgen" / f"{engine}-{pinned}")
+                measuring.all(singles, packed, every, soak_s if pinned else 0)
+            found[title] = [dataclasses.asdict(row) for row in measuring.rows]
+            heading = [title, "figure", "p50, ms", "p99, ms", "verdict"]
+            tables.append("\n".join(markdown_table(heading, [row.cells() for row in measuring.rows])))
+            write_text(output / f"open-loop-{engine}-{pinned}.svg", report.plot(measuring.distributions))
+    table = "\n\n".join(tables) + "\n"
+    write_text(output / "open-loop.json", json.dumps({"commit": commit(), "engines": found}, indent=2) + "\n")
+    write_text(output / "open-loop.md", table)
+    Console(soft_wrap=True, highlight=False).print(table, markup=False)
+    return table
+
+
+class _Measuring:
+    """One server, and what was seen of it."""
+
+    def __init__(self, server: Server, size: _Size, console: Console, folder: Path) -> None:
+        self._server, self._size, self._console, self._folder = server, size, console, folder
+        self._runs = 0
+        self.rows: list[Row] = []
+        self.distributions: dict[str, Mapping[int, int]] = {}
+
+    def all(self, singles: Sequence[Request], packed: Sequence[Request], every: Sequence[Request], soak_s: int) -> None:
+        """Everything, in the order of the table."""
+        size = self._size
+        self._run("warming up", singles, Plan("Offline", 1, rate=5000, connections=32))
+        self._accuracy(every)
+        for scenario in ("SingleStream", "MultiStream"):
+            outcomes = self._repeat(scenario, singles, Plan(scenario, size.seconds))
+            self._add(f"{scenario}, p{90 if scenario == 'SingleStream' else 99}", outcomes, "ms", _stream_ms)
+        offline = self._repeat("Offline", packed, Plan("Offline", size.seconds, rate=50, connections=2))
+        self._add("Offline, bodies of 1,024 images", offline, "images/s", lambda outcome: outcome.goodput_per_s)
+        closed = 0.0
+        for connections in (1, 64):
+            plan = Plan("Offline", size.seconds, rate=10_000, connections=connections)
+            outcomes = self._repeat(f"closed_{connections}", singles, plan)
+            self._add(f"closed_{connections}", outcomes, "queries/s", lambda outcome: outcome.goodput_per_s)
+            closed = self.rows[-1].figure
+        peak = self._peak(singles, closed)
+        if peak:
+            half = self._repeat(
+                "Server at half", singles, Plan("Server", size.seconds, rate=peak / 2, bound_ms=BOUND_MS)
+            )
+            self._add("Server at half of that", half, "queries/s", lambda outcome: outcome.completed_per_s)
+            self._overload(singles, peak)
+            if soak_s:
+                self._soak(singles, peak / 2, soak_s)
+
+    def _accuracy(self, every: Sequence[Request]) -> None:
+        outcome = self._run("accuracy", every, Plan("Offline", 1, rate=1000, connections=32, accuracy=True))
+        expected = model_card(model_store_path(Settings.from_environment()))["evaluation"]["accuracy"]
+        images = sum(len(request.labels) for request in every)
+        # LoadGen compares with what the model must say; the card says how often that is the truth.
+        reasons = outcome.reasons + ([] if outcome.accuracy == 1.0 else ["labels that are not the released model's"])
+        name = f"accuracy mode: labels as the model's, {images:,} images (its card: {expected:.2%})"
+        self.rows.append(Row(name, 100 * (outcome.accuracy or 0.0), "%", None, None, True, reasons))
+
+    def _peak(self, singles: Sequence[Request], closed: float) -> float:
+        """The highest rate at which 99 % come within the bound: found by short runs, confirmed by a long one."""
+        low, high = 0.0, closed * 1.1
+        for step in range(self._size.steps):
+            rate = (low + high) / 2 if low else high * 0.7**step
+            outcome = self._run(
+                f"Server at {rate:,.0f}", singles, Plan("Server", self._size.seconds, 100, rate, BOUND_MS)
+            )
+            if outcome.percentiles_ms.get("p99", 1e9) <= BOUND_MS and not outcome.seen.failures:
+                low = rate
+            elif low:
+                high = rate
+        rate = low or high / 2
+        confirmed: list[Outcome] = []
+        for tries in range(self._size.tries):
+            plan = Plan("Server", self._size.confirm_s, self._size.confirm_queries, rate, BOUND_MS)
+            outcome = self._run(f"Server at {rate:,.0f}, confirmed", singles, plan)
+            if not outcome.valid and tries + self._size.repeats < self._size.tries:
+                confirmed.clear()
+                rate *= 0.93
+                continue
+            confirmed.append(outcome)
+            if len(confirmed) == self._size.repeats:
+                break
+        self._add("Server", confirmed, "queries/s", lambda outcome: outcome.completed_per_s)
+        self.distributions["Server"] = confirmed[0].seen.distribution()
+        return rate
+
+    def _overload(self, singles: Sequence[Request], peak: float) -> None:
+        plan = Plan("Server", self._size.seconds, 100, 2 * peak, BOUND_MS)
+        outcomes = self._repeat("overload", singles, plan)
+        for outcome in outcomes:
+            outcome.valid = True  # LoadGen's bound is meant to be missed
+            share = outcome.goodput_per_s / peak
+            if share < 0.9:
+                outcome.reasons.append(f"goodput is {share:.0%} of the peak")
+            if strange := {status for status in outcome.statuses if status not in (200, 429)}:
+                outcome.reasons.append(f"statuses {sorted(strange)}")
+        self._add("overload, twice that: right answers", outcomes, "queries/s", lambda outcome: outcome.goodput_per_s)
+
+    def _soak(self, singles: Sequence[Request], rate: float, seconds: int) -> None:
+        """A tenth of the time at a go, so that what grows is seen to grow."""
+        before = self._server.rss_mb()
+        outcomes = [
+            self._run(f"soak {part} of 10", singles, Plan("Server", seconds / 10, 100, rate, BOUND_MS))
+            for part in range(1, 11)
+        ]
+        p99s = [outcome.percentiles_ms["p99"] for outcome in outcomes]
+        self._add(f"soak, {seconds:,} s", outcomes, "queries/s", lambda outcome: outcome.completed_per_s)
+        memory = {name: [round(mb, 1), round(self._server.rss_mb()[name], 1)] for name, mb in before.items()}
+        self.rows[-1].reasons += [
+            f"memory of {name} grew: {pair} MiB" for name, pair in memory.items() if pair[1] > 1.1 * pair[0]
+        ]
+        self.rows[-1].name += f" (p99 of tenths {min(p99s):.1f} to {max(p99s):.1f} ms; MiB before and after {memory})"
+
+    def _repeat(self, name: str, requests: Sequence[Request], plan: Plan) -> list[Outcome]:
+        outcomes = [self._run(name, requests, plan) for _ in range(self._size.repeats)]
+        total: Counter[int] = Counter()
+        for outcome in outcomes:
+            total.update(outcome.seen.distribution())
+        self.distributions[name] = total
+        return outcomes
+
+    def _run(self, name: str, requests: Sequence[Request], plan: Plan) -> Outcome:
+        self._runs += 1
+        self._console.print(f"{name}", style="dim")
+        busy, ours = _busy_s(), self._ours_s()
+        outcome = loadgen.run(
+            self._server.url, requests, plan, self._folder / f"{self._runs:02}-{name.replace(' ', '-')}"
+        )
+        other = (_busy_s() - busy - (self._ours_s() - ours)) / (outcome.seconds * (os.cpu_count() or 1))
+        if other > OTHER_LOAD:
+            outcome.reasons.append(f"others used {other:.0%} of the machine")
+        if outcome.seen.wrong_labels:
+            raise RunFailed(f"{name}: {outcome.seen.wrong_labels.total():,} wrong labels: the run is worthless")
+        return outcome
+
+    def _ours_s(self) -> float:
+        return self._server.cpu_s() + sum(psutil.Process().cpu_times()[:2])
+
+    def _add(self, name: str, outcomes: Sequence[Outcome], unit: str, figure: Any) -> None:
+        percentiles = {
+            share: statistics.median(outcome.percentiles_ms[share] for outcome in outcomes)
+            for share in ("p50", "p99")
+            if all(share in outcome.percentiles_ms for outcome in outcomes)
+        }
+        self.rows.append(
+            Row(
+                name,
+                statistics.median(figure(outcome) for outcome in outcomes),
+                unit,
+                percentiles.get("p50"),
+                percentiles.get("p99"),
+                all(outcome.valid for outcome in outcomes),
+                sorted({reason for outcome in outcomes for reason in outcome.reasons}),
+                any(outcome.generator_bound for outcome in outcomes),
+            )
+        )
+
+
+def _stream_ms(outcome: Outcome) -> float:
+    return outcome.percentiles_ms["p90" if outcome.plan.scenario == "SingleStream" else "p99"]
+
+
+def _busy_s() -> float:
+    """Seconds of all cores that were not idle."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq)
+
+
+@contextmanager
+def _pinned(server: Server, wanted: bool) -> Iterator[None]:
+    """The server's processes on the first core, and this one on the second."""
+    cores = sorted(os.sched_getaffinity(0))
+    if not wanted:
+        yield
+        return
+    for process in processes.tree(server.pid):
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, cores[:1])
+    # Threads that are started from now on stay where this one is.
+    os.sched_setaffinity(0, cores[1:2])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)

@@ -1,0 +1,138 @@
+"""`fashion-mnist models`."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import httpx
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fashion_mnist.errors import ServingError, Unavailable
+from fashion_mnist.settings import Settings
+from serving import state
+
+TIMEOUT_S = 300.0
+"""For a TorchServe that starts on a machine that has much to do; the server gives up long before."""
+
+models = typer.Typer(
+    help="List the versions of the model that a running server has, load others, and choose which one answers.",
+    epilog="Example: fashion-mnist models load /srv/models/1.1 && fashion-mnist models use 1.1",
+    no_args_is_help=True,
+)
+
+Url = Annotated[
+    str | None, typer.Option(help="The server's admin port; by default that of the server here on the settings' port.")
+]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="As `list` shows it.")]
+
+
+@models.command("list")
+def list_models(url: Url = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the versions, and which one answers requests that name none.
+
+    Example: `fashion-mnist models list`
+    """
+    listed = _ask("GET", "", url)["versions"]
+    if as_json:
+        print(json.dumps(listed, indent=2))
+        return
+    table = Table("version", "engine", "state", "default")
+    table.add_column("since, UTC", no_wrap=True)
+    table.add_column("requests", justify="right")
+    table.add_column("accuracy", justify="right")
+    for row in listed:
+        accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        state_of = f"{row['state']}: {row['reason']}" if row["reason"] else row["state"]
+        default = "yes" if row["default"] else ""
+        loaded = datetime.fromisoformat(row["loaded"]).strftime("%d %b %H:%M")
+        cells = (row["version"], row["engine"], state_of, default, loaded, f"{row['requests']:,}", accuracy)
+        table.add_row(*map(escape, cells))
+    Console().print(table)
+
+
+@models.command()
+def load(
+    folder: Annotated[Path, typer.Argument(help="Folder on the server's machine that `fashion-mnist export` wrote.")],
+    without_data: Annotated[
+        bool, typer.Option("--without-data", help="Ask the canary alone, where the data set is not on that machine.")
+    ] = False,
+    url: Url = None,
+) -> None:
+    """Load a version beside the others: it is warmed up and checked before clients can ask for it by name.
+
+    It must give the canary its label, and name as many test images rightly as its card says. Where it does not, it is
+    unloaded again and nothing has changed. The default stays what it is: see `use`.
+
+    Example: `fashion-mnist models load /srv/models/1.1`
+    """
+    sent = {"folder": str(folder.absolute()), "without_data": without_data}
+    with Console(stderr=True).status("loading and checking"):
+        found = _ask("POST", "", url, sent)
+    if found["accuracy"] is None:
+        checked = "the canary was right; no held-out image was asked"
+    else:
+        checked = (
+            f"the canary was right, and {found['accuracy']:.2%} of {found['images']:,} test images "
+            f"(its card says {found['card_accuracy']:.2%})"
+        )
+    print(f"version {found['version']} is loaded ({found['seconds']} s): {checked}")
+    print(f"  fashion-mnist models use {found['version']}")
+
+
+@models.command()
+def use(version: Version, url: Url = None) -> None:
+    """Let a version that is loaded answer requests that name none. With the former one: roll back.
+
+    At once, for new requests; those in flight end with the version that they began with.
+
+    Example: `fashion-mnist models use 1.1`
+    """
+    _ask("PUT", f"/{quote(version, safe='')}/set-default", url)
+    print(f"version {version} is the default")
+
+
+@models.command()
+def unload(version: Version, url: Url = None) -> None:
+    """Unload a version that is not the default, when the requests in flight in it have been answered.
+
+    Example: `fashion-mnist models unload 1.0`
+    """
+    _ask("DELETE", f"/{quote(version, safe='')}", url)
+    print(f"version {version} is unloaded")
+
+
+def _ask(method: str, path: str, url: str | None, sent: Any = None) -> Any:
+    """What the server answers. Raises ServingError where it refuses, in its words, Unavailable where it is away."""
+    settings = Settings.from_environment()
+    url = (url or _url(settings)).rstrip("/")
+    headers = {"authorization": f"Bearer {settings.key}"} if settings.key else {}
+    try:
+        response = httpx.request(method, f"{url}/models{path}", json=sent, headers=headers, timeout=TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unavailable(
+            f"{url} does not answer ({error or type(error).__name__}): start the server with `fashion-mnist serve`, or "
+            "name its admin port with --url"
+        ) from None
+    try:
+        document = response.json()
+        if response.status_code == httpx.codes.OK:
+            return document
+        raise ServingError(document["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        raise ServingError(
+            f"{url} answered {response.status_code} {response.text[:100]!r}: name the server's admin port with --url"
+        ) from None
+
+
+def _url(settings: Settings) -> str:
+    """Where the admin port of the server on the settings' port is; that of the settings where it is another user's."""
+    running = state.read(settings.port)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin_host, settings.admin_host)
+    tls = running.tls if running else bool(settings.tls_certificate)
+    port = running.admin_port if running else settings.admin_port
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,251 @@
+"""The kinds of requests: how images are put into one by each protocol, and how labels are read from its answer.
+
+A kind is named as in `raw`, or, with several images in a request, `raw x 64`.
+"""
+
+import base64
+import gzip
+import io
+import json
+import re
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.errors import UsageError
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+NATIVE: Final = "/predictions/fashion_mnist"
+INFER: Final = "/v2/models/fashion_mnist/infer"
+V1: Final = "/v1/models/fashion_mnist:predict"
+GRPC: Final = "/inference.GRPCInferenceService/ModelInfer"
+
+_OCTETS: Final = "application/octet-stream"
+_JSON: Final = "application/json"
+_BOUNDARY: Final = "fashion-mnist-images"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request, ready to be sent; over gRPC the body is the message."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Writer: TypeAlias = Callable[[Pixels], Sent]
+Reader: TypeAlias = Callable[[bytes], list[str]]
+"""The labels in an answer's body. Raises ValueError, KeyError, TypeError or IndexError where they are not there."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`write` takes uint8 [images, 28, 28]."""
+
+    name: str
+    images: int
+    write: Writer
+    read: Reader
+
+    @property
+    def grpc(self) -> bool:
+        """Whether it is sent over gRPC."""
+        return self.name.startswith("grpc")
+
+
+def find_kind(name: str) -> Kind:
+    """The kind of this name. Raises UsageError."""
+    found = re.fullmatch(r"(\S+?)(?: x (\d{1,6}))?", name)
+    if found is None or found[1] not in _KINDS:
+        raise UsageError(
+            f"no kind of request {name!r}: there are {', '.join(_KINDS)}, and with several images `raw x 64`"
+        )
+    images = int(found[2] or 1)
+    if images < 1 or (images > 1 and found[1] in SINGLE):
+        raise UsageError(f"{name!r}: a {found[1]} holds one image")
+    write, read = _KINDS[found[1]]
+    return Kind(name, images, write, read)
+
+
+# Our own protocol
+
+
+def _file(suffix: str, media_type: str) -> Writer:
+    return lambda images: Sent(NATIVE, _encoded(images[0], suffix), {"Content-Type": media_type})
+
+
+def _raw(images: Pixels) -> Sent:
+    return Sent(NATIVE, images.tobytes(), {"Content-Type": _OCTETS})
+
+
+def _octets(images: Pixels) -> Sent:
+    return Sent(NATIVE, images.tobytes(), {"Content-Type": _OCTETS, "Accept": _OCTETS})
+
+
+def _npy(images: Pixels) -> Sent:
+    buffer = io.BytesIO()
+    np.save(buffer, images)
+    return Sent(NATIVE, buffer.getvalue(), {"Content-Type": _OCTETS})
+
+
+def _idx(images: Pixels) -> Sent:
+    return Sent(NATIVE, struct.pack(">4I", 0x00000803, *images.shape) + images.tobytes(), {"Content-Type": _OCTETS})
+
+
+def _idx_gz(images: Pixels) -> Sent:
+    return Sent(NATIVE, gzip.compress(_idx(images).body, mtime=0), {"Content-Type": "application/gzip"})
+
+
+def _json(images: Pixels) -> Sent:
+    return _json_sent(NATIVE, {"instances": images.tolist()})
+
+
+def _base64(images: Pixels) -> Sent:
+    return _json_sent(NATIVE, _b64(images))
+
+
+def _multipart(images: Pixels) -> Sent:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.png"\r\n\r\n'.encode()
+    body = b"".join(head + _encoded(image, ".png") + b"\r\n" for image in images) + f"--{_BOUNDARY}--\r\n".encode()
+    return Sent(NATIVE, body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
+
+
+def _native_labels(answer: bytes) -> list[str]:
+    return [prediction["label"] for prediction in json.loads(answer)["predictions"]]
+
+
+def _octet_labels(answer: bytes) -> list[str]:
+    rows = np.frombuffer(answer, "<f4").reshape(-1, len(CLASSES))
+    return [CLASSES[index] for index in rows.argmax(axis=1)]
+
+
+# TensorFlow Serving's and KServe's first
+
+
+def _v1(images: Pixels) -> Sent:
+    return _json_sent(V1, {"instances": images.tolist()})
+
+
+def _v1_base64(images: Pixels) -> Sent:
+    return _json_sent(V1, _b64(images))
+
+
+# The Open Inference Protocol
+
+
+def _tensor(images: Pixels, data: "list[Any] | None" = None) -> dict[str, Any]:
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [len(images), 1, 28, 28]}
+    return {**tensor, "data": data} if data is not None else tensor
+
+
+def _oip(images: Pixels) -> Sent:
+    return _json_sent(INFER, {"inputs": [_tensor(images, images.ravel().tolist())], "outputs": [{"name": "label"}]})
+
+
+def _oip_bytes(images: Pixels) -> Sent:
+    tensor = {
+        "name": "images",
+        "datatype": "BYTES",
+        "shape": [len(images)],
+        "data": [_b64_png(image) for image in images],
+    }
+    return _json_sent(INFER, {"inputs": [tensor], "outputs": [{"name": "label"}]})
+
+
+def _oip_binary(images: Pixels) -> Sent:
+    tensor = {**_tensor(images), "parameters": {"binary_data_size": images.nbytes}}
+    head = json.dumps({"inputs": [tensor], "outputs": [{"name": "label"}]}).encode()
+    headers = {"Content-Type": _OCTETS, "Inference-Header-Content-Length": str(len(head))}
+    return Sent(INFER, head + images.tobytes(), headers)
+
+
+def _oip_labels(answer: bytes) -> list[str]:
+    (output,) = json.loads(answer)["outputs"]
+    labels: list[str] = output["data"]
+    return labels
+
+
+def _grpc(images: Pixels) -> Sent:
+    return _grpc_sent([_tensor(images)], images.tobytes())
+
+
+def _grpc_bytes(images: Pixels) -> Sent:
+    files = [_encoded(image, ".png") for image in images]
+    raw = b"".join(len(file).to_bytes(4, "little") + file for file in files)
+    return _grpc_sent([{"name": "images", "datatype": "BYTES", "shape": [len(images)]}], raw)
+
+
+def _grpc_sent(inputs: Sequence[Mapping[str, Any]], raw: bytes) -> Sent:
+    from gateway.protocols import inference_pb2  # here, because it is needed for gRPC alone
+
+    request = inference_pb2.ModelInferRequest(
+        model_name="fashion_mnist", inputs=inputs, outputs=[{"name": "label"}], raw_input_contents=[raw]
+    )
+    return Sent(GRPC, request.SerializeToString())
+
+
+def _grpc_labels(answer: bytes) -> list[str]:
+    from google.protobuf.message import DecodeError
+
+    from gateway.protocols import inference_pb2
+
+    try:
+        (raw,) = inference_pb2.ModelInferResponse.FromString(answer).raw_output_contents
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
+    labels, at = [], 0
+    while at < len(raw):
+        length = int.from_bytes(raw[at : at + 4], "little")
+        labels.append(raw[at + 4 : at + 4 + length].decode())
+        at += 4 + length
+    return labels
+
+
+def _encoded(image: Pixels, suffix: str) -> bytes:
+    content: bytes = cv2.imencode(suffix, image)[1].tobytes()
+    return content
+
+
+def _b64_png(image: Pixels) -> str:
+    return base64.b64encode(_encoded(image, ".png")).decode()
+
+
+def _b64(images: Pixels) -> dict[str, Any]:
+    return {"instances": [{"b64": _b64_png(image)} for image in images]}
+
+
+def _json_sent(path: str, document: Any) -> Sent:
+    return Sent(path, json.dumps(document).encode(), {"Content-Type": _JSON})
+
+
+_KINDS: Final[Mapping[str, tuple[Writer, Reader]]] = {
+    "png": (_file(".png", "image/png"), _native_labels),
+    "jpeg": (_file(".jpg", "image/jpeg"), _native_labels),
+    "webp": (_file(".webp", "image/webp"), _native_labels),
+    "bmp": (_file(".bmp", "image/bmp"), _native_labels),
+    "raw": (_raw, _native_labels),
+    "octets": (_octets, _octet_labels),
+    "npy": (_npy, _native_labels),
+    "idx": (_idx, _native_labels),
+    "idx.gz": (_idx_gz, _native_labels),
+    "json": (_json, _native_labels),
+    "base64": (_base64, _native_labels),
+    "multipart": (_multipart, _native_labels),
+    "v1": (_v1, _native_labels),
+    "v1-base64": (_v1_base64, _native_labels),
+    "oip": (_oip, _oip_labels),
+    "oip-bytes": (_oip_bytes, _oip_labels),
+    "oip-binary": (_oip_binary, _oip_labels),
+    "grpc": (_grpc, _grpc_labels),
+    "grpc-bytes": (_grpc_bytes, _grpc_labels),
+}
+SINGLE: Final = frozenset({"png", "jpeg", "webp", "bmp"})
+"""The kinds that hold one image."""

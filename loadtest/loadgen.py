@@ -1,0 +1,215 @@
+"""MLCommons' LoadGen in front of our service: the scenarios of MLPerf inference, by its own clock and its own verdict.
+
+These are runs by its rules, not MLPerf results: those are submitted and reviewed.
+
+https://github.com/mlcommons/inference/tree/master/loadgen, https://arxiv.org/abs/1911.02549
+"""
+
+import array
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import mlperf_loadgen
+import numpy as np
+import psutil
+
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.errors import FashionMNISTError
+from loadtest.recorder import Seen
+from loadtest.requests import Request
+from loadtest.sender import CONNECTIONS, Answer, Sender
+
+LATE_SHARE: Final = 0.01
+"""Sends that may be late."""
+
+BUSY_SHARE: Final = 0.9
+"""Of a core: above it the generator, not the server, may be what is measured."""
+
+STREAMS: Final = 8
+"""Queries of MultiStream, as MLPerf has it."""
+
+SERVER_QUERIES: Final = 12_571
+"""That must be seen before a 99th percentile is known to 0.5 % with a confidence of 99 %; MLPerf's table."""
+
+_KIND: Final = "octets"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What LoadGen is asked to do.
+
+    `rate` is of queries a second, `bound_ms` what 99 % of them may take at most. Offline hands out all queries at once:
+    with so many `connections` as many are with the server at a time, which makes it a closed loop of theirs.
+    """
+
+    scenario: str
+    seconds: float
+    queries: int = 0
+    rate: float = 0.0
+    bound_ms: float = 10.0
+    connections: int = CONNECTIONS
+    accuracy: bool = False
+
+
+@dataclass
+class Outcome:
+    """What LoadGen said, and what we saw."""
+
+    plan: Plan
+    valid: bool
+    """LoadGen's own verdict; in accuracy mode it has none, and this is true."""
+    completed_per_s: float
+    percentiles_ms: dict[str, float]
+    """LoadGen's: of latencies since a query was due."""
+    seen: Seen
+    statuses: dict[int, int]
+    seconds: float
+    late_share: float
+    generator_share: float
+    """Of a core that the generator used."""
+    accuracy: float | None = None
+    reasons: list[str] = field(default_factory=list)
+    """Why our own verdict is INVALID."""
+
+    @property
+    def goodput_per_s(self) -> float:
+        """Images with the right label, a second."""
+        return self.seen.images / self.seconds
+
+    @property
+    def generator_bound(self) -> bool:
+        """Whether the figure is only a lower bound."""
+        return self.generator_share > BUSY_SHARE
+
+
+def run(url: str, requests: Sequence[Request], plan: Plan, folder: Path) -> Outcome:
+    """One run; LoadGen's own logs are kept in `folder`. In accuracy mode each request is sent once.
+
+    Raises LoadGenFailed where LoadGen left no summary.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    seen, statuses = Seen(), dict[int, int]()
+    expected = [np.array([CLASSES.index(label) for label in request.labels]) for request in requests]
+
+    def take(answers: list[Answer]) -> None:
+        responses, kept = [], []
+        for answer in answers:
+            statuses[answer.status] = statuses.get(answer.status, 0) + 1
+            found = _indices(answer.body) if answer.status == 200 else np.empty(0, np.int64)
+            if answer.status != 200:
+                seen.failed(f"status {answer.status}" if answer.status else "the connection was lost")
+            elif len(found) == len(expected[answer.request]) and (found == expected[answer.request]).all():
+                seen.right(_KIND, 1e3 * answer.seconds, len(found))
+            else:
+                seen.wrong("wrong label")
+            data = array.array("q", found.tolist())
+            kept.append(data)  # LoadGen reads it where it lies
+            where, length = data.buffer_info()
+            responses.append(mlperf_loadgen.QuerySampleResponse(answer.query, where, 8 * length))
+        mlperf_loadgen.QuerySamplesComplete(responses)
+
+    with Sender(url, [request.sent for request in requests], take, plan.connections) as sender:
+
+        def issue(samples: list["mlperf_loadgen.QuerySample"]) -> None:
+            sender.send([(sample.id, sample.index) for sample in samples])
+
+        sut = mlperf_loadgen.ConstructSUT(issue, _nothing)
+        qsl = mlperf_loadgen.ConstructQSL(len(requests), len(requests), _ignore, _ignore)
+        process = psutil.Process()
+        used, began = sum(process.cpu_times()[:2]), time.perf_counter()
+        try:
+            mlperf_loadgen.StartTestWithLogSettings(sut, qsl, _settings(plan), _logs(folder))
+        finally:
+            mlperf_loadgen.DestroyQSL(qsl)
+            mlperf_loadgen.DestroySUT(sut)
+        seconds = time.perf_counter() - began
+        share = (sum(process.cpu_times()[:2]) - used) / seconds
+        late = sender.late / max(1, sender.sent)
+    outcome = Outcome(plan, True, 0.0, {}, seen, statuses, seconds, late, share)
+    if plan.accuracy:
+        outcome.accuracy = _accuracy(folder, expected)
+    else:
+        _read_summary(folder, outcome)
+    if late > LATE_SHARE and plan.scenario == "Server":
+        outcome.reasons.append(f"{late:.1%} of the requests were sent late")
+    if seen.wrong_labels:
+        outcome.reasons.append(f"{seen.wrong_labels.total():,} wrong labels")
+    return outcome
+
+
+class LoadGenFailed(FashionMNISTError):
+    """LoadGen did not say what came of a run."""
+
+    code = "loadgen_failed"
+
+
+def _settings(plan: Plan) -> "mlperf_loadgen.TestSettings":
+    settings = mlperf_loadgen.TestSettings()
+    settings.scenario = getattr(mlperf_loadgen.TestScenario, plan.scenario)
+    mode = mlperf_loadgen.TestMode
+    settings.mode = mode.AccuracyOnly if plan.accuracy else mode.PerformanceOnly
+    settings.min_duration_ms = round(1e3 * plan.seconds)
+    settings.min_query_count = max(1, plan.queries)
+    settings.server_target_qps = plan.rate or 1.0
+    settings.server_target_latency_ns = round(1e6 * plan.bound_ms)
+    settings.server_target_latency_percentile = 0.99
+    # LoadGen writes down all queries before it begins, as many as may fit: faster ones than these would end it early.
+    settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = 100_000
+    settings.multi_stream_samples_per_query = STREAMS
+    settings.offline_expected_qps = plan.rate or 1.0
+    return settings
+
+
+def _logs(folder: Path) -> "mlperf_loadgen.LogSettings":
+    output = mlperf_loadgen.LogOutputSettings()
+    output.outdir = str(folder)
+    output.copy_summary_to_stdout = False
+    logs = mlperf_loadgen.LogSettings()
+    logs.log_output = output
+    logs.enable_trace = False
+    return logs
+
+
+def _read_summary(folder: Path, outcome: Outcome) -> None:
+    path = folder / "mlperf_log_summary.txt"
+    said = path.read_text() if path.exists() else ""
+    result = re.search(r"^Result is : (\w+)", said, flags=re.MULTILINE)
+    if result is None:
+        raise LoadGenFailed(f"LoadGen left no result in {path}: see mlperf_log_detail.txt beside it")
+    outcome.valid = result[1] == "VALID"
+    rate = re.search(r"^(?:Completed samples|Samples) per second\s*: ([\d.]+)", said, flags=re.MULTILINE)
+    outcome.completed_per_s = float(rate[1]) if rate else outcome.seen.requests / outcome.seconds
+    for share, nanoseconds in re.findall(r"^(\d\d\.\d+) percentile latency \(ns\)\s*: (\d+)", said, flags=re.MULTILINE):
+        outcome.percentiles_ms[f"p{float(share):g}"] = int(nanoseconds) / 1e6
+
+
+def _accuracy(folder: Path, expected: Sequence["np.ndarray[tuple[int], np.dtype[np.int64]]"]) -> float:
+    """The share of images whose label is that of `expected`, by LoadGen's accuracy log."""
+    right = total = 0
+    for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text()):
+        found = np.frombuffer(bytes.fromhex(entry["data"]), np.int64)
+        wanted = expected[entry["qsl_idx"]]
+        right += int((found == wanted).sum()) if len(found) == len(wanted) else 0
+        total += len(wanted)
+    return right / total if total else 0.0
+
+
+def _indices(body: bytes) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    if not body or len(body) % (4 * len(CLASSES)):
+        return np.empty(0, np.int64)
+    found: np.ndarray[tuple[int], np.dtype[np.int64]]
+    found = np.frombuffer(body, "<f4").reshape(-1, len(CLASSES)).argmax(axis=1)
+    return found
+
+
+def _nothing() -> None:
+    """There is nothing to flush: a query is sent when it is issued."""
+
+
+def _ignore(samples: list[int]) -> None:
+    """All requests are in memory anyway."""

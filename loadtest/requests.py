@@ -1,0 +1,55 @@
+"""Requests that are ready to be sent, with the labels that the released model gives to their images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from fashion_mnist import dataset
+from fashion_mnist.classes import CLASSES
+from fashion_mnist.engines import open_engine
+from fashion_mnist.images import decode
+from fashion_mnist.limits import Limits
+from fashion_mnist.model_store import model_store_path
+from fashion_mnist.settings import Settings
+from loadtest.kinds import SINGLE, Kind, Sent
+
+IMAGES: Final = 2048
+"""Test images that are sent, over and over."""
+
+REQUESTS: Final = 256
+"""Different requests of a kind, as far as they hold no more than IMAGES together."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, and the labels of its images."""
+
+    kind: Kind
+    sent: Sent
+    labels: list[str]
+
+
+def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Request]:
+    """So many requests of each kind, or, where that is None, as many as hold all test images.
+
+    Raises DatasetError, ModelError where test images or the model are not there.
+    """
+    settings = Settings.from_environment()
+    images = dataset.load(Path(settings.data) if settings.data else None).test.images
+    engine = open_engine(model_store_path(settings), "onnx", "cpu")
+    limits = Limits.from_settings(settings)
+    found = []
+    for kind in kinds:
+        count = -(-len(images) // kind.images) if requests is None else min(requests, max(1, IMAGES // kind.images))
+        for number in range(count):
+            pixels = images[np.arange(number * kind.images, (number + 1) * kind.images) % len(images)]
+            sent = kind.write(pixels)
+            if kind.name in SINGLE:
+                # Some kinds of files do not keep every pixel: what is classified is what is in the file.
+                pixels = decode(sent.body, "", limits).pixels
+            labels = [CLASSES[index] for index in engine.predict(pixels).argmax(axis=1)]
+            found.append(Request(kind, sent, labels))
+    return found

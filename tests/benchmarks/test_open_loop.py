@@ -1,0 +1,68 @@
+"""LoadGen drives the real server, and its verdict and ours arrive; what was measured is nobody's business here."""
+
+import json
+from pathlib import Path
+
+from benchmarks import open_loop
+from loadtest import loadgen
+from loadtest.kinds import Sent, find_kind
+from loadtest.loadgen import Plan
+from loadtest.requests import Request, prepare
+from tests.gateway.command import ServeCommand
+
+
+def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
+    table = open_loop.run(tmp_path, quick=True, engines=["embedded"])
+    for title, rows in json.loads((tmp_path / "open-loop.json").read_text())["engines"].items():
+        assert title in table
+        assert [row["name"].split(",")[0].split(":")[0] for row in rows] == [
+            "accuracy mode",
+            "SingleStream",
+            "MultiStream",
+            "Offline",
+            "closed_1",
+            "closed_64",
+            "Server",
+            "Server at half of that",
+            "overload",
+        ]
+        assert all(row["figure"] > 0 for row in rows)
+        assert rows[0]["figure"] == 100
+    assert list(tmp_path.glob("loadgen/*/*/mlperf_log_summary.txt"))
+    assert list(tmp_path.glob("loadgen/*/*/mlperf_log_detail.txt"))
+    assert "<svg" in (tmp_path / "open-loop-embedded-False.svg").read_text()
+
+
+def test_a_run_that_is_too_short_is_invalid_by_loadgen(embedded: ServeCommand, tmp_path: Path) -> None:
+    plan = Plan("Server", 0.1, queries=5, rate=50, bound_ms=0.001)
+    outcome = loadgen.run(embedded.url, prepare([find_kind("octets")]), plan, tmp_path)
+    assert not outcome.valid
+    assert set(outcome.statuses) == {200}
+
+
+def test_wrong_labels_and_failures_are_seen(embedded: ServeCommand, tmp_path: Path) -> None:
+    right = prepare([find_kind("octets")])[:4]
+    wrong = [Request(each.kind, each.sent, ["Bag" if each.labels == ["Coat"] else "Coat"]) for each in right]
+    refused = [Request(each.kind, Sent(each.sent.path, b"no image", each.sent.headers), each.labels) for each in right]
+    plan = Plan("Offline", 0.2, queries=20, rate=100, connections=2)
+    seen = loadgen.run(embedded.url, wrong, plan, tmp_path / "wrong")
+    assert seen.seen.wrong_labels
+    assert not seen.seen.answered
+    assert "wrong labels" in seen.reasons[0]
+    seen = loadgen.run(embedded.url, refused, plan, tmp_path / "refused")
+    assert seen.seen.failures == {"status 400": seen.seen.requests}
+
+
+def test_a_server_that_is_not_there_is_no_hang(tmp_path: Path) -> None:
+    plan = Plan("Offline", 0.2, queries=20, rate=100, connections=2)
+    outcome = loadgen.run("http://127.0.0.1:9/", prepare([find_kind("octets")])[:4], plan, tmp_path)
+    assert outcome.statuses.keys() == {0}
+    assert outcome.seen.failures
+
+
+def test_accuracy_mode_sends_each_image_once(embedded: ServeCommand, tmp_path: Path) -> None:
+    requests = prepare([find_kind("octets x 100")], requests=None)
+    plan = Plan("Offline", 1, rate=100, connections=4, accuracy=True)
+    outcome = loadgen.run(embedded.url, requests, plan, tmp_path)
+    assert outcome.accuracy == 1.0
+    assert outcome.seen.images == 10_000
