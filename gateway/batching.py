@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.errors import FashionMNISTError, Overloaded, Unavailable
+from fashion_mnist.errors import FashionMNISTError, Overloaded, RequestTimeout, Unavailable
 from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities, json_rows
 from gateway.engines import Engine
@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 QUANTUM: Final = 64
 """The most images that a request gives before others have their turn."""
+
+TOO_LATE: Final = "the deadline passed before its turn came: ask again with a later one"
+
+_NEVER: Final = float("inf")
 
 FEW: Final = 16
 """Images of a request whose answer is written together with that of others."""
@@ -65,6 +69,7 @@ class Job:
         "_row",
         "cancelled",
         "ended",
+        "expires",
         "probabilities",
         "queued",
         "span",
@@ -82,6 +87,8 @@ class Job:
         self._row = 0  # its place there
         self.queued = time.perf_counter()
         self.started = self.ended = 0.0
+        self.expires = _NEVER
+        """When nobody waits for the answer any more, where that is known beforehand; by `time.perf_counter`."""
         self.cancelled = False
         """Whether nobody waits for the answer any more."""
         self.span: Span | None = None
@@ -207,10 +214,12 @@ class Batcher:
     def _take(self) -> list[Piece]:
         """The next batch: the images of the requests whose turn it is."""
         pieces: list[Piece] = []
-        line, room = self._line, self._engine.max_batch
+        line, room, now = self._line, self._engine.max_batch, time.perf_counter()
         while room and line:
             job = line.popleft()
             before = job.waiting
+            if job.expires < now:
+                job.fail(RequestTimeout(TOO_LATE))
             if job.cancelled:
                 self.waiting -= before
                 continue

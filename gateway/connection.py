@@ -155,6 +155,9 @@ class Request:
         self.on_gone: Callable[[], None] | None = None
         """Called when that comes to be."""
 
+    expires: Final = _NEVER
+    """When nobody waits for the answer any more: that is not said in HTTP."""
+
     @property
     def url(self) -> bytes:
         """Path and query."""
@@ -235,7 +238,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_began",
         "_bytes",
-        "_chunks",
+        "_content",
         "_head_bytes",
         "_in_head",
         "_length",
@@ -262,7 +265,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._requests: deque[Request] = deque()  # received, in order, and not answered yet
         self._request: Request | None = None  # the one that is being received
-        self._chunks: list[bytes] = []  # of its body
+        self._content: bytes | bytearray = b""  # of its body
         self._length = 0  # of its body, as far as it is there
         self._head_bytes = 0
         self._new_head = b""  # of the request that begins in the bytes that are being read, where it stands whole there
@@ -405,7 +408,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, chunk: bytes) -> None:
         if self._request is None:
             return
-        self._chunks.append(chunk)
+        self._content = grown(self._content, chunk)
         self._length += len(chunk)
         self.server.waiting_bytes += len(chunk)
         self.deadline += len(chunk) / BODY_BYTES_PER_S
@@ -416,9 +419,7 @@ class Connection(asyncio.Protocol):
         if request is None or (self._parser.should_upgrade() and _has_body(request.head)):
             return  # in the latter case its body is still to come: see _pass_over_upgrade
         self._request = None
-        if chunks := self._chunks:
-            request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self._chunks = []
+        request.body, self._content = bytes(self._content), b""
         request.received = time.perf_counter()
         if not request.keep_alive:
             self._stopped = True
@@ -574,9 +575,27 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         """Drop what was received of a request."""
-        self.server.waiting_bytes -= sum(map(len, self._chunks))
-        self._chunks = []
+        self.server.waiting_bytes -= len(self._content)
+        self._content = b""
         self._request = None
+
+
+def grown(body: bytes | bytearray, part: bytes) -> bytes | bytearray:
+    """A body and one more part of it. Parts may be of a few bytes: a list of them would take many times their room."""
+    if not body:
+        return part
+    if isinstance(body, bytes):
+        body = bytearray(body)
+    body += part
+    return body
+
+
+class Asking(Protocol):
+    """A request whose head is there, as HTTP/1.1 or as a call has it."""
+
+    authorization: str
+    method: bytes
+    url: bytes
 
 
 class Connected(Protocol):
@@ -603,6 +622,8 @@ class Server:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
         self.connections: set[Connected] = set()
+        self.handshakes = 0
+        """Clients that have connected, and are no connections yet."""
         self.known_heads: dict[bytes, Head] = {}
         """Heads that came before, by their bytes: of requests that can be told by their head and their length alone."""
         self.waiting_bytes = 0
@@ -610,7 +631,7 @@ class Server:
         self.draining = False
         """Whether each answer is the last one of its connection."""
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
-        self.admit: Callable[[Head], FashionMNISTError | None] | None = None
+        self.admit: Callable[[Asking], FashionMNISTError | None] | None = None
         """Why a request with this head is not received any further, if it is not; None lets everybody in."""
         self.cors = Cors(settings.cors_origins).headers
         self._handle = handle
@@ -628,6 +649,10 @@ class Server:
             headers,
             answer.body if with_body else b"",
         )
+
+    def more_time(self, deadline: float, size: int) -> float:
+        """Until when a client must have read on, after so many bytes more: it reads as fast as a body must come."""
+        return min(deadline + size / BODY_BYTES_PER_S, self.now + self.settings.receive_timeout_s)
 
     def know(self, data: bytes, head: Head) -> None:
         """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""
@@ -661,12 +686,21 @@ class Server:
         for connection in list(self.connections):
             connection.abort()
 
+    def tend(self, what: Callable[[Connected], None]) -> None:
+        """Do something with each connection. One that fails at it is cut off, and the others have their turn."""
+        for connection in list(self.connections):
+            try:
+                what(connection)
+            except Exception:
+                log.exception("a connection failed, and was cut off")
+                self.connections.discard(connection)
+                connection.abort()
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self._tick()
-            for connection in list(self.connections):
-                connection.look_at_the_clock()
+            self.tend(lambda connection: connection.look_at_the_clock())
 
     def _tick(self) -> None:
         # Once for all: a call to the clock for each request would be a call too many.

@@ -5,15 +5,24 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 import functools
 import logging
+import re
 import string
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from fashion_mnist.errors import BadTensor, FashionMNISTError, MethodNotAllowed
+from fashion_mnist.errors import (
+    BadParameter,
+    BadTensor,
+    FashionMNISTError,
+    MethodNotAllowed,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from fashion_mnist.predictions import Answer
-from gateway.connection import Server, request_id
+from gateway.batching import TOO_LATE
+from gateway.connection import Server, headers_of, request_id
 from gateway.http2 import Connection, Headers, Stream, literal, text
 
 if TYPE_CHECKING:
@@ -41,6 +50,11 @@ _STATUS_200: Final = b"\x88"  # RFC 7541, appendix A
 _HEAD: Final = _STATUS_200 + literal(b"content-type", b"application/grpc")
 _OK: Final = literal(b"grpc-status", b"0")
 _UNSUPPORTED: Final = literal(b":status", b"415")
+_ENCODINGS: Final = b"grpc-accept-encoding: identity\r\n"
+_KINDS: Final = ("application/grpc+", "application/grpc;")
+_TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_NEVER: Final = float("inf")
 _TEXT: Final = string.ascii_letters + string.digits + string.punctuation.replace("%", "") + " "
 """What a status message may hold as it is."""
 
@@ -48,7 +62,7 @@ _TEXT: Final = string.ascii_letters + string.digits + string.punctuation.replace
 class Call(Stream):
     """One call. See `gateway.protocols.Exchange`."""
 
-    __slots__ = ("_handle", "_request_id", "body", "gone", "on_gone", "received", "span")
+    __slots__ = ("_handle", "_request_id", "body", "expires", "gone", "on_gone", "received", "span")
 
     def __init__(
         self,
@@ -63,6 +77,7 @@ class Call(Stream):
         self._request_id = b""
         self.body = b""
         self.received = self.started
+        self.expires = _NEVER
         self.gone = False
         self.on_gone: Callable[[], None] | None = None
         self.span: Span | None = None
@@ -74,15 +89,20 @@ class Call(Stream):
             self._request_id = request_id(self.given_id)
         return self._request_id
 
+    def begin(self) -> None:
+        if self.method != b"POST":
+            raise MethodNotAllowed("a call is a POST")
+        if self.content_type != "application/grpc" and not self.content_type.startswith(_KINDS):
+            raise UnsupportedMediaType("a call is of type application/grpc: speak gRPC here, and gRPC-Web to a proxy")
+        if self.timeout:
+            self.expires = self.started + _seconds(self.timeout)
+
     def arrive(self) -> None:
         self.received = time.perf_counter()
-        chunks = self.chunks
-        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self.chunks = []
-        if not self.content_type.startswith("application/grpc"):
-            self.connection.send(self, _UNSUPPORTED)
-            return
+        content, self.content = bytes(self.content), b""
         try:
+            if self.received >= self.expires:
+                raise RequestTimeout(TOO_LATE)
             self.body = _message(self, content)
             self._handle(self)
         except FashionMNISTError as error:
@@ -93,7 +113,11 @@ class Call(Stream):
 
     def refuse(self, error: FashionMNISTError) -> None:
         self.connection.server.on_refusal(error)
-        self.answer_error(error)
+        if isinstance(error, UnsupportedMediaType):
+            # Whoever speaks something else would not find gRPC's own status.
+            self.connection.send(self, _UNSUPPORTED)
+        else:
+            self.answer_error(error, headers_of(error) + (_ENCODINGS if isinstance(error, MethodNotAllowed) else b""))
 
     def lose(self) -> None:
         self.gone = True
@@ -126,8 +150,6 @@ def connection(server: Server, handle: Callable[[Call], None]) -> Connection:
 
 def _message(call: Call, content: bytes) -> bytes:
     """The one message of a call."""
-    if call.method != b"POST":
-        raise MethodNotAllowed("a call is a POST")
     if len(content) < 5:
         raise BadTensor(f"the call's body is cut short, it has {len(content)} bytes: send one message")
     if content[0]:
@@ -137,6 +159,14 @@ def _message(call: Call, content: bytes) -> bytes:
     if length != len(content) - 5:
         raise BadTensor(f"the message says {length:,} bytes, and {len(content) - 5:,} were sent: send one, and whole")
     return content[5:]
+
+
+def _seconds(timeout: str) -> float:
+    """How long a caller waits, by its own word."""
+    found = _TIMEOUT.fullmatch(timeout)
+    if found is None:
+        raise BadParameter(f"grpc-timeout is {timeout[:20]!r}: send up to eight digits, and one of {''.join(_UNITS)}")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def _metadata(headers: bytes) -> bytes:

@@ -15,7 +15,8 @@ import hpack
 from hpack.table import HeaderTable
 
 from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, Overloaded, RequestTimeout
-from gateway.connection import BODY_BYTES_PER_S, LINGER_S, Server
+from gateway.connection import BODY_BYTES_PER_S, LINGER_S, Server, grown
+from gateway.patience import Patience, TooMuch
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ STREAMS: Final = 256
 """Requests of one connection at a time; a client keeps those beyond to itself."""
 
 CHATTER: Final = 10_000
-"""Frames without a request in them that a client may send between two looks at the clock."""
+"""Frames without a request in them that a client may send between two ticks. See `gateway.patience`."""
 
 KNOWN_BLOCKS: Final = 64
 
@@ -58,6 +59,7 @@ FLOW_CONTROL_ERROR: Final = 0x3
 STREAM_CLOSED: Final = 0x5
 FRAME_SIZE_ERROR: Final = 0x6
 REFUSED_STREAM: Final = 0x7
+CANCEL: Final = 0x8
 COMPRESSION_ERROR: Final = 0x9
 ENHANCE_YOUR_CALM: Final = 0xB
 
@@ -65,6 +67,7 @@ _ATTRIBUTES: Final = {
     b"authorization": "authorization",
     b"content-type": "content_type",
     b"grpc-encoding": "content_encoding",
+    b"grpc-timeout": "timeout",
     b"traceparent": "traceparent",
     b"tracestate": "tracestate",
     b"x-request-id": "given_id",
@@ -98,9 +101,9 @@ class Stream:
 
     __slots__ = (
         "authorization",
-        "chunks",
         "complete",
         "connection",
+        "content",
         "content_encoding",
         "content_type",
         "deadline",
@@ -110,6 +113,7 @@ class Stream:
         "method",
         "started",
         "tail",
+        "timeout",
         "traceparent",
         "tracestate",
         "unsent",
@@ -122,18 +126,23 @@ class Stream:
         self.id = stream_id
         self.method, self.url = headers.method, headers.path
         self.content_type = self.content_encoding = self.given_id = ""
-        self.authorization = self.traceparent = self.tracestate = ""
+        self.authorization = self.timeout = self.traceparent = self.tracestate = ""
         for attribute, value in headers.attributes:
             setattr(self, attribute, value)
         self.started = time.perf_counter()
-        self.chunks: list[bytes] = []
+        self.content: bytes | bytearray = b""
         self.length = 0
+        """Of what it takes of `max_waiting_bytes`: until its answer is there."""
         self.complete = False
         """Whether the client has sent all of it."""
         self.window = window
         self.unsent = memoryview(b"")
         self.tail = b""
         self.deadline = connection.server.now + connection.server.settings.receive_timeout_s
+
+    def begin(self) -> None:
+        """Its head is there. Raises FashionMNISTError where no more of it is to be received."""
+        raise NotImplementedError
 
     def arrive(self) -> None:
         """The request is whole: answer it now or later."""
@@ -154,16 +163,17 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_accept",
         "_block",
+        "_block_deadline",
         "_block_flags",
         "_block_stream",
         "_buffer",
-        "_chatter",
         "_decoder",
         "_ended",
         "_frame_size",
         "_known",
         "_last",
         "_leaving",
+        "_patience",
         "_peer_done",
         "_prefaced",
         "_received",
@@ -192,11 +202,12 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._block = b""  # of headers, as far as it is there
         self._block_stream = self._block_flags = 0
+        self._block_deadline = 0.0
         self._last = 0  # the highest stream that there was
         self._window = self._stream_window = _FIRST_WINDOW  # what the client takes
         self._frame_size = _OUR_FRAME
         self._received = 0  # of our own window
-        self._chatter = 0
+        self._patience = Patience(CHATTER)
         self._prefaced = self._leaving = self._peer_done = self._ended = False
         self._writable = True
 
@@ -226,9 +237,9 @@ class Connection(asyncio.Protocol):
             data = self._buffer + data
         try:
             position = self._read(data)
-        except Broken as broken:
+        except (Broken, TooMuch) as error:
             self._buffer = b""
-            self._break(broken.code)
+            self._break(error.code if isinstance(error, Broken) else ENHANCE_YOUR_CALM)
         else:
             self._buffer = data[position:]
 
@@ -291,22 +302,29 @@ class Connection(asyncio.Protocol):
         else:
             self._frame(_HEADERS, _END_HEADERS, stream.id, head)
             stream.unsent, stream.tail = memoryview(body), tail
-            if not self._unsent:
-                self.deadline = self.server.now + self.server.settings.receive_timeout_s
+            stream.deadline = self.server.now + self.server.settings.receive_timeout_s
+            self._release(stream)
             self._unsent[stream.id] = stream
             self._send_unsent()
 
     # What the server says
 
     def look_at_the_clock(self) -> None:
-        """Refuse what does not arrive, and close the connection where its deadline is over."""
-        self._chatter = 0
+        """Refuse what does not arrive, drop what is not read, and close the connection where its deadline is over."""
+        self._patience.renew()
         now = self.server.now
-        for stream in [stream for stream in self._streams.values() if not stream.complete and stream.deadline < now]:
-            stream.refuse(RequestTimeout("the request did not arrive in time: send it faster, or in parts"))
+        for stream in [stream for stream in self._streams.values() if stream.deadline < now]:
+            if not stream.complete:
+                stream.refuse(RequestTimeout("the request did not arrive in time: send it faster, or in parts"))
+            elif stream.id in self._unsent:
+                self._reset(stream.id, CANCEL)
+                self._forget(stream)
+                self._rest()
+        if self._block_stream and self._block_deadline < now:
+            self._break(NO_ERROR)
         if now < self.deadline:
             return
-        if self._ended or self._unsent or not self._writable:
+        if self._ended or not self._writable:
             self._transport.abort()
         elif not self._streams:
             self._end(NO_ERROR)
@@ -317,7 +335,7 @@ class Connection(asyncio.Protocol):
 
     def leave(self) -> None:
         """Ask for no more requests; those that come all the same are answered."""
-        if not self._leaving:
+        if not self._leaving and not self._ended and not self._transport.is_closing():
             self._leaving = True
             self._frame(_GOAWAY, 0, 0, struct.pack(">LL", _LARGEST_WINDOW, NO_ERROR))
 
@@ -357,9 +375,7 @@ class Connection(asyncio.Protocol):
             elif kind == _HEADERS:
                 self._on_headers(flags, stream_id, payload)
             else:
-                self._chatter += 1
-                if self._chatter > CHATTER:
-                    raise Broken(ENHANCE_YOUR_CALM)
+                self._patience.chat()
                 if kind in _FURTHER:
                     _FURTHER[kind](self, flags, stream_id, payload)
         return position
@@ -379,7 +395,7 @@ class Connection(asyncio.Protocol):
         if flags & _PADDED:
             payload = _unpadded(payload)
         if payload:
-            stream.chunks.append(payload)
+            stream.content = grown(stream.content, payload) if stream.content else payload
             stream.length += len(payload)
             stream.deadline += len(payload) / BODY_BYTES_PER_S
             server = self.server
@@ -394,7 +410,7 @@ class Connection(asyncio.Protocol):
                 stream.refuse(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
                 return
         elif not flags & _END_STREAM:
-            self._chatter += 1
+            self._patience.chat()
         if flags & _END_STREAM:
             self._complete(stream)
 
@@ -411,6 +427,7 @@ class Connection(asyncio.Protocol):
             self._on_block(flags, stream_id, payload)
         else:
             self._block, self._block_flags, self._block_stream = payload, flags, stream_id
+            self._block_deadline = self.server.now + self.server.settings.receive_timeout_s
 
     def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not self._block_stream:
@@ -435,12 +452,23 @@ class Connection(asyncio.Protocol):
         self._last = stream_id
         if headers is None:
             self._reset(stream_id, PROTOCOL_ERROR)
+            self._patience.reset()
         elif len(self._streams) >= STREAMS:
             self._reset(stream_id, REFUSED_STREAM)
+            self._patience.chat()
         else:
             stream = self._streams[stream_id] = self._accept(self, stream_id, headers, self._stream_window)
-            if flags & _END_STREAM:
-                self._complete(stream)
+            stream.complete = bool(flags & _END_STREAM)
+            try:
+                # Before its body is received: who may not ask must not take room from those who may.
+                if (admit := self.server.admit) is not None and (error := admit(stream)) is not None:
+                    raise error
+                stream.begin()
+            except FashionMNISTError as error:
+                stream.refuse(error)
+            else:
+                if stream.complete:
+                    stream.arrive()
 
     def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -450,6 +478,7 @@ class Connection(asyncio.Protocol):
         if (stream := self._streams.get(stream_id)) is not None:
             self._forget(stream)
             self._rest()
+            self._patience.reset()
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -458,17 +487,20 @@ class Connection(asyncio.Protocol):
             raise Broken(FRAME_SIZE_ERROR)
         if flags & _ACK:
             return
-        for setting, value in struct.iter_unpack(">HL", payload):
-            if setting == _INITIAL_WINDOW:
-                if value > _LARGEST_WINDOW:
-                    raise Broken(FLOW_CONTROL_ERROR)
-                for stream in self._streams.values():
-                    stream.window += value - self._stream_window
-                self._stream_window = value
-            elif setting == _MAX_FRAME:
-                if not 16_384 <= value < 2**24:
-                    raise Broken(PROTOCOL_ERROR)
-                self._frame_size = value
+        self._patience.take_settings(len(payload) // 6)
+        # Of a setting that is there twice the last value counts (RFC 9113, 6.5.3).
+        settings: dict[int, int] = dict(struct.iter_unpack(">HL", payload))
+        window = settings.get(_INITIAL_WINDOW, self._stream_window)
+        frame_size = settings.get(_MAX_FRAME, self._frame_size)
+        if not 16_384 <= frame_size < 2**24:
+            raise Broken(PROTOCOL_ERROR)
+        self._frame_size = frame_size
+        change, self._stream_window = window - self._stream_window, window
+        if change:
+            for stream in self._streams.values():
+                stream.window += change
+        if max([window, *[stream.window for stream in self._streams.values()]]) > _LARGEST_WINDOW:
+            raise Broken(FLOW_CONTROL_ERROR)
         self._frame(_SETTINGS, _ACK, 0, b"")
         self._send_unsent()
 
@@ -485,17 +517,21 @@ class Connection(asyncio.Protocol):
             raise Broken(FRAME_SIZE_ERROR)
         increment = int.from_bytes(payload, "big") & 0x7FFF_FFFF
         if not stream_id:
+            self._patience.take_window(len(self._unsent))
             self._window += increment
             if not increment or self._window > _LARGEST_WINDOW:
                 raise Broken(FLOW_CONTROL_ERROR if increment else PROTOCOL_ERROR)
+            self._send_unsent()
         elif (stream := self._streams.get(stream_id)) is not None:
             stream.window += increment
             if not increment or stream.window > _LARGEST_WINDOW:
                 self._reset(stream_id, FLOW_CONTROL_ERROR if increment else PROTOCOL_ERROR)
                 self._forget(stream)
+                self._patience.reset()
+            elif stream_id in self._unsent and self._writable:
+                self._send_rest(stream)
         elif stream_id > self._last:
             raise Broken(PROTOCOL_ERROR)
-        self._send_unsent()
 
     def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
         """It will ask no more; when it has its answers it closes the connection."""
@@ -516,11 +552,13 @@ class Connection(asyncio.Protocol):
             pass
         self._table.changed = block[:1] != b"" and block[0] & 0xE0 == 0x20  # a new size for it
         try:
-            headers = _understood([(field[0], field[1]) for field in self._decoder.decode(block, raw=True)])
+            fields = list(self._decoder.decode(block, raw=True))
+            headers = _understood([(field[0], field[1]) for field in fields])
         except hpack.OversizedHeaderListError:
             raise Broken(ENHANCE_YOUR_CALM) from None
         except hpack.HPACKError:
             raise Broken(COMPRESSION_ERROR) from None
+        self._patience.take_head(len(block), len(fields))
         if self._table.changed or len(self._known) >= KNOWN_BLOCKS:
             self._known.clear()
         if not self._table.changed:
@@ -533,29 +571,33 @@ class Connection(asyncio.Protocol):
 
     def _send_unsent(self) -> None:
         """Send of the answers that wait as much as the client takes."""
-        if not self._unsent or not self._writable:
-            return
         for stream in list(self._unsent.values()):
-            while stream.unsent and self._writable:
-                size = min(self._window, stream.window, self._frame_size, len(stream.unsent))
-                if size <= 0:
-                    break
-                self._window -= size
-                stream.window -= size
-                self._frame(_DATA, 0, stream.id, stream.unsent[:size])
-                stream.unsent = stream.unsent[size:]
-                self.deadline = self.server.now + self.server.settings.receive_timeout_s
-            if not stream.unsent and stream.id in self._unsent:
-                del self._unsent[stream.id]
-                self._frame(_HEADERS, _END_HEADERS | _END_STREAM, stream.id, stream.tail)
-                self._finish(stream)
+            if self._window <= 0 or not self._writable:
+                return
+            self._send_rest(stream)
+
+    def _send_rest(self, stream: Stream) -> None:
+        """Send of one of them as much as the client takes."""
+        while stream.unsent and self._writable:
+            size = min(self._window, stream.window, self._frame_size, len(stream.unsent))
+            if size <= 0:
+                return
+            self._window -= size
+            stream.window -= size
+            self._frame(_DATA, 0, stream.id, stream.unsent[:size])
+            stream.unsent = stream.unsent[size:]
+            stream.deadline = self.server.more_time(stream.deadline, size)
+        if not stream.unsent and self._unsent.pop(stream.id, None) is not None:
+            self._frame(_HEADERS, _END_HEADERS | _END_STREAM, stream.id, stream.tail)
+            self._finish(stream)
 
     def _finish(self, stream: Stream) -> None:
         """A stream's answer is sent."""
         if not stream.complete:
             self._reset(stream.id, NO_ERROR)  # what is missing of its request need not come any more
         del self._streams[stream.id]
-        self.server.waiting_bytes -= stream.length
+        self._patience.answered += 1
+        self._release(stream)
         if not self._streams:
             self._rest()
             if self._peer_done:
@@ -565,8 +607,13 @@ class Connection(asyncio.Protocol):
         """A stream ends without an answer."""
         self._streams.pop(stream.id, None)
         self._unsent.pop(stream.id, None)
-        self.server.waiting_bytes -= stream.length
+        self._release(stream)
         stream.lose()
+
+    def _release(self, stream: Stream) -> None:
+        """What was received of a request takes no room any more."""
+        self.server.waiting_bytes -= stream.length
+        stream.length = 0
 
     def _rest(self) -> None:
         """Nothing is owed: the next request may come, or the end."""

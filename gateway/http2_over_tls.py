@@ -36,8 +36,10 @@ from gateway.connection import (
     Head,
     Request,
     Server,
+    grown,
     headers_of,
 )
+from gateway.patience import FrameHeads, Patience, TooMuch
 
 STREAMS: Final = 128
 """Requests of one connection that may be received or wait for their answers."""
@@ -45,8 +47,9 @@ STREAMS: Final = 128
 WINDOW_BYTES: Final = 2**20
 """How much of a body may be on its way before we have read it."""
 
-RESETS: Final = 100
-"""Requests that a client may take back; of those that are answered it may take back half (CVE-2023-44487)."""
+CHATTER: Final = 500
+"""Frames without a request or data in them that a client may send between two ticks: each takes the library some 40 us.
+See `gateway.patience`."""
 
 _LAST_STREAM: Final = 2**31 - 1
 _NEVER: Final = float("inf")
@@ -55,14 +58,15 @@ _NEVER: Final = float("inf")
 class Stream(Request):
     """A request on an HTTP/2 connection."""
 
-    __slots__ = ("chunks", "deadline", "ended", "id", "length", "unsent", "whole")
+    __slots__ = ("content", "deadline", "ended", "id", "length", "unsent", "whole")
 
     def __init__(self, connection: "Http2Connection", id: int) -> None:
         # Only HTTP/1.1's own answer, which is replaced below, asks its connection for more than both kinds have.
         super().__init__(cast(Connection, connection), Head())
         self.id = id
-        self.chunks: list[bytes] = []
+        self.content: bytes | bytearray = b""
         self.length = 0
+        """Of what it takes of `max_waiting_bytes`: until its answer is there."""
         self.ended = self.whole = False
         """Whether its client has sent all of it, and whether no more of it is taken."""
         self.unsent: memoryview | None = None
@@ -81,10 +85,11 @@ class Http2Connection(asyncio.Protocol):
         self.server = server
         self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding=False))
         self._streams: dict[int, Stream] = {}
-        self._answered = self._resets = 0
+        self._patience = Patience(CHATTER)
+        self._frame_heads = FrameHeads(self._patience)
         self._writable = True
         self._told = False  # that no more requests are welcome
-        self._idle_since = self._stuck_since = server.now
+        self._idle_since = self._stuck_since = self._block_since = server.now
 
     # What asyncio says
 
@@ -108,9 +113,15 @@ class Http2Connection(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
         try:
+            self._frame_heads.look(data, len(self._streams))
             for event in self._h2.receive_data(data):
                 self._take(event)
+        except TooMuch:
+            self._close(ErrorCodes.ENHANCE_YOUR_CALM)
+            return
         except H2Error:
             # The library has written why. Nothing that follows can be understood.
             self._end()
@@ -154,11 +165,10 @@ class Http2Connection(asyncio.Protocol):
                     self._drop(stream, gone=False)
         elif isinstance(event, StreamReset) and (stream := self._streams.get(event.stream_id)):
             self._drop(stream, gone=True)
-            self._resets += 1
-            if self._resets > RESETS + self._answered // 2:
-                self._close(ErrorCodes.ENHANCE_YOUR_CALM)
+            self._patience.reset()
 
     def _begin(self, event: RequestReceived) -> None:
+        self._patience.take_head(0, len(event.headers))
         stream = Stream(self, event.stream_id)
         self._streams[stream.id] = stream
         stream.deadline = self.server.now + self.server.settings.receive_timeout_s
@@ -176,15 +186,14 @@ class Http2Connection(asyncio.Protocol):
             self._check_body(stream, length, self.server.waiting_bytes + length)
 
     def _take_data(self, stream: Stream, data: bytes) -> None:
-        stream.chunks.append(data)
+        stream.content = grown(stream.content, data)
         stream.length += len(data)
         stream.deadline += len(data) / BODY_BYTES_PER_S
         self.server.waiting_bytes += len(data)
         self._check_body(stream, stream.length, self.server.waiting_bytes)
 
     def _finish(self, stream: Stream) -> None:
-        stream.body = b"".join(stream.chunks)
-        stream.chunks.clear()
+        stream.body, stream.content = bytes(stream.content), b""
         stream.received = time.perf_counter()
         stream.whole = True
         stream.deadline = _NEVER
@@ -200,7 +209,8 @@ class Http2Connection(asyncio.Protocol):
         lines = (line.partition(b": ") for line in (answer.headers + headers).split(b"\r\n") if line)
         bodiless = stream.method == b"HEAD" or not answer.body
         stream.response = b""  # it has one
-        self._answered += 1
+        self._release(stream)
+        self._patience.answered += 1
         head = [
             (b":status", str(answer.status).encode()),
             (b"date", server.date),
@@ -223,9 +233,15 @@ class Http2Connection(asyncio.Protocol):
 
     def look_at_the_clock(self) -> None:
         """Refuse what is late, and close the connection where nothing happens on it."""
+        self._patience.renew()
         now, settings = self.server.now, self.server.settings
         if not self._writable and now - self._stuck_since >= settings.receive_timeout_s:
             self._transport.abort()
+            return
+        if not self._frame_heads.in_block:
+            self._block_since = now
+        elif now - self._block_since >= settings.receive_timeout_s:
+            self._close()
             return
         for stream in [stream for stream in self._streams.values() if now >= stream.deadline]:
             if stream.response is None:
@@ -269,7 +285,7 @@ class Http2Connection(asyncio.Protocol):
             last = len(stream.unsent) <= room
             self._h2.send_data(stream.id, bytes(stream.unsent[:room]), end_stream=last)
             stream.unsent = stream.unsent[room:]
-            stream.deadline = self.server.now + self.server.settings.receive_timeout_s
+            stream.deadline = self.server.more_time(stream.deadline, room)
             self._flush()
             if last:
                 self._is_sent(stream)
@@ -302,8 +318,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _release(self, stream: Stream) -> None:
         self.server.waiting_bytes -= stream.length
-        stream.length = 0
-        stream.chunks.clear()
+        stream.length, stream.content = 0, b""
 
     def _drop(self, stream: Stream, *, gone: bool) -> None:
         """The stream is over: answered, or its client does not want it any more."""

@@ -16,7 +16,7 @@ from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway import openapi
 from gateway.batching import Job
-from gateway.connection import Head, Request, Server, headers_of
+from gateway.connection import Asking, Head, Request, Server, headers_of
 from gateway.cors import PREFLIGHT
 from gateway.grpc_call import Call
 from gateway.health import Health
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 OPEN: Final = frozenset(
     (b"/health/live", b"/health/ready", b"/health/startup", b"/ping", b"/v2/health/live", b"/v2/health/ready")
-)
+).union(oip_grpc.HEALTH)
 """What load balancers ask, who have no key."""
 
 QUICK_IMAGES: Final = 64
@@ -97,10 +97,6 @@ class Service:
     def handle_call(self, call: Call) -> None:
         """Answer a call of gRPC, now or later."""
         try:
-            if self._keyring is not None and call.url not in oip_grpc.HEALTH:
-                error = self._keyring.refusal(call.authorization, PREDICT)
-                if error is not None:
-                    raise error
             if call.url == oip_grpc.INFER:
                 version = oip_grpc.version_of(call.body)
                 ways = self.models.find(version).ways if version else self.models.ways
@@ -112,11 +108,11 @@ class Service:
         except FashionMNISTError as error:
             self.refuse(call, error)
 
-    def _admit(self, head: Head) -> FashionMNISTError | None:
-        if self._keyring is None or (error := self._keyring.refusal(head.authorization, PREDICT)) is None:
+    def _admit(self, asking: Asking) -> FashionMNISTError | None:
+        if self._keyring is None or (error := self._keyring.refusal(asking.authorization, PREDICT)) is None:
             return None
-        # A browser asks whether it may ask, and sends no key with that.
-        return None if head.method == b"OPTIONS" or head.url.partition(b"?")[0] in OPEN else error
+        # A browser asks whether it may ask, and sends no key with that. (A call that is no POST ends at its head.)
+        return None if asking.method == b"OPTIONS" or asking.url.partition(b"?")[0] in OPEN else error
 
     def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Answer with an error."""
@@ -300,6 +296,7 @@ class _Prediction(Job):
     ) -> None:
         super().__init__(decoded.pixels)
         self.span = request.span
+        self.expires = request.expires
         self._service = service
         self._model = model
         self._speaker = speaker

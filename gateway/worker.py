@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import json
 import logging
@@ -21,7 +22,7 @@ from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from gateway import grpc_call, listening, logs
 from gateway.batching import Batcher
-from gateway.connection import LINGER_S, Connection, Server
+from gateway.connection import Connection, Server
 from gateway.control import Control
 from gateway.engines import Engine
 from gateway.health import Health
@@ -31,6 +32,7 @@ from gateway.metrics import Metrics
 from gateway.models import Model, Models
 from gateway.service import Service
 from gateway.tls import H2, HTTP_1, Tls, open_tls
+from gateway.tls_door import TlsDoor
 from gateway.versions import Tally, Version, Versions, tally_path
 
 if TYPE_CHECKING:
@@ -108,12 +110,12 @@ class Gateway:
             await asyncio.wait([loop.create_task(self._service.health.started.wait())], timeout=PATIENCE_S)
             sockets = [public]
             door_of = Negotiated if self._tls else Connection
-            accepting = [await self._accept(lambda: door_of(server), public, self._tls)]
+            accepting = [await self._accept(server, lambda: door_of(server), public, self._tls)]
             if self._task.grpc_fd >= 0:
                 sockets.append(socket.socket(fileno=self._task.grpc_fd))
                 handle = self._service.handle_call
-                calls = await self._accept(lambda: grpc_call.connection(server, handle), sockets[-1], self._grpc_tls)
-                accepting.append(calls)
+                calls = functools.partial(grpc_call.connection, server, handle)
+                accepting.append(await self._accept(server, calls, sockets[-1], self._grpc_tls))
             politely = await self._stop
             await self._drain(sockets, accepting, politely)
         for task in watching:
@@ -139,23 +141,18 @@ class Gateway:
         return Model(version, engine, batcher, health, Tally(tally_path(self._task.metrics, version.number)))
 
     async def _accept(
-        self, protocol: Callable[[], asyncio.Protocol], sock: socket.socket, tls: Tls | None
-    ) -> asyncio.Server:
-        return await asyncio.get_running_loop().create_server(
-            protocol,
-            sock=sock,
-            backlog=listening.BACKLOG,
-            ssl=tls.context if tls else None,
-            ssl_handshake_timeout=self._task.settings.receive_timeout_s if tls else None,
-            ssl_shutdown_timeout=LINGER_S if tls else None,
-        )
+        self, server: Server, protocol: Callable[[], asyncio.Protocol], sock: socket.socket, tls: Tls | None
+    ) -> asyncio.Server | TlsDoor:
+        if tls is not None:
+            return TlsDoor(server, protocol, sock, tls.context)
+        return await asyncio.get_running_loop().create_server(protocol, sock=sock, backlog=listening.BACKLOG)
 
     def _end(self, politely: bool) -> None:
         if not self._stop.done():
             self._stop.set_result(politely)
 
     async def _drain(
-        self, sockets: Sequence[socket.socket], accepting: Sequence[asyncio.Server], politely: bool
+        self, sockets: Sequence[socket.socket], accepting: Sequence[asyncio.Server | TlsDoor], politely: bool
     ) -> None:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
@@ -173,8 +170,7 @@ class Gateway:
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
-                    for connection in list(server.connections):
-                        connection.close_if_idle()
+                    server.tend(lambda connection: connection.close_if_idle())
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
             log.warning("connections cut off", extra={"connections": len(server.connections)})

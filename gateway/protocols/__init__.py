@@ -34,6 +34,10 @@ class Exchange(Protocol):
     span: "Span | None"
 
     @property
+    def expires(self) -> float:
+        """When nobody waits for the answer any more, by `time.perf_counter`; infinite where it does not say."""
+
+    @property
     def url(self) -> bytes:
         """Path and query, or the name of a call."""
 

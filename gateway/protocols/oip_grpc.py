@@ -13,7 +13,7 @@ from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import Answer
 from gateway.batching import Job
 from gateway.grpc_call import Call
-from gateway.protocols import MODEL, Offered, oip
+from gateway.protocols import MODEL, Offered, oip, wire
 from gateway.protocols import inference_pb2 as pb
 
 SERVICE: Final = "inference.GRPCInferenceService"
@@ -58,11 +58,12 @@ class OipGrpc:
 
     def is_plain(self, request: Call) -> bool:
         # The lists of numbers are what takes time, and files; the message itself is read in no time.
-        message = _parse(pb.ModelInferRequest, request.body)
-        return bool(message.raw_input_contents) and all(tensor.datatype == "UINT8" for tensor in message.inputs)
+        return wire.outline(request.body).plain
 
     def read(self, request: Call, limits: Limits) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
+        if len(request.body) > wire.BESIDE_TENSORS:
+            wire.check_contents(request.body, wire.outline(request.body).contents, limits.max_images)
         message = _parse(pb.ModelInferRequest, request.body)
         oip.check_model(message.model_name, message.model_version, [self._version])
         outputs = oip.check_outputs([output.name for output in message.outputs])
@@ -114,13 +115,20 @@ def version_of(message: bytes) -> str:
     """
     if message.startswith(_NAMED) and not message.startswith(_VERSION, len(_NAMED)):
         return ""
-    version: str = _parse(pb.ModelInferRequest, message).model_version
-    return version
+    if len(message) > wire.BESIDE_TENSORS:
+        wire.outline(message)
+    version = b""
+    for field in wire.fields(message, 0, len(message)):
+        if field.number == pb.ModelInferRequest.MODEL_VERSION_FIELD_NUMBER:
+            version = message[field.start : field.stop]
+    return version.decode("utf-8", "replace")
 
 
 def say(path: bytes, message: bytes, offered: Offered) -> Answer | None:
     """The answer of a call that predicts nothing; None where there is no such call. Raises FashionMNISTError."""
     page = _PAGES.get(path)
+    if page is not None and len(message) > wire.BESIDE_TENSORS:
+        raise BadTensor(f"the message has {len(message):,} bytes: send one shorter than {wire.BESIDE_TENSORS:,}")
     return None if page is None else Answer(200, _CONTENT_TYPE, page(message, offered).SerializeToString())
 
 

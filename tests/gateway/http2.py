@@ -102,12 +102,12 @@ def connected(port: int, *settings: tuple[int, int]) -> Iterator[Client]:
         yield Client(connection)
 
 
-def block(path: str = INFER, *more: tuple[str, str], **changes: str) -> bytes:
+def block(path: str = INFER, *more: tuple[str, str], content_type: str = "application/grpc", **changes: str) -> bytes:
     """The header block of a call."""
     pseudo = {"method": "POST", "scheme": "http", "path": path, "authority": "x"}
     fields = [(f":{name}", value) for name, value in {**pseudo, **changes}.items() if value]
     encoder = hpack.Encoder()
-    return encoder.encode([*fields, ("content-type", "application/grpc"), ("te", "trailers"), *more], huffman=False)
+    return encoder.encode([*fields, ("content-type", content_type), ("te", "trailers"), *more], huffman=False)
 
 
 def message(content: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """The line in front of an engine: nobody waits without need, nobody is kept waiting, nobody gets another's answer."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fashion_mnist.errors import FashionMNISTError, Overloaded, Unavailable
+from fashion_mnist.errors import FashionMNISTError, Overloaded, RequestTimeout, Unavailable
 from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 from gateway.batching import QUANTUM, Batcher, Job
@@ -105,6 +106,23 @@ def test_what_comes_while_the_engine_is_busy_goes_together() -> None:
         await engine.answer()
         assert engine.batches == [[1], list(range(2, 40))]
         assert client.answers == {name: [name] for name in range(1, 40)}
+
+    run(test)
+
+
+def test_what_is_waited_for_no_longer_is_not_computed() -> None:
+    async def test() -> None:
+        engine = Slow()
+        client = Client(Batcher(engine, 100))
+        client.send(1)
+        await settle()
+        client.send(2).expires = time.perf_counter() - 1
+        client.send(3).expires = time.perf_counter() + 60
+        await engine.answer()
+        await engine.answer()
+        assert engine.batches == [[1], [3]]
+        assert isinstance(client.answers.pop(2), RequestTimeout)
+        assert client.answers == {1: [1], 3: [3]}
 
     run(test)
 

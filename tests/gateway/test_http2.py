@@ -1,8 +1,11 @@
 """gRPC's door: HTTP/2 that is odd, broken, slow or hostile, sent as frames."""
 
+import signal
 import socket
 import struct
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hpack
@@ -177,6 +180,11 @@ def test_a_ping_is_answered_and_settings_are_acknowledged(port: int) -> None:
         assert client.read_until(SETTINGS).flags == 1
 
 
+def packed_header(value: str) -> bytes:
+    """A header whose value is in Huffman's code, and that goes into no table."""
+    return hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple("a", value)], huffman=True)
+
+
 GOOD_HEAD = Frame(HEADERS, END_HEADERS, 1, block())
 BROKEN: dict[str, tuple[list[Frame], int]] = {
     "an even stream": ([Frame(HEADERS, END_HEADERS, 2, block())], PROTOCOL_ERROR),
@@ -210,6 +218,39 @@ BROKEN: dict[str, tuple[list[Frame], int]] = {
     "a window that overflows": ([Frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff")], FLOW_CONTROL_ERROR),
     "a window of no stream": ([Frame(WINDOW_UPDATE, 0, 7, b"\0\0\0\1")], PROTOCOL_ERROR),
     "a flood of pings": ([Frame(PING, 1, 0, bytes(8))] * 40_000, ENHANCE_YOUR_CALM),
+    "more settings than there are": ([Frame(SETTINGS, 0, 0, bytes(6) * 33)], ENHANCE_YOUR_CALM),
+    "a flood of settings": ([Frame(SETTINGS, 0, 0, b"")] * 300, ENHANCE_YOUR_CALM),
+    "settings that overflow the window of a stream": (
+        [
+            GOOD_HEAD,
+            Frame(WINDOW_UPDATE, 0, 1, (2**31 - 1 - 65_535).to_bytes(4, "big")),
+            Frame(SETTINGS, 0, 0, struct.pack(">HL", INITIAL_WINDOW, 65_536)),
+        ],
+        FLOW_CONTROL_ERROR,
+    ),
+    "calls that are taken back": (
+        [
+            frame
+            for stream in range(1, 601, 2)
+            for frame in (Frame(HEADERS, END_HEADERS, stream, block()), Frame(RST_STREAM, 0, stream, bytes(4)))
+        ],
+        ENHANCE_YOUR_CALM,
+    ),
+    "calls that we are made to take back": (
+        [
+            frame
+            for stream in range(1, 601, 2)
+            for frame in (Frame(HEADERS, END_HEADERS, stream, block()), Frame(WINDOW_UPDATE, 0, stream, bytes(4)))
+        ],
+        ENHANCE_YOUR_CALM,
+    ),
+    "a flood of heads that take long to unpack": (
+        [
+            Frame(HEADERS, END_HEADERS | END_STREAM, stream, block() + packed_header(f"{stream:05}" + "a" * 15_000))
+            for stream in range(1, 201, 2)
+        ],
+        ENHANCE_YOUR_CALM,
+    ),
 }
 
 
@@ -297,6 +338,58 @@ def test_what_is_no_call(port: int) -> None:
         assert client.answers(1)[1].headers[":status"] == "415"
 
 
+def test_a_message_in_tiny_parts_takes_little_room(embedded: ServeCommand, port: int) -> None:
+    gateway = embedded.gateway()
+    parts = Frame(DATA, 0, 1, b"\0\0").to_bytes() * 10_000
+    with connected(port) as client:
+        client.send(GOOD_HEAD)
+        before = gateway.memory_info().rss
+        for _ in range(40):
+            client._socket.sendall(parts)
+        client.send(Frame(PING, 0, 0, bytes(8)))
+        client.read_until(PING)
+        assert gateway.memory_info().rss - before < 10 * 2**20
+
+
+def test_grpc_web_is_not_taken_for_grpc(port: int) -> None:
+    for kind, status in (("application/grpc-web", "415"), ("application/grpc-web+proto", "415"), ("text/html", "415")):
+        with connected(port) as client:
+            client.send(Frame(HEADERS, END_HEADERS, 1, block(content_type=kind)))
+            assert client.answers(1)[1].headers[":status"] == status  # before its message comes
+    for kind in ("application/grpc+proto", "application/grpc;x=y"):
+        with connected(port) as client:
+            head = Frame(HEADERS, END_HEADERS, 1, block(content_type=kind))
+            client.send(head, *call(1, infer())[1:])
+            assert is_right(client.answers(1)[1])
+
+
+def test_what_may_be_sent_is_said_where_a_message_is_packed(port: int) -> None:
+    with connected(port) as client:
+        packed = b"\1" + message(infer())[1:]
+        client.send(
+            Frame(HEADERS, END_HEADERS, 1, block(INFER, ("grpc-encoding", "gzip"))),
+            Frame(DATA, END_STREAM, 1, packed),
+        )
+        answer = client.answers(1)[1]
+    assert (answer.headers["grpc-status"], answer.headers["grpc-accept-encoding"]) == ("12", "identity")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "status"),
+    [
+        ("1n", "4"), ("0S", "4"), ("20S", "0"), ("99999999H", "0"), ("123456789S", "3"), ("1", "3"), ("-1S", "3"),
+        ("1.5S", "3"), ("S", "3"), ("1s", "3"),
+    ],
+)  # fmt: skip
+def test_nothing_is_computed_past_the_deadline_of_a_call(port: int, timeout: str, status: str) -> None:
+    with connected(port) as client:
+        client.send(
+            Frame(HEADERS, END_HEADERS, 1, block(INFER, ("grpc-timeout", timeout))),
+            Frame(DATA, END_STREAM, 1, message(infer())),
+        )
+        assert client.answers(1)[1].headers["grpc-status"] == status
+
+
 def test_a_client_of_http_1_is_not_answered(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -304,6 +397,30 @@ def test_a_client_of_http_1_is_not_answered(port: int) -> None:
         while data := connection.recv(4096):
             received += data
     assert b"HTTP/1" not in received
+
+
+def test_a_connection_that_has_ended_does_not_end_the_drain(tmp_path: Path) -> None:
+    """What it lingers for is its client to close its half; the requests of others are answered meanwhile."""
+    with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_DRAIN_S="0") as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        port = command.state().grpc_port
+        with connected(port) as other, connected(port) as broken:
+            head, data = call(1, infer())
+            other.send(head)
+            broken.send(Frame(WINDOW_UPDATE, 0, 0, bytes(4)))
+            broken.read_until(GOAWAY)
+            command.process.send_signal(signal.SIGTERM)
+            other.read_until(GOAWAY)  # it drains
+            other.send(data)
+            assert is_right(other.answers(1)[1])
+        assert command.process.wait(15) == 0
+        assert "Traceback" not in command.said()
+
+
+def test_of_a_setting_that_is_there_twice_the_last_counts(port: int) -> None:
+    with connected(port, (INITIAL_WINDOW, 2**31 - 1), (INITIAL_WINDOW, 0), (INITIAL_WINDOW, 100)) as client:
+        client.send(*call(1, infer(10)))
+        assert len(client.read_until(DATA).payload) == 100
 
 
 class TestLimits:
@@ -347,6 +464,38 @@ class TestLimits:
         with connected(strict, (INITIAL_WINDOW, 0)) as client:
             client.send(*call(1, infer()))
             client.read_until(HEADERS)
+            while client.read() is not None:
+                continue
+        assert answers(strict)
+
+    def test_slow_readers_take_no_room_from_others_and_are_dropped(self, strict: int) -> None:
+        with connected(strict, (INITIAL_WINDOW, 0)) as slow:
+            for stream in (1, 3):
+                slow.send(*call(stream, infer(120)))
+                slow.read_until(HEADERS)
+            with connected(strict) as client:
+                client.send(*call(1, infer(120)))
+                assert is_right(client.answers(1)[1], 120)
+            # A byte now and then is no reason to wait on.
+            for _ in range(1000):
+                slow.send(Frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"), Frame(PING, 0, 0, bytes(8)))
+                kinds: list[int] = []
+                while not kinds or kinds[-1] != PING:
+                    frame = slow.read()
+                    assert frame is not None
+                    kinds.append(frame.kind)
+                if RST_STREAM in kinds:
+                    break
+                threading.Event().wait(0.02)
+            else:
+                raise AssertionError("it waits for ever")
+        assert answers(strict)
+
+    def test_half_a_head(self, strict: int) -> None:
+        with connected(strict) as client:
+            client.send(*call(1, infer(120))[:2])  # something else is on its way, too
+            client.send(Frame(HEADERS, 0, 3, block()[:20]))
+            assert client.read_until(GOAWAY)
             while client.read() is not None:
                 continue
         assert answers(strict)

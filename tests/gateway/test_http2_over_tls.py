@@ -5,10 +5,12 @@ import json
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import hpack
 import httpx
 import pytest
 import trustme
@@ -22,8 +24,10 @@ from h2.events import (
     ResponseReceived,
     StreamEnded,
     StreamReset,
+    WindowUpdated,
 )
 from h2.settings import SettingCodes
+from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, PriorityFrame, SettingsFrame, WindowUpdateFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,7 +166,7 @@ class Raw:
         if body:
             self.h2.send_data(stream, body, end_stream=end)
 
-    def events(self, until: type[Event], *, acknowledge: bool = True) -> list[Event]:
+    def events(self, until: type[Event] | tuple[type[Event], ...], *, acknowledge: bool = True) -> list[Event]:
         """What comes, up to the first of a kind, or the end of the connection."""
         found: list[Event] = []
         while not any(isinstance(event, until) for event in found):
@@ -248,6 +252,64 @@ class TestFoulPlay:
         assert end.error_code == ErrorCodes.ENHANCE_YOUR_CALM
         assert answers(server, client, model_store)
 
+    @pytest.mark.parametrize(
+        "flood",
+        [
+            PingFrame(0, bytes(8)).serialize() * 1500,
+            SettingsFrame(0).serialize() * 150,
+            SettingsFrame(0).serialize()[:2] + b"\xc6" + SettingsFrame(0).serialize()[3:] + bytes(198),
+            PriorityFrame(1).serialize() * 1500,
+            WindowUpdateFrame(1, 1).serialize() * 1500,
+            DataFrame(1).serialize() * 1500,
+            DataFrame(1, b"a").serialize() * 1500,
+        ],
+        ids=["pings", "settings", "entries", "priorities", "windows", "no data", "hardly any data"],
+    )
+    def test_a_flood_of_what_is_no_request(
+        self, raw: Raw, server: ServeCommand, client: httpx.Client, model_store: Path, flood: bytes
+    ) -> None:
+        raw.ask(1, IMAGE)
+        raw.ask(3, end=False)
+        raw.flush()
+        assert raw.answer()[0] == 200  # so that it is a flood on a stream that is closed, too
+        raw.socket.sendall(flood)
+        (end,) = [event for event in raw.events(ConnectionTerminated) if isinstance(event, ConnectionTerminated)]
+        assert end.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+        assert answers(server, client, model_store)
+
+    def test_a_flood_of_heads_that_take_long_to_unpack(
+        self, raw: Raw, server: ServeCommand, client: httpx.Client, model_store: Path
+    ) -> None:
+        fields = [(":method", "POST"), (":path", PATH), (":scheme", "https"), (":authority", "x")]
+        head = hpack.Encoder().encode([*fields, hpack.NeverIndexedHeaderTuple("a", "a" * 15_000)], huffman=True)
+        heads = [HeadersFrame(stream, head, flags=["END_HEADERS"]) for stream in range(1, 241, 2)]
+        raw.socket.sendall(b"".join(frame.serialize() for frame in heads))
+        (end,) = [event for event in raw.events(ConnectionTerminated) if isinstance(event, ConnectionTerminated)]
+        assert end.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+        assert answers(server, client, model_store)
+
+    def test_a_body_in_many_small_parts_is_no_flood(self, raw: Raw) -> None:
+        """As a form of many files comes: what stands around each file is a few bytes."""
+        raw.ask(1, end=False)
+        for _ in range(1000):
+            raw.h2.send_data(1, bytes(780))
+            raw.h2.send_data(1, bytes(2))
+            raw.h2.send_data(1, bytes(2))
+            if raw.h2.local_flow_control_window(1) < 1000:
+                raw.flush()
+                raw.events(WindowUpdated)
+        raw.h2.end_stream(1)
+        raw.flush()
+        status, body = raw.answer()
+        assert (status, len(json.loads(body)["predictions"])) == (200, 1000)
+
+    def test_half_a_head(self, raw: Raw, server: ServeCommand, client: httpx.Client, model_store: Path) -> None:
+        raw.ask(1, IMAGE[:3], end=False)
+        raw.flush()
+        raw.socket.sendall(HeadersFrame(3, raw.h2.encoder.encode([(":method", "POST")])).serialize())
+        assert any(isinstance(event, ConnectionTerminated) for event in raw.events(ConnectionTerminated))
+        assert answers(server, client, model_store)
+
     def test_an_answer_that_is_not_read(self, server: ServeCommand) -> None:
         with Raw(server, window=100) as raw:
             raw.ask(1, IMAGE)
@@ -283,6 +345,21 @@ class TestFoulPlay:
             raw.ask(1, IMAGE)
             raw.flush()
             assert raw.answer()[0] == 200
+
+    def test_who_reads_a_byte_now_and_then_is_dropped(self, server: ServeCommand) -> None:
+        with Raw(server, window=0) as raw:
+            raw.ask(1, IMAGE * 20)
+            raw.flush()
+            raw.events(ResponseReceived)
+            found: list[Event] = []
+            for _ in range(1000):
+                raw.h2.increment_flow_control_window(1, 1)
+                raw.flush()
+                found = raw.events((DataReceived, StreamReset), acknowledge=False)
+                if any(isinstance(event, StreamReset) for event in found):
+                    break
+                threading.Event().wait(0.02)
+            assert any(isinstance(event, StreamReset) for event in found)
 
     def test_nothing_is_kept_of_those_who_went(
         self, server: ServeCommand, client: httpx.Client, model_store: Path

@@ -11,13 +11,18 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
+from fashion_mnist.errors import BadTensor
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
+from gateway.protocols import wire
+from gateway.protocols.oip_grpc import _varint
 from tests.bodies import OCTETS, encoded, png_of_size
 from tests.gateway.command import ServeCommand, serve_command, wait_until
 
@@ -216,6 +221,59 @@ def test_a_bad_call_is_refused_with_a_reason(embedded_stub: Stub, name: str) -> 
         embedded_stub.infer(**BAD[name])
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details()
+
+
+INFER = f"{SERVICE}ModelInfer"
+BOMBS = {
+    "inputs": (INFER, b"\x2a\0", 100_000),
+    "outputs": (INFER, b"\x32\0", 100_000),
+    "raw contents": (INFER, b"\x3a\0", 100_000),
+    "parameters": (INFER, b"\x22\0", 100_000),
+    "unknown fields": (INFER, b"\xf8\x07\0", 100_000),
+    "a shape": (INFER, b"\x18\x01", 100_000),
+    "files": (INFER, b"\x42\0", 100_000),
+    "numbers one by one": (INFER, b"\x20\0", 100_000),
+    "numbers of another type": (INFER, b"\x1a\0", 100_000),
+    "names": (f"{SERVICE}ServerMetadata", b"\x0a\0", 100_000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_many_little_messages_in_one_are_refused_unparsed(embedded_stub: Stub, name: str) -> None:
+    """What would take a hundred times the room of what is sent."""
+    path, unit, count = BOMBS[name]
+    content = unit * count
+    if name == "a shape":
+        content = within(5, content)
+    elif name in ("files", "numbers one by one", "numbers of another type"):
+        content = within(5, within(5, content))
+    with pytest.raises(grpc.RpcError) as refused:
+        embedded_stub.channel.unary_unary(path)(content, timeout=TIMEOUT_S)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert any(words in refused.value.details() for words in ("beside the contents", "in one piece", "shorter than"))
+
+
+def within(number: int, content: bytes) -> bytes:
+    """A message as a field of another."""
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 2**64 - 1) | st.binary(max_size=300)), max_size=20))
+def test_fields_are_found_as_protobuf_finds_them(sent: list[tuple[int, int | bytes]]) -> None:
+    message = b"".join(
+        _varint(number << 3 | (2 if isinstance(value, bytes) else 0))
+        + (_varint(len(value)) + value if isinstance(value, bytes) else _varint(value))
+        for number, value in sent
+    )
+    found = list(wire.fields(message, 0, len(message)))
+    assert [field.number for field in found] == [number for number, _ in sent]
+    for field, (_, value) in zip(found, sent, strict=True):
+        assert message[field.start : field.stop] == (value if isinstance(value, bytes) else _varint(value))
+    for end in range(len(message)):
+        try:
+            assert list(wire.fields(message, 0, end)) == [field for field in found if field.stop <= end]
+        except BadTensor:
+            assert end not in [field.stop for field in found]
 
 
 def test_what_is_not_there(embedded_stub: Stub) -> None:

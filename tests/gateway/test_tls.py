@@ -1,6 +1,8 @@
 """TLS: clients see the certificate, a new one when it changes; and where it is asked for, they must show their own."""
 
 import asyncio
+import contextlib
+import select
 import socket
 import ssl
 import subprocess
@@ -249,6 +251,19 @@ class TestServer:
         finally:
             files.client_ca.write_bytes(files.ca.cert_pem.bytes())
         wait_until(lambda: lets_in(server, files.trusting(files.ca)), "the first authority", 10)
+
+
+def test_who_does_not_shake_hands_counts_as_a_connection(tmp_path: Path, files: Files) -> None:
+    environment = {**files.environment(), "FASHION_MNIST_MAX_CONNECTIONS": "20"}
+    with serve_command(tmp_path, "--engine", "embedded", **environment) as command, contextlib.ExitStack() as open:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        ports = (urlsplit(command.url).port or 0, command.state().grpc_port)
+        silent = [open.enter_context(socket.create_connection(("127.0.0.1", ports[n % 2]), 10)) for n in range(30)]
+        wait_until(lambda: len(select.select(silent, [], [], 0)[0]) == 10, "those beyond the limit are closed", 8)
+        closed = select.select(silent, [], [], 0)[0]
+        assert all(connection.recv(1) == b"" for connection in closed)
+        (next(connection for connection in silent if connection not in closed)).close()
+        wait_until(lambda: lets_in(command, files.trusting()), "room", 8)
 
 
 def test_no_request_is_lost_when_it_drains(

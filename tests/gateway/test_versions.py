@@ -539,7 +539,7 @@ def test_only_a_key_for_administration_changes_versions(tmp_path: Path, second: 
         assert operator.names() == ("2.0", [FIRST, "2.0"])
 
 
-def test_the_commands(operator: Operator, second: Path) -> None:
+def test_the_commands(operator: Operator, second: Path, model_store: Path) -> None:
     port = str(urlsplit(operator.command.url).port)
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -557,7 +557,8 @@ def test_the_commands(operator: Operator, second: Path) -> None:
     assert refusal.returncode == 1
     assert refusal.stderr == "error: version 2.0 is the default: use another one first\n"
     table = run("list").stdout
-    for word in ("version", "engine", "state", "default", "since", "requests", "accuracy", "embedded", "91.50%"):
+    accuracy = f"{model_card(model_store)['evaluation']['accuracy']:.2%}"
+    for word in ("version", "engine", "state", "default", "since", "requests", "accuracy", "embedded", accuracy):
         assert word in table
     rows = json.loads(run("list", "--json").stdout)
     assert [(row["version"], row["state"], row["default"]) for row in rows] == [

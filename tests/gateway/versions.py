@@ -23,7 +23,7 @@ TIMEOUT_S = 120.0
 FIRST = model_version(model_store_path(Settings.from_environment()))
 """The released version, which a server starts with."""
 SWAPPED = ("T-shirt/top", "Shirt")
-"""The two classes that version 2.0 takes for each other, so that its answers are known from those of the released one."""
+"""The two classes that version 2.0 takes for each other, so that one knows its answers from the released one's."""
 
 
 def export_swapped(model_store: Path, folder: Path, dataset: Dataset) -> Path:
