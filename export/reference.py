@@ -11,7 +11,7 @@ from fashion_mnist.drift import BINS, Reference, brightness, counts
 WINDOW: Final = 1000
 """Images that one index is of."""
 
-DRAWS: Final = 2000
+DRAWS: Final = 20_000
 QUANTILE: Final = 0.999
 """One window in a thousand of held-out images exceeds a threshold."""
 
