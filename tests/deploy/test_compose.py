@@ -65,9 +65,9 @@ def copied(instructions: list[Instruction]) -> list[str]:
 
 def test_ports_are_published_on_loopback_alone(services: dict[str, dict[str, Any]]) -> None:
     ports = [port for service in services.values() for port in service["ports"]]
-    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:(8080|8086)", port)] == []
+    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:(8080|8085|8086)", port)] == []
     assert len(set(ports)) == len(ports), "two services want the same port"
-    assert services["cpu"]["ports"] == ["127.0.0.1:8080:8080", "127.0.0.1:8086:8086"]
+    assert services["cpu"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in (8080, 8085, 8086)]
 
 
 def test_cpu_is_what_comes_up_and_the_gpu_is_asked_for(services: dict[str, dict[str, Any]]) -> None:
