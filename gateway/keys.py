@@ -136,22 +136,12 @@ class Keyring:
         self._path = path
         self._files = WatchedFiles([path])
         self._keys: dict[str, tuple[Key, bytes, float]] = {}
-        self._unusable = ""
         self.refresh()
 
     def refresh(self) -> None:
         """Read the file if it changed. A file that cannot be read changes nothing, and the log says so."""
-        if not self._files.changed():
-            return
-        try:
-            keys = read(self._path)
-        except FashionMNISTError as error:
-            self._files.forget()
-            if error.message != self._unusable:  # once, though it is tried again each second
-                log.error("the keys stay as they were", extra={"reason": error.message})
-            self._unusable = error.message
-        else:
-            self._unusable = ""
+        keys = self._files.read_changed(lambda: read(self._path), log, "the keys stay as they were")
+        if keys is not None:
             self._keys = {key.id: (key, bytes.fromhex(key.sha256), key.expires_s) for key in keys}
 
     def refusal(self, authorization: str, scope: str) -> FashionMNISTError | None:

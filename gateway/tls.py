@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Final
 
-from fashion_mnist.errors import FashionMNISTError, UsageError
+from fashion_mnist.errors import UsageError
 from fashion_mnist.settings import Settings
 from gateway.watched_files import WatchedFiles
 
@@ -27,7 +27,6 @@ class Tls:
             path for path in (settings.tls_certificate, settings.tls_key, settings.tls_client_ca) if path
         )
         self._files.changed()
-        self._unusable = ""
         self._current = _load(settings, protocols)
         self.context = _load(settings, protocols)
         # OpenSSL asks at each handshake, also where the client names no server. A connection keeps what it began with.
@@ -35,17 +34,11 @@ class Tls:
 
     def refresh(self) -> None:
         """Read the files if one changed. What cannot be used changes nothing, and the log says so."""
-        if not self._files.changed():
-            return
-        try:
-            self._current = _load(self._settings, self._protocols)
-        except FashionMNISTError as error:
-            self._files.forget()
-            if error.message != self._unusable:  # once, though it is tried again each second
-                log.error("the certificate stays as it was", extra={"reason": error.message})
-            self._unusable = error.message
-        else:
-            self._unusable = ""
+        current = self._files.read_changed(
+            lambda: _load(self._settings, self._protocols), log, "the certificate stays as it was"
+        )
+        if current is not None:
+            self._current = current
             log.warning("the certificate was read again")
 
     def _take_current(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:

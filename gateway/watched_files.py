@@ -1,11 +1,15 @@
 """Files that operators replace while we run."""
 
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
+
+from fashion_mnist.errors import FashionMNISTError
 
 _Stamp: TypeAlias = tuple[int, ...] | None
+_Content = TypeVar("_Content")
 
 
 class WatchedFiles:
@@ -14,6 +18,7 @@ class WatchedFiles:
     def __init__(self, paths: Iterable[str | Path]) -> None:
         self._paths = tuple(paths)
         self._stamps: list[_Stamp] = []
+        self._unusable = ""  # why they could not be read the last time
 
     def changed(self) -> bool:
         """Whether one was written, replaced, removed or put back since the last call. True at the first."""
@@ -22,9 +27,23 @@ class WatchedFiles:
         changed, self._stamps = stamps != self._stamps, stamps
         return changed
 
-    def forget(self) -> None:
-        """They could not be read: `changed` is true the next time, whatever they look like."""
-        self._stamps = []
+    def read_changed(self, read: Callable[[], _Content], log: logging.Logger, otherwise: str) -> _Content | None:
+        """What `read` makes of them where one changed; None where none did, or where it raises FashionMNISTError.
+
+        Then the log says `otherwise` and why, once, and they are read again at the next call, whatever they look like.
+        """
+        if not self.changed():
+            return None
+        try:
+            content = read()
+        except FashionMNISTError as error:
+            self._stamps = []
+            if error.message != self._unusable:
+                log.error(otherwise, extra={"reason": error.message})
+            self._unusable = error.message
+            return None
+        self._unusable = ""
+        return content
 
 
 def _stamp(path: str | Path) -> _Stamp:

@@ -10,7 +10,7 @@ must hold is the scenario's (loadtest/scenarios/).
 import random
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,10 +56,6 @@ class Run:
             clients=options.most_clients or None, seconds=options.seconds or None
         )
         return self.scenario
-
-    def choose(self, requests: Sequence[Request], parts: Sequence[float]) -> Request:
-        """One of them, by their parts of the mix."""
-        return random.choices(requests, parts)[0]
 
     def tick(self, now: float) -> tuple[int, float] | None:
         """Clients at this second of the run, and how many may start a second; None at its end.
@@ -224,7 +220,7 @@ class HTTPClient(_Client, FastHttpUser):
     @task
     def send(self) -> None:
         """Send one request."""
-        request = run.choose(*self._mine)
+        request = random.choices(*self._mine)[0]
         sent = request.sent
         began = time.perf_counter()
         with self.client.post(
@@ -263,7 +259,7 @@ class GRPCClient(_Client, User):
     @task
     def send(self) -> None:
         """Send one request."""
-        request = run.choose(*self._mine)
+        request = random.choices(*self._mine)[0]
         began, wrong, answer = time.perf_counter(), None, b""
         try:
             answer = self._call(request.sent.body, timeout=TIMEOUT_S, metadata=self._metadata)

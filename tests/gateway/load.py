@@ -3,9 +3,10 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import httpx
 import numpy as np
@@ -48,11 +49,24 @@ def load(url: str, images: np.ndarray, labels: Sequence[str], clients: int = 8) 
                 if outcome == "refused":
                     time.sleep(0.01)  # nobody is there: no reason to ask a thousand times a second
 
+    with sending(found, send, clients):
+        yield found
+
+
+class Stoppable(Protocol):
+    """What clients look at, and end when it is stopped."""
+
+    stopped: bool
+
+
+@contextmanager
+def sending(found: Stoppable, send: Callable[[int], None], clients: int) -> Iterator[None]:
+    """So many clients, in a thread each, which is told its number; stopped and waited for in the end."""
     threads = [threading.Thread(target=send, args=(place,), daemon=True) for place in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield found
+        yield
     finally:
         found.stopped = True
         for thread in threads:

@@ -36,6 +36,7 @@ from gateway.protocols import inference_pb2 as pb
 from gateway.rollout import Rollout
 from tests.gateway.command import COMMAND, ServeCommand, gone, serve_command, wait_until
 from tests.gateway.http import read_answer, request
+from tests.gateway.load import sending
 from tests.gateway.test_metrics import scrape
 from tests.gateway.test_oip_grpc import Stub, tensor
 from tests.gateway.versions import FIRST, Operator, altered, export_swapped, named, swapped
@@ -280,15 +281,8 @@ class Clients:
 @contextlib.contextmanager
 def clients(url: str, images: Images, count: int = 8) -> Iterator[Clients]:
     found = Clients(url, images)
-    threads = [threading.Thread(target=found.send, args=(place, count), daemon=True) for place in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
+    with sending(found, lambda place: found.send(place, count), count):
         yield found
-    finally:
-        found.stopped = True
-        for thread in threads:
-            thread.join(TIMEOUT_S)
 
 
 @pytest.mark.parametrize(("engine", "gateways"), [("embedded", "2"), ("torchserve", "1")])
