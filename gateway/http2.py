@@ -28,6 +28,10 @@ CHATTER: Final = 10_000
 
 KNOWN_BLOCKS: Final = 64
 
+WRITE_AT: Final = 4096
+"""Bytes of answers that are worth a system call, which costs more than all of our work on an answer; fewer wait for the
+end of the event loop's turn. Were it all answers of a batch, the client would rest while they are written."""
+
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME: Final = struct.Struct(">BHBBL")
 _DATA: Final = 0
@@ -173,6 +177,8 @@ class Connection(asyncio.Protocol):
         "_known",
         "_last",
         "_leaving",
+        "_out",
+        "_out_due",
         "_patience",
         "_peer_done",
         "_prefaced",
@@ -210,6 +216,8 @@ class Connection(asyncio.Protocol):
         self._patience = Patience(CHATTER)
         self._prefaced = self._leaving = self._peer_done = self._ended = False
         self._writable = True
+        self._out = bytearray()  # what was not written yet
+        self._out_due = False  # whether it will be by itself
 
     # What asyncio says
 
@@ -249,6 +257,7 @@ class Connection(asyncio.Protocol):
         for stream in [stream for stream in self._streams.values() if not stream.complete]:
             self._forget(stream)
         if not self._streams:
+            self._flush()
             self._transport.close()
         # With TLS a connection ends as a whole.
         return self._transport.can_write_eof()
@@ -286,18 +295,14 @@ class Connection(asyncio.Protocol):
             self._finish(stream)
         elif length <= self._window and length <= stream.window and length <= self._frame_size and self._writable:
             self._window -= length
-            self._transport.write(
-                b"".join(
-                    (
-                        _FRAME.pack(0, len(head), _HEADERS, _END_HEADERS, stream.id),
-                        head,
-                        _FRAME.pack(length >> 16, length & 0xFFFF, _DATA, 0, stream.id),
-                        body,
-                        _FRAME.pack(0, len(tail), _HEADERS, _END_HEADERS | _END_STREAM, stream.id),
-                        tail,
-                    )
-                )
-            )
+            out = self._out
+            out += _FRAME.pack(0, len(head), _HEADERS, _END_HEADERS, stream.id)
+            out += head
+            out += _FRAME.pack(length >> 16, length & 0xFFFF, _DATA, 0, stream.id)
+            out += body
+            out += _FRAME.pack(0, len(tail), _HEADERS, _END_HEADERS | _END_STREAM, stream.id)
+            out += tail
+            self._write()
             self._finish(stream)
         else:
             self._frame(_HEADERS, _END_HEADERS, stream.id, head)
@@ -604,6 +609,7 @@ class Connection(asyncio.Protocol):
         if not self._streams:
             self._rest()
             if self._peer_done:
+                self._flush()
                 self._transport.close()
 
     def _forget(self, stream: Stream) -> None:
@@ -636,6 +642,7 @@ class Connection(asyncio.Protocol):
         """Say so, and close our half: a socket that is closed while bytes come in takes back what it has sent."""
         if not self._ended and not self._transport.is_closing():
             self._frame(_GOAWAY, 0, 0, struct.pack(">LL", self._last, code))
+            self._flush()
             if self._transport.can_write_eof():
                 self._transport.write_eof()
             else:
@@ -645,7 +652,26 @@ class Connection(asyncio.Protocol):
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes | memoryview) -> None:
         length = len(payload)
-        self._transport.write(b"".join((_FRAME.pack(length >> 16, length & 0xFFFF, kind, flags, stream_id), payload)))
+        self._out += _FRAME.pack(length >> 16, length & 0xFFFF, kind, flags, stream_id)
+        self._out += payload
+        self._write()
+
+    def _write(self) -> None:
+        """Write what there is, now or at the end of this turn of the event loop."""
+        if len(self._out) >= WRITE_AT:
+            self._flush()
+        elif not self._out_due:
+            self._out_due = True
+            asyncio.get_running_loop().call_soon(self._flush_due)
+
+    def _flush_due(self) -> None:
+        self._out_due = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._out and not self._transport.is_closing():
+            out, self._out = self._out, bytearray()
+            self._transport.write(out)
 
 
 _FURTHER: Final[dict[int, Callable[[Connection, int, int, bytes], None]]] = {
