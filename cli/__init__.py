@@ -1,6 +1,7 @@
 """`fashion-mnist`: each command is a few lines over its room."""
 
 import os
+import signal
 import sys
 
 import typer
@@ -65,6 +66,8 @@ def _options(
 
 def main() -> None:
     """The console script. An error that we know is one line on stderr, and the exit status says its kind."""
+    # As after Ctrl-C, what was started is ended. While it serves, `serve` has its own way.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except FashionMNISTError as error:

@@ -256,8 +256,8 @@ class Connection(asyncio.Protocol):
         self._peer_done = True
         for stream in [stream for stream in self._streams.values() if not stream.complete]:
             self._forget(stream)
+        self._flush()
         if not self._streams:
-            self._flush()
             self._transport.close()
         # With TLS a connection ends as a whole.
         return self._transport.can_write_eof()
