@@ -30,7 +30,7 @@ KNOWN_BLOCKS: Final = 64
 
 WRITE_AT: Final = 4096
 """Bytes of answers that are worth a system call, which costs more than all of our work on an answer; fewer wait for the
-end of the event loop's turn. Were it all answers of a batch, the client would rest while they are written."""
+event loop's next turn. Were it all answers of a batch, the client would rest while they are written."""
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME: Final = struct.Struct(">BHBBL")
@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
         self._peer_done = True
         for stream in [stream for stream in self._streams.values() if not stream.complete]:
             self._forget(stream)
-        self._flush()
+        self._flush()  # with TLS nothing goes out behind this
         if not self._streams:
             self._transport.close()
         # With TLS a connection ends as a whole.
@@ -336,6 +336,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection at once."""
+        self._flush()
         self._transport.abort()
 
     def leave(self) -> None:
