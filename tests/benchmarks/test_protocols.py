@@ -25,7 +25,7 @@ def test_every_way_has_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_term_ends_the_servers_too() -> None:
-    command = [Path(sys.executable).parent / "fashion-mnist", "bench", "protocols", "--quick"]
+    command = [str(Path(sys.executable).parent / "fashion-mnist"), "bench", "protocols", "--quick"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as bench:
         started = psutil.Process(bench.pid)
 
