@@ -658,7 +658,7 @@ class Connection(asyncio.Protocol):
         self._write()
 
     def _write(self) -> None:
-        """Write what there is, now or at the end of this turn of the event loop."""
+        """Write what there is, now or in the event loop's next turn."""
         if len(self._out) >= WRITE_AT:
             self._flush()
         elif not self._out_due:

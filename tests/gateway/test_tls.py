@@ -40,6 +40,9 @@ from tests.gateway.load import load
 from tests.gateway.test_oip_grpc import SERVICE, tensor
 
 IMAGE = np.zeros((28, 28), np.uint8)
+INFER = pb.ModelInferRequest(
+    model_name="fashion_mnist", inputs=[tensor("UINT8", [1, 28, 28])], raw_input_contents=[IMAGE.tobytes()]
+)
 
 
 @dataclass
@@ -182,14 +185,11 @@ class TestServer:
         ours = {"root_certificates": files.ca.cert_pem.bytes()}
         theirs = {"private_key": mine.private_key_pem.bytes(), "certificate_chain": chain}
         address = f"127.0.0.1:{server.state().grpc_port}"
-        image = pb.ModelInferRequest(
-            model_name="fashion_mnist", inputs=[tensor("UINT8", [1, 28, 28])], raw_input_contents=[IMAGE.tobytes()]
-        )
         with grpc.secure_channel(address, grpc.ssl_channel_credentials(**ours, **theirs)) as channel:
-            assert ask(channel, image).outputs
+            assert ask(channel, INFER).outputs
         for credentials in (grpc.ssl_channel_credentials(**ours), grpc.ssl_channel_credentials(**theirs)):
             with grpc.secure_channel(address, credentials) as channel, pytest.raises(grpc.RpcError) as refused:
-                ask(channel, image)
+                ask(channel, INFER)
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
     def test_an_answer_reaches_a_client_that_closes_behind_another_question(
@@ -199,21 +199,21 @@ class TestServer:
         context.set_alpn_protocols(["h2"])
         coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = context.wrap_bio(coming, going, server_hostname="127.0.0.1")
-        waits = pb.ModelInferRequest(
-            model_name="fashion_mnist", inputs=[tensor("UINT8", [1, 28, 28])], raw_input_contents=[IMAGE.tobytes()]
-        )
         frames = [
             Frame(SETTINGS, 0, 0, b""),
             *call(1, b"", SERVICE + "ServerLive"),
-            *call(3, waits.SerializeToString()),
+            *call(3, INFER.SerializeToString()),
         ]
         with socket.create_connection(("127.0.0.1", server.state().grpc_port or 0), 10) as plain:
-            while client.version() is None or going.pending:
-                with contextlib.suppress(ssl.SSLWantReadError):
+            while True:
+                try:
                     client.do_handshake()
-                plain.sendall(going.read())
-                if client.version() is None:
+                    break
+                except ssl.SSLWantReadError:
+                    plain.sendall(going.read())
                     coming.write(plain.recv(65536))
+            # What is left of the handshake goes first: the rest shall come in one piece.
+            plain.sendall(going.read())
             client.write(PREFACE + b"".join(frame.to_bytes() for frame in frames))
             with contextlib.suppress(ssl.SSLWantReadError):
                 client.unwrap()
