@@ -1,4 +1,4 @@
-"""What stands between the gateway and TorchServe: HTTP over TCP, HTTP over a Unix socket, or gRPC."""
+"""What stands between the gateway and TorchServe: HTTP over TCP or a Unix socket, gRPC, or memory that both have."""
 
 import asyncio
 import contextlib
@@ -56,8 +56,9 @@ async def _run(calls: int) -> str:
         stack.enter_context(_started(settings, store, Path(name) / "unix", socket))
         async with grpc.aio.insecure_channel(f"{config.LOOPBACK}:{tcp.ports.grpc_inference}") as channel:
             transports: dict[str, Predict] = {
-                "HTTP over TCP": TorchServeEngine(settings, tcp.ports.inference).predict,
-                "HTTP over a Unix socket": TorchServeEngine(settings, str(socket)).predict,
+                "shared memory, told of over TCP": TorchServeEngine(settings, tcp.ports.inference).predict,
+                "HTTP over TCP": TorchServeEngine(settings, tcp.ports.inference, shared=False).predict,
+                "HTTP over a Unix socket": TorchServeEngine(settings, str(socket), shared=False).predict,
                 "gRPC": _grpc(channel),
             }
             for name_, predict in transports.items():

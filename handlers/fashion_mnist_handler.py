@@ -19,6 +19,7 @@ from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_version, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
+from fashion_mnist.shared_pixels import Reader
 from handlers import worker
 from handlers.torchserve_request import Request
 
@@ -39,6 +40,7 @@ class FashionMNISTHandler:
         self._limits = Limits.from_settings(settings)
         self._model_version = model_version(model_dir)
         self._unknown_threshold = unknown_threshold(model_dir)
+        self._shared = Reader()
         self._counters = worker.Counters(context.metrics)
         self._traces = worker.open_traces(settings, self._model_version)
         self._engine = open_engine(
@@ -55,7 +57,7 @@ class FashionMNISTHandler:
         started_ns = time.time_ns()
         requests = [Request(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
         for request in requests:
-            request.decode(self._limits)
+            request.decode(self._limits, self._shared)
         probabilities = self._predict(requests)
         bodies, start = [], 0
         for index, request in enumerate(requests):

@@ -24,6 +24,7 @@ from fashion_mnist.predictions import (
     answer_error,
     parse_top_k,
 )
+from fashion_mnist.shared_pixels import MEDIA_TYPE, Reader
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ class Request:
         self._form = Form(octets=OCTET_STREAM in _header(properties, "accept"))
         self.decoded = NOTHING
 
-    def decode(self, limits: Limits) -> None:
-        """Decode the request's images, or keep the error that stands in their way."""
+    def decode(self, limits: Limits, shared: Reader) -> None:
+        """Decode the request's images, or keep the error that stands in their way; `shared` reads the gateway's."""
         try:
             fields = dict(self._item)
             # TorchServe passes no query string on: over HTTP the option is a header or a field of a form.
@@ -59,7 +60,9 @@ class Request:
                     f"form-encoded bodies hold no images: send {KINDS}, with a content type that is true "
                     "(curl: -T FILE, or --data-binary @FILE -H 'Content-Type: application/octet-stream')"
                 )
-            if sent_as.startswith("multipart/"):
+            if sent_as == MEDIA_TYPE:
+                self.decoded = Decoded(shared.read(bytes(_bytes(fields.get(BODY_NAMES[0], b"")))))
+            elif sent_as.startswith("multipart/"):
                 self.decoded = self._decode_form(fields, limits)
             else:
                 self.decoded = self._decode_body(fields, limits)

@@ -1,6 +1,10 @@
-"""TorchServe behind the gateway: each batch is one request of raw pixels, answered as octets."""
+"""TorchServe behind the gateway: each batch is one request, answered as octets.
+
+Its pixels lie in memory that the worker maps, where it can; else they are in the body.
+"""
 
 import asyncio
+import logging
 import struct
 from collections.abc import Callable
 from typing import Final, cast
@@ -13,15 +17,14 @@ from fashion_mnist.errors import Unavailable
 from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
 from fashion_mnist.settings import Settings
+from fashion_mnist.shared_pixels import MEDIA_TYPE, Writer
+
+log = logging.getLogger(__name__)
 
 WORTH_A_BATCH: Final = 32
 """Images in line that are worth one more batch beside one in flight; a request costs TorchServe some 0.3 ms."""
 
-_HEAD: Final = (
-    f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\n"
-    f"Content-Type: {OCTET_STREAM}\r\nContent-Length: "
-)
-
+_HEAD: Final = f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\n"
 
 _IDX: Final = struct.Struct(">4I")
 """The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""
@@ -30,9 +33,13 @@ _IDX: Final = struct.Struct(">4I")
 class TorchServeEngine:
     """TorchServe, at a port or a Unix socket of this machine. See `gateway.engines.Engine`."""
 
-    def __init__(self, settings: Settings, address: "str | int") -> None:
-        """`address` is a port on loopback, or the path of a Unix socket. Nothing is connected yet."""
+    def __init__(self, settings: Settings, address: "str | int", *, shared: bool = True) -> None:
+        """`address` is a port on loopback, or the path of a Unix socket. Nothing is connected yet.
+
+        Unless `shared`, or where the worker cannot read the memory that it is told of, pixels are sent as bytes.
+        """
         self._address = address
+        self._shared = shared
         self._timeout_s = settings.engine_timeout_s
         self._slots = settings.workers + 1
         self._idle: list[_Connection] = []
@@ -46,26 +53,37 @@ class TorchServeEngine:
     async def predict(self, images: Pixels) -> Probabilities:
         try:
             async with asyncio.timeout(self._timeout_s):
-                connection = self._idle.pop() if self._idle else await self._connect()
-                try:
-                    status, body = await connection.post(
-                        _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width) + images.tobytes(),
-                        self.headers(),
-                    )
-                except BaseException:
-                    connection.close()
-                    raise
+                status, body = await self._ask(images)
+                if status == 400 and self._shared:
+                    log.warning("the worker cannot read this process's memory: pixels are sent as bytes from now on")
+                    self._shared = False
+                    status, body = await self._ask(images)
         except TimeoutError:
             raise Unavailable(f"the engine did not answer within {self._timeout_s} s: try again") from None
         except (OSError, httptools.HttpParserError) as error:
             raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): try again") from None
-        if connection.reusable:
-            self._idle.append(connection)
         if status != 200:
             raise Unavailable(f"the engine answered {status}: try again")
         if len(body) != 4 * len(CLASSES) * len(images):
             raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: try again")
         return np.frombuffer(body, "<f4").reshape(len(images), len(CLASSES))
+
+    async def _ask(self, images: Pixels) -> tuple[int, bytes]:
+        """The status and the body of TorchServe's answer."""
+        connection = self._idle.pop() if self._idle else await self._connect()
+        try:
+            if self._shared:
+                kind, body = MEDIA_TYPE, connection.share(images, self.max_batch)
+            else:
+                header = _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width)
+                kind, body = OCTET_STREAM, header + images.tobytes()
+            answer = await connection.post(kind, body, self.headers())
+        except BaseException:
+            connection.close()
+            raise
+        if connection.reusable:
+            self._idle.append(connection)
+        return answer
 
     async def close(self) -> None:
         while self._idle:
@@ -84,14 +102,26 @@ class _Connection(asyncio.Protocol):
     def __init__(self, idle: "list[_Connection]") -> None:
         self._idle = idle
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._pixels: Writer | None = None
         self.reusable = False
 
-    def post(self, body: bytes, headers: str) -> "asyncio.Future[tuple[int, bytes]]":
+    def share(self, images: Pixels, most: int) -> bytes:
+        """Put images where the worker can read them, at most `most`; the message that says where.
+
+        A connection has memory of its own and one request at a time, so nothing that is still read is overwritten: a
+        request that is given up takes its connection along.
+        """
+        if self._pixels is None:
+            self._pixels = Writer(most)
+        return self._pixels.write(images)
+
+    def post(self, kind: str, body: bytes, headers: str) -> "asyncio.Future[tuple[int, bytes]]":
         self._answer = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self.reusable = False
-        self._transport.writelines([f"{_HEAD}{len(body)}\r\n{headers}\r\n".encode(), body])
+        head = f"{_HEAD}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        self._transport.writelines([head.encode(), body])
         return self._answer
 
     def close(self) -> None:
@@ -114,6 +144,8 @@ class _Connection(asyncio.Protocol):
         # It may lie among the idle ones, where the next batch would find it dead.
         if self in self._idle:
             self._idle.remove(self)
+        if self._pixels is not None:
+            self._pixels.close()
         self._fail(error or ConnectionResetError("it closed the connection"))
 
     def _fail(self, error: Exception) -> None:

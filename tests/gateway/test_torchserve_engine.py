@@ -1,0 +1,61 @@
+"""The gateway's way to the real TorchServe: pixels in shared memory, or in the body where that cannot be."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from fashion_mnist.dataset import Dataset
+from fashion_mnist.predictions import Probabilities
+from fashion_mnist.settings import Settings
+from fashion_mnist.shared_pixels import Writer
+from gateway.engines.torchserve import TorchServeEngine
+from tests.serving.server import RunningServer
+
+
+def ask(server: RunningServer, dataset: Dataset, *counts: int, shared: bool = True) -> list[Probabilities]:
+    """What one engine is told of the first images, for each count in turn."""
+
+    async def asked() -> list[Probabilities]:
+        engine = TorchServeEngine(Settings(), urlsplit(server.url).port or 0, shared=shared)
+        try:
+            return [await engine.predict(dataset.test.images[:count]) for count in counts]
+        finally:
+            await engine.close()
+
+    return asyncio.run(asked())
+
+
+def test_both_ways_give_the_same(torchserve: RunningServer, dataset: Dataset) -> None:
+    counts = (1, 256, 3)
+    for ours, other in zip(
+        ask(torchserve, dataset, *counts), ask(torchserve, dataset, *counts, shared=False), strict=True
+    ):
+        np.testing.assert_array_equal(ours, other)
+
+
+def test_batches_at_once_have_a_memory_each(torchserve: RunningServer, dataset: Dataset) -> None:
+    images = dataset.test.images[:512].reshape(8, 64, 28, 28)
+
+    async def asked() -> list[Probabilities]:
+        engine = TorchServeEngine(Settings(), urlsplit(torchserve.url).port or 0)
+        found = await asyncio.gather(*(engine.predict(part) for part in images))
+        await engine.close()
+        return found
+
+    (expected,) = ask(torchserve, dataset, 256, shared=False)
+    found = np.concatenate(asyncio.run(asked()))
+    np.testing.assert_allclose(found[:256], expected, atol=1e-6)
+
+
+def test_where_memory_cannot_be_read_pixels_are_sent(
+    torchserve: RunningServer, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = ask(torchserve, dataset, 5, 7, shared=False)
+    write = Writer.write
+    # A process that there cannot be: numbers end at 4,194,304.
+    monkeypatch.setattr(Writer, "write", lambda *args: b"4194305 " + write(*args).split(b" ", 1)[1])
+    for ours, other in zip(ask(torchserve, dataset, 5, 7), expected, strict=True):
+        np.testing.assert_array_equal(ours, other)
+    assert len([line for line in caplog.messages if "sent as bytes" in line]) == 1, "it is tried once, and said once"
