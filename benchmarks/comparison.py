@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks import aims, load, servers
 from benchmarks.client import classify_packed, classify_singly
 from benchmarks.load import Bodies, Load, RunFailed
-from benchmarks.machine import cpu
+from benchmarks.machine import machine
 from benchmarks.report import markdown, table
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
@@ -56,8 +56,11 @@ FULL: Final = Size(repeats=3, seconds=3, checked=10_000, memory_requests=200_000
 QUICK: Final = Size(repeats=1, seconds=1, checked=200, memory_requests=2000)
 
 
-def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
+def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
     """Measure, print and write results.json and results.md to `output`; the figures.
+
+    With `device` "cuda" this service and ONNX Runtime compute on a GPU; TorchServe as shipped takes one where its torch
+    can, and FastAPI's environment has none.
 
     Raises RunFailed on any failed request or wrong label: such a run has no figures.
     """
@@ -65,7 +68,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
     console = Console()
     size = QUICK if quick else FULL
     with tempfile.TemporaryDirectory(prefix="fm-") as name, console.status("starting the servers") as status:
-        comparison = _Comparison(Path(name), size, status.update)
+        comparison = _Comparison(Path(name), size, device, status.update)
         with contextlib.ExitStack() as stack:
             comparison.start(stack)
             comparison.check_labels()
@@ -76,7 +79,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
         observed = comparison.observed()
         cores = comparison.cores()
     results = {
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"name": machine(device), "cores": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("torchserve", "torch", "onnxruntime-gpu", "numpy")},
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
@@ -102,16 +105,17 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
 class _Comparison:
     """The images, the servers, and what is done with them."""
 
-    def __init__(self, folder: Path, size: Size, tell: Callable[[str], None]) -> None:
-        settings = Settings.from_environment(device="cpu")
+    def __init__(self, folder: Path, size: Size, device: str, tell: Callable[[str], None]) -> None:
+        settings = Settings.from_environment(device=device)
         self._store = model_store_path(settings)
         self._folder = folder
         self._size = size
+        self._device = device
         self._tell = tell
         self._limits = Limits.from_settings(settings)
         self._images = dataset.load(Path(settings.data) if settings.data else None).test.images[: size.checked]
         self._packed = self._images[np.arange(PACKED) % len(self._images)]
-        self._engine: Engine = open_engine(self._store, "onnx", "cpu", threads=settings.threads)
+        self._engine: Engine = open_engine(self._store, "onnx", device, threads=settings.threads)
         pngs = [cv2.imencode(".png", image)[1].tobytes() for image in self._images]
         raws = [image.tobytes() for image in self._images]
         self._sent = {"png": (pngs, "image/png"), "raw": (raws, OCTETS)}
@@ -134,10 +138,10 @@ class _Comparison:
             "stock, one thread": stock_torchserve(weights, folder / "one", pngs[0], label, threads=1),
             "FastAPI": servers.fastapi(folder / "fastapi", tuned=False),
             "FastAPI, tuned": servers.fastapi(folder / "tuned", tuned=True),
-            "TorchServe, tuned": servers.torchserve_alone(folder / "ts32", batch_size=32),
-            "TorchServe, batch 1": servers.torchserve_alone(folder / "ts1", batch_size=1),
-            "gateway + TorchServe": servers.fashion_mnist(folder / "front", "torchserve"),
-            "gateway, embedded": servers.fashion_mnist(folder / "embedded", "embedded"),
+            "TorchServe, tuned": servers.torchserve_alone(folder / "ts32", batch_size=32, device=self._device),
+            "TorchServe, batch 1": servers.torchserve_alone(folder / "ts1", batch_size=1, device=self._device),
+            "gateway + TorchServe": servers.fashion_mnist(folder / "front", "torchserve", self._device),
+            "gateway, embedded": servers.fashion_mnist(folder / "embedded", "embedded", self._device),
             "constant": servers.constant(folder / "constant"),
         }.items():
             self._tell(f"starting: {name}")
@@ -209,8 +213,8 @@ class _Comparison:
         """Requests a second of a gateway, and of one that has no metrics, request ids and timings."""
         rates: dict[str, list[float]] = {"as it is": [], "without": []}
         with (
-            servers.gateway_alone(self._folder / "as-it-is") as as_it_is,
-            servers.gateway_alone(self._folder / "without", "benchmarks.unobserved") as without,
+            servers.gateway_alone(self._folder / "as-it-is", device=self._device) as as_it_is,
+            servers.gateway_alone(self._folder / "without", "benchmarks.unobserved", self._device) as without,
         ):
             for repeat in range(2 * self._size.repeats):
                 self._tell(f"what metrics cost, repeat {repeat + 1} of {2 * self._size.repeats}")
@@ -224,7 +228,7 @@ class _Comparison:
         with contextlib.ExitStack() as stack:
             pairs = {
                 f"{engine}, {count}": stack.enter_context(
-                    servers.fashion_mnist(self._folder / f"{engine}-{count}", engine, **{what: count})
+                    servers.fashion_mnist(self._folder / f"{engine}-{count}", engine, self._device, **{what: count})
                 )
                 for engine, what in (("embedded", "gateways"), ("torchserve", "workers"))
                 for count in (1, 2)

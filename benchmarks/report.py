@@ -37,9 +37,8 @@ def table(results: dict[str, Any]) -> list[Table]:
 
 def markdown(results: dict[str, Any]) -> str:
     """The figures as docs/benchmarks.md shows them."""
-    machine = results["machine"]
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores, load generator included; {results['date']}, "
+        f"{results['machine']['name']}, load generator included; {results['date']}, "
         f"commit {results['commit']}; medians of {results['repeats']} interleaved runs of {results['seconds']} s; "
         f"{results['labels_checked']:,} labels checked at all servers before and after.",
     ]

@@ -57,7 +57,7 @@ class Server:
 
 
 @contextmanager
-def fashion_mnist(folder: Path, engine: str, **settings: int) -> Iterator[Server]:
+def fashion_mnist(folder: Path, engine: str, device: str = "cpu", **settings: int) -> Iterator[Server]:
     """`fashion-mnist serve` as people run it, with its output in a file of `folder`. Raises RunFailed."""
     folder.mkdir()
     said = folder / "output"
@@ -66,7 +66,7 @@ def fashion_mnist(folder: Path, engine: str, **settings: int) -> Iterator[Server
         "port": 0,
         "admin_port": 0,
         "grpc_port": 0,
-        "device": "cpu",
+        "device": device,
         "engine": engine,
         **settings,
     }
@@ -86,9 +86,9 @@ def fashion_mnist(folder: Path, engine: str, **settings: int) -> Iterator[Server
 
 
 @contextmanager
-def torchserve_alone(folder: Path, *, batch_size: int) -> Iterator[Server]:
+def torchserve_alone(folder: Path, *, batch_size: int, device: str = "cpu") -> Iterator[Server]:
     """Our TorchServe, tuned as it is behind the gateway, without the gateway."""
-    chosen = Settings.from_environment(port=0, device="cpu", batch_size=batch_size)
+    chosen = Settings.from_environment(port=0, device=device, batch_size=batch_size)
     store = model_store_path(chosen)
     with TorchServe(chosen, store, folder) as server:
         server.prepare(lambda path: archive.build(chosen, store, path))
@@ -98,9 +98,9 @@ def torchserve_alone(folder: Path, *, batch_size: int) -> Iterator[Server]:
 
 
 @contextmanager
-def gateway_alone(folder: Path, module: str = "gateway.worker") -> Iterator[Server]:
+def gateway_alone(folder: Path, module: str = "gateway.worker", device: str = "cpu") -> Iterator[Server]:
     """One gateway process with the embedded engine, run by `module`, without a supervisor."""
-    settings = Settings.from_environment(host=config.LOOPBACK, port=0, device="cpu", engine="embedded")
+    settings = Settings.from_environment(host=config.LOOPBACK, port=0, device=device, engine="embedded")
     store = model_store_path(settings)
     version = model_version(store)
     folder.mkdir()

@@ -15,6 +15,8 @@ class What(StrEnum):
     transports = "transports"
     protocols = "protocols"
     open_loop = "open-loop"
+    scaling = "scaling"
+    profile = "profile"
 
 
 def bench(
@@ -23,10 +25,14 @@ def bench(
         typer.Argument(
             help="comparison: beside TorchServe and FastAPI. doors: HTTP servers in front of the same engine. "
             "transports: ways to TorchServe. protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
-            "open-loop: MLPerf's scenarios by MLCommons' LoadGen."
+            "open-loop: MLPerf's scenarios by MLCommons' LoadGen. scaling: how cost grows with connections, images a "
+            "body, processes and threads. profile: flame graphs of gateway, JVM and worker."
         ),
     ] = What.comparison,
     output: Annotated[Path, typer.Option(help="Folder for results as JSON and Markdown.")] = Path("benchmarks/results"),
+    device: Annotated[
+        str, typer.Option(help="Of comparison, open-loop and scaling: where this service computes, cpu or cuda.")
+    ] = "cpu",
     soak: Annotated[int, typer.Option(help="Of open-loop: seconds at half of the highest rate.", min=0)] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
@@ -47,7 +53,7 @@ def bench(
     if what is What.comparison:
         from benchmarks.comparison import run
 
-        run(output, quick=quick)
+        run(output, device=device, quick=quick)
     elif what is What.doors:
         from benchmarks import doors
 
@@ -59,7 +65,15 @@ def bench(
     elif what is What.open_loop:
         from benchmarks import open_loop
 
-        open_loop.run(output, quick=quick, soak_s=soak)
+        open_loop.run(output, device=device, quick=quick, soak_s=soak)
+    elif what is What.profile:
+        from benchmarks import profiles
+
+        profiles.run(output, quick=quick)
+    elif what is What.scaling:
+        from benchmarks import scaling
+
+        scaling.run(output, device=device, quick=quick)
     else:
         from benchmarks import protocols
 

@@ -72,6 +72,8 @@ class Outcome:
     late_share: float
     generator_share: float
     """Of a core that the generator used."""
+    stolen_share: float = 0.0
+    """Of the machine's processor time that its hypervisor gave to others: some ms of it at once are a late tail."""
     accuracy: float | None = None
     reasons: list[str] = field(default_factory=list)
     """Why our own verdict is INVALID."""
@@ -121,7 +123,7 @@ def run(url: str, requests: Sequence[Request], plan: Plan, folder: Path) -> Outc
         sut = mlperf_loadgen.ConstructSUT(issue, _nothing)
         qsl = mlperf_loadgen.ConstructQSL(len(requests), len(requests), _ignore, _ignore)
         process = psutil.Process()
-        used, began = sum(process.cpu_times()[:2]), time.perf_counter()
+        used, stolen, began = sum(process.cpu_times()[:2]), psutil.cpu_times().steal, time.perf_counter()
         try:
             mlperf_loadgen.StartTestWithLogSettings(sut, qsl, _settings(plan), _logs(folder))
         finally:
@@ -129,8 +131,9 @@ def run(url: str, requests: Sequence[Request], plan: Plan, folder: Path) -> Outc
             mlperf_loadgen.DestroySUT(sut)
         seconds = time.perf_counter() - began
         share = (sum(process.cpu_times()[:2]) - used) / seconds
+        stolen_share = (psutil.cpu_times().steal - stolen) / (seconds * (psutil.cpu_count() or 1))
         late = sender.late / max(1, sender.sent)
-    outcome = Outcome(plan, True, 0.0, {}, seen, statuses, seconds, late, share)
+    outcome = Outcome(plan, True, 0.0, {}, seen, statuses, seconds, late, share, stolen_share)
     if plan.accuracy:
         outcome.accuracy = _accuracy(folder, expected)
     else:
