@@ -1,6 +1,7 @@
 """The handler within TorchServe's own contract: its real Context and metrics, no Java."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from handlers import torchserve_request
 from handlers.fashion_mnist_handler import FashionMNISTHandler
 from handlers.repeated_fields import number_repeated
 from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies
+from tests.gateway.command import wait_until
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 
@@ -43,14 +45,14 @@ def form(**files: tuple[bytes, str]) -> Request:
 class Served:
     """A handler that was initialized, with a context of TorchServe's for each batch."""
 
-    def __init__(self, model_store: Path, config: dict[str, Any], metrics_file: Path) -> None:
+    def __init__(
+        self, model_store: Path, config: dict[str, Any], metrics_file: Path, name: str = "fashion_mnist"
+    ) -> None:
         metrics_file.write_text("model_metrics:\n  gauge:\n    - {name: a, unit: ms, dimensions: [Level]}\n")
         metrics = MetricsCacheYamlImpl(str(metrics_file))
         metrics.initialize_cache()
-        metrics.model_name = "fashion_mnist"
-        self.context = Context(
-            "fashion_mnist", str(model_store), {}, 32, None, "0.12.0", True, metrics, {"handler": config}
-        )
+        metrics.model_name = name
+        self.context = Context(name, str(model_store), {}, 32, None, "0.12.0", True, metrics, {"handler": config})
         self.handler = FashionMNISTHandler()
         self.handler.initialize(self.context)
 
@@ -247,8 +249,16 @@ class TestEngines:
         assert "illegal memory access" in caplog.text
 
 
-def test_images_are_counted_through_torchserves_metrics(served: Served, caplog: pytest.LogCaptureFixture) -> None:
-    served(posted(GARMENTS.tobytes()), posted(b"1"))
-    lines = [record.message for record in caplog.records if "[METRICS]" in record.message]
-    assert any(line.startswith(f"[METRICS]{metrics.IMAGES}.Count:3|") for line in lines)
-    assert any(line.startswith(f"[METRICS]{metrics.REFUSED}.Count:1|") for line in lines)
+def test_images_are_counted_through_torchserves_metrics(
+    model_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = Served(model_store, Settings(device="cpu").for_handler(), tmp_path / "metrics.yaml", "counted")
+
+    def counted(name: str) -> int:
+        lines = re.findall(rf"\[METRICS\]{name}\.Count:([\d.]+)\|#ModelName:counted,", "\n".join(caplog.messages))
+        return sum(int(float(count)) for count in lines)
+
+    for _ in range(2):
+        served(posted(GARMENTS.tobytes()), posted(b"1"))
+    wait_until(lambda: counted(metrics.IMAGES) >= 6 and counted(metrics.REFUSED) >= 2, "the counts", 10)
+    assert (counted(metrics.IMAGES), counted(metrics.REFUSED)) == (6, 2)
