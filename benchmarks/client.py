@@ -39,7 +39,7 @@ def classify_singly(
 
     def classify(part: NDArray[np.intp]) -> list[int]:
         with contextlib.closing(_connect(url)) as connection:
-            return [read(_post(connection, url, bodies[index], sent)) for index in part]
+            return [_read(_post(connection, url, bodies[index], sent), read) for index in part]
 
     parts = np.array_split(np.arange(len(bodies)), threads)
     with ThreadPoolExecutor(threads) as pool:
@@ -52,6 +52,13 @@ def classify_packed(url: str, images: np.ndarray) -> list[int]:
         content = _post(connection, url, images.tobytes(), {"Content-Type": _OCTETS, "Accept": _OCTETS})
     indices: list[int] = np.frombuffer(content, "<f4").reshape(len(images), -1).argmax(axis=1).tolist()
     return indices
+
+
+def _read(answer: bytes, read: Callable[[bytes], int]) -> int:
+    try:
+        return read(answer)
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise RunFailed(f"no class in the answer {answer[:200]!r}") from None
 
 
 def _connect(url: str) -> http.client.HTTPConnection:

@@ -57,9 +57,9 @@ def bench(
 
         run(output, quick=quick)
     elif what is What.peers:
-        from benchmarks.peers.run import run
+        from benchmarks.peers import run as peers
 
-        run(output, quick=quick, only=peer or ())
+        peers.run(output, quick=quick, only=peer or ())
     elif what is What.ratios:
         from benchmarks import ratios
 

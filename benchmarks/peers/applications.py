@@ -52,14 +52,15 @@ def bentoml(folder: Path, kind: Kind, *, tuned: bool) -> AbstractContextManager[
 def ray_serve(folder: Path, kind: Kind, *, tuned: bool) -> AbstractContextManager[Server]:
     """Ray Serve, on a Ray of its own without dashboard and reports of usage.
 
-    Tuned as its page of performance says, which also takes its HTTP proxy out of the way: the replica listens itself.
+    Tuned as its page of performance says; the replica then also listens itself, and is asked past Ray's HTTP proxy.
     """
-    port = config.free_ports(1)[0]
-    arguments: list[str | Path] = [APPS / "ray_app.py", str(port), folder / "ray"]
+    proxy, replica = config.free_ports(2)
+    arguments: list[str | Path] = [APPS / "ray_app.py", str(proxy), folder / "ray"]
     more = {"RAY_USAGE_STATS_ENABLED": "0"}
     if tuned:
-        more |= {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(port)}
-    return _running("ray", "python", arguments, folder, f"{port}/", kind, tuned=tuned, more=more)
+        more |= {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica)}
+        more |= {"RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica + 1)}
+    return _running("ray", "python", arguments, folder, f"{replica if tuned else proxy}/", kind, tuned=tuned, more=more)
 
 
 def mlserver(folder: Path, kind: Kind, *, tuned: bool) -> AbstractContextManager[Server]:

@@ -10,6 +10,7 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -217,7 +218,7 @@ class _Rounds:
         """What goes wrong within ends this peer's row, and no other's."""
         try:
             yield
-        except (FashionMNISTError, OSError) as error:
+        except (FashionMNISTError, OSError, subprocess.SubprocessError) as error:
             self._failed[peer] = str(error)
 
 

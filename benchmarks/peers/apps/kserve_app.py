@@ -1,6 +1,7 @@
 """KServe's Python server, as its documentation has it, and tuned: `python kserve_app.py --http_port PORT`."""
 
 import base64
+import logging
 
 import uvicorn
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
@@ -42,4 +43,8 @@ if __name__ == "__main__":
     uvicorn.Config = _Loopback
     model = (Tuned if TUNED else Documented)("fashion_mnist")
     model.load()
-    ModelServer().start([model])
+    server = ModelServer()
+    if TUNED:
+        # A line for each request, which no option turns off.
+        logging.getLogger("kserve.trace").setLevel(logging.WARNING)
+    server.start([model])

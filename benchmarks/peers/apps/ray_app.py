@@ -48,7 +48,6 @@ def main(port: int, folder: str) -> None:
         # The store of objects is not used by requests over HTTP; by default it takes a third of the memory.
         object_store_memory=100 * 2**20,
         logging_level=logging.ERROR,
-        configure_logging=TUNED,
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     try:
