@@ -56,7 +56,8 @@ def ray_serve(folder: Path, kind: Kind, *, tuned: bool) -> AbstractContextManage
     """
     proxy, replica = config.free_ports(2)
     arguments: list[str | Path] = [APPS / "ray_app.py", str(proxy), folder / "ray"]
-    more = {"RAY_USAGE_STATS_ENABLED": "0"}
+    # By the second, all of it listens on loopback, as it does by default on other systems.
+    more = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     if tuned:
         more |= {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica)}
         more |= {"RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica + 1)}
