@@ -24,8 +24,9 @@ def bench(
         What,
         typer.Argument(
             help="comparison: beside TorchServe and FastAPI. peers: beside seven other model servers. "
-            "ratios: whether it is still as many times faster as it must be. doors: HTTP servers in front of the same engine. "
-            "transports: ways to TorchServe. protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
+            "ratios: whether it is still as many times faster as it must be. "
+            "doors: HTTP servers in front of the same engine. transports: ways to TorchServe. "
+            "protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
             "open-loop: MLPerf's scenarios by MLCommons' LoadGen."
         ),
     ] = What.comparison,

@@ -126,7 +126,7 @@ def _running(
 def wait_until_right(url: str, kind: Kind, runs: Callable[[], bool]) -> None:
     """Wait until the canary, sent as `kind`, gets its label. Raises RunFailed, at the latest after START_S."""
     canary = read_canary(model_store_path(Settings.from_environment()))
-    image = cv2.imdecode(np.frombuffer(canary, np.uint8), cv2.IMREAD_GRAYSCALE)
+    image = np.asarray(cv2.imdecode(np.frombuffer(canary, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
     body, label = kind.write(image), CLASSES.index(CANARY[1])
     deadline = time.monotonic() + START_S
     while True:

@@ -40,7 +40,7 @@ class Family:
         return total
 
     def memory_mib(self, root: int) -> dict[str, float]:
-        """MiB: `rss` resident, with shared pages counted for each; `pss` with shared pages divided among their users."""
+        """MiB: `rss` resident, with shared pages counted for each; `pss` with shared pages divided among users."""
         total = {"rss": 0.0, "pss": 0.0}
         for process in self.members() | set(processes.tree(root)):
             # One may end meanwhile; of a zombie there is nothing to read.

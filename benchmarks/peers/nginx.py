@@ -64,7 +64,7 @@ def nginx(folder: Path, kind: Kind) -> Iterator[Server]:
         )
     )
     url = readiness.url(config.LOOPBACK, port)
-    command = [program, "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf"]
+    command: list[str | Path] = [program, "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf"]
     with servers.started(command, os.environ, folder) as process:
         wait_until_right(url, kind, lambda: process.poll() is None)
         yield Server(url, process.pid)

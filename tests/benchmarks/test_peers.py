@@ -40,7 +40,9 @@ def test_a_quick_run_gives_table_figures_and_plot(tmp_path: Path) -> None:
     expected = {(name, setup) for name in ("FastAPI", EMBEDDED) for setup in (DOCUMENTED, TUNED)}
     assert expected <= {(row["server"], row["setup"]) for row in ran}
     assert all(row["per_second"] > 0 and row["p99_ms"] >= row["p50_ms"] > 0 for row in ran)
-    assert all(row["cpu_s_per_1000"] > 0 and row["pss_mib"] > 1 for row in ran if row["server"] in ("FastAPI", EMBEDDED))
+    assert all(
+        row["cpu_s_per_1000"] > 0 and row["pss_mib"] > 1 for row in ran if row["server"] in ("FastAPI", EMBEDDED)
+    )
     table = (tmp_path / "peers.md").read_text()
     assert "| FastAPI | tuned | raw bytes |" in table
     assert "| Triton | tuned | OIP, binary | did not run: not run here: " in table
@@ -66,9 +68,10 @@ def test_a_peer_that_does_not_start_and_one_that_is_wrong_end_no_other_row(
     assert reasons["Broken"] == "it ended before it was ready"
     assert "labels are not the model's" in reasons["Wrong"]
     assert reasons[NGINX] == ""
-    assert "| Broken | tuned | raw bytes | did not run: it ended before it was ready |" in (
-        tmp_path / "peers.md"
-    ).read_text()
+    assert (
+        "| Broken | tuned | raw bytes | did not run: it ended before it was ready |"
+        in (tmp_path / "peers.md").read_text()
+    )
 
 
 def test_a_name_that_is_no_peers_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from released import TUNED, answer, open_session, raw_pixels
 from starlette.responses import Response
 
 if TUNED:
-
     # Metrics, traces and the access log cost more than the model does.
     @bentoml.service(
         name="fashion_mnist", workers=1, metrics={"enabled": False}, logging={"access": {"enabled": False}}

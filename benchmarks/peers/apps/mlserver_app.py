@@ -1,4 +1,4 @@
-"""The released graph in MLServer, which has no runtime of its own for ONNX: a custom one, as its documentation has it."""
+"""The released graph in MLServer by a custom runtime, as its documentation has it; there is none for ONNX."""
 
 import numpy as np
 from mlserver import MLModel
