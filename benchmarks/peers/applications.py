@@ -56,7 +56,7 @@ def ray_serve(folder: Path, kind: Kind, *, tuned: bool) -> AbstractContextManage
     """
     proxy, replica = config.free_ports(2)
     arguments: list[str | Path] = [APPS / "ray_app.py", str(proxy), folder / "ray"]
-    # By the second, all of it listens on loopback, as it does by default on other systems.
+    # By the second it listens on loopback, as by default on other systems; save the port of replicas for each other.
     more = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     if tuned:
         more |= {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica)}
