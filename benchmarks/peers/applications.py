@@ -26,7 +26,10 @@ OIP_PATH: Final = "/v2/models/fashion_mnist/infer"
 
 
 def fastapi_tuned(folder: Path, kind: Kind) -> AbstractContextManager[Server]:
-    """FastAPI by uvicorn, which takes uvloop and httptools where they are there, as they are here."""
+    """FastAPI by uvicorn, which takes uvloop and httptools where they are there, as they are here.
+
+    Two workers, one for each core: the load generator leaves most of its own to them.
+    """
     port = config.free_ports(1)[0]
     arguments = ["fastapi_tuned_app:app", "--host", config.LOOPBACK, "--port", str(port)]
     arguments += ["--no-access-log", "--log-level", "error", "--workers", "2"]

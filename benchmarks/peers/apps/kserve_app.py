@@ -23,7 +23,10 @@ class Documented(Model):
 
 
 class Tuned(Documented):
-    """Binary tensors in and out, of the Open Inference Protocol."""
+    """Binary tensors in and out, of the Open Inference Protocol.
+
+    By one worker: more are given the model by pickle, and a session of ONNX Runtime cannot be pickled.
+    """
 
     def predict(self, payload: InferRequest, headers=None, response_headers=None) -> InferResponse:
         pixels = payload.inputs[0].as_numpy()
