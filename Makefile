@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format train bench proto lock clean
+.PHONY: help setup serve test check format train bench bench-peers bench-ratios proto lock clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## Create .venv and install the pinned packages (WHEELS=cpu or WHEELS=cuda overrides the choice)
 	@$(PYTHON) requirements/install.py
@@ -35,6 +35,12 @@ train: setup  ## Train with the release recipe
 
 bench: setup  ## Measure this service beside TorchServe as shipped and FastAPI
 	$(BIN)/fashion-mnist bench
+
+bench-peers: setup  ## Measure it beside other model servers, each tuned too
+	$(BIN)/fashion-mnist bench peers
+
+bench-ratios: setup  ## Fail where it is no longer as many times faster than others as it must be
+	$(BIN)/fashion-mnist bench ratios
 
 proto: setup  ## Make the Python of gateway/protocols/inference.proto anew
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. gateway/protocols/inference.proto

@@ -3,43 +3,62 @@
 import contextlib
 import http.client
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.load import RunFailed
 
 TIMEOUT_S = 10.0
+_OCTETS = "application/octet-stream"
 
 
-def classify_singly(url: str, bodies: Sequence[bytes], content_type: str, *, threads: int = 8) -> list[int]:
-    """The class index that a server gives each body, sent one a request. Raises RunFailed.
+def read_prediction(answer: bytes) -> int:
+    """The class index of our answers, and of the bare number that TorchServe's MNIST example returns."""
+    said = json.loads(answer)
+    return int(said if isinstance(said, int) else said["predictions"][0]["index"])
 
-    Understands our answers and the bare number that TorchServe's MNIST example returns.
+
+def classify_singly(
+    url: str,
+    bodies: Sequence[bytes],
+    content_type: str,
+    *,
+    threads: int = 8,
+    headers: Mapping[str, str] | None = None,
+    read: Callable[[bytes], int] = read_prediction,
+) -> list[int]:
+    """The class index that a server gives each body, sent one a request; `read` finds it in an answer.
+
+    Raises RunFailed.
     """
+    sent = {"Content-Type": content_type, "Accept": "*/*", **(headers or {})}
+
+    def classify(part: NDArray[np.intp]) -> list[int]:
+        with contextlib.closing(_connect(url)) as connection:
+            return [_read(_post(connection, url, bodies[index], sent), read) for index in part]
+
     parts = np.array_split(np.arange(len(bodies)), threads)
     with ThreadPoolExecutor(threads) as pool:
-        answers = pool.map(lambda part: _classify(url, [bodies[index] for index in part], content_type), parts)
-        return [index for answer in answers for index in answer]
+        return [index for answer in pool.map(classify, parts) for index in answer]
 
 
 def classify_packed(url: str, images: np.ndarray) -> list[int]:
     """The class index that our server gives each image, uint8 [n, 28, 28], sent in one request. Raises RunFailed."""
     with contextlib.closing(_connect(url)) as connection:
-        content = _post(connection, url, images.tobytes(), "application/octet-stream", "application/octet-stream")
+        content = _post(connection, url, images.tobytes(), {"Content-Type": _OCTETS, "Accept": _OCTETS})
     indices: list[int] = np.frombuffer(content, "<f4").reshape(len(images), -1).argmax(axis=1).tolist()
     return indices
 
 
-def _classify(url: str, bodies: list[bytes], content_type: str) -> list[int]:
-    connection = _connect(url)
+def _read(answer: bytes, read: Callable[[bytes], int]) -> int:
     try:
-        answers = [json.loads(_post(connection, url, body, content_type, "*/*")) for body in bodies]
-    finally:
-        connection.close()
-    return [answer if isinstance(answer, int) else answer["predictions"][0]["index"] for answer in answers]
+        return read(answer)
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise RunFailed(f"no class in the answer {answer[:200]!r}") from None
 
 
 def _connect(url: str) -> http.client.HTTPConnection:
@@ -47,9 +66,9 @@ def _connect(url: str) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(str(address.hostname), address.port, timeout=TIMEOUT_S)
 
 
-def _post(connection: http.client.HTTPConnection, url: str, body: bytes, content_type: str, accept: str) -> bytes:
+def _post(connection: http.client.HTTPConnection, url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
     try:
-        connection.request("POST", urlsplit(url).path, body, {"Content-Type": content_type, "Accept": accept})
+        connection.request("POST", urlsplit(url).path, body, dict(headers))
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:

@@ -1,4 +1,5 @@
--- wrk sends the files of a folder, one after the other: wrk -s cycle.lua URL -- FOLDER COUNT CONTENT_TYPE ACCEPT
+-- wrk sends the files of a folder, one after the other:
+-- wrk -s cycle.lua URL -- FOLDER COUNT CONTENT_TYPE ACCEPT [HEADER VALUE]...
 -- Whole requests are put together before the clock starts, so that one thread of wrk is never the bottleneck.
 
 local requests = {}
@@ -7,6 +8,9 @@ local next_request = 0
 function init(args)
   local folder, count = args[1], tonumber(args[2])
   local headers = {["Content-Type"] = args[3], ["Accept"] = args[4]}
+  for index = 5, #args, 2 do
+    headers[args[index]] = args[index + 1]
+  end
   for index = 0, count - 1 do
     local file = assert(io.open(folder .. "/" .. index, "rb"))
     requests[index] = wrk.format("POST", nil, headers, file:read("*a"))

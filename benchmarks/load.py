@@ -4,7 +4,8 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -28,14 +29,23 @@ class Bodies:
     count: int
     content_type: str
     accept: str = "*/*"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further ones, the same with each body."""
 
     @classmethod
-    def write(cls, folder: Path, bodies: list[bytes], content_type: str, accept: str = "*/*") -> "Bodies":
+    def write(
+        cls,
+        folder: Path,
+        bodies: list[bytes],
+        content_type: str,
+        accept: str = "*/*",
+        headers: Mapping[str, str] | None = None,
+    ) -> "Bodies":
         """Write the bodies to a new folder."""
         folder.mkdir()
         for index, body in enumerate(bodies):
             (folder / str(index)).write_bytes(body)
-        return cls(folder, len(bodies), content_type, accept)
+        return cls(folder, len(bodies), content_type, accept, headers or {})
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ def run(url: str, bodies: Bodies, *, connections: int, seconds: int) -> Load:
     command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
     command += ["--timeout", "10s", "--script", str(_SCRIPT), url, "--"]
     command += [str(bodies.folder), str(bodies.count), bodies.content_type, bodies.accept]
+    command += [word for header in bodies.headers.items() for word in header]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _GRACE_S, check=False)
     except subprocess.TimeoutExpired:

@@ -11,6 +11,8 @@ class What(StrEnum):
     """What is measured."""
 
     comparison = "comparison"
+    peers = "peers"
+    ratios = "ratios"
     doors = "doors"
     transports = "transports"
     protocols = "protocols"
@@ -23,8 +25,10 @@ def bench(
     what: Annotated[
         What,
         typer.Argument(
-            help="comparison: beside TorchServe and FastAPI. doors: HTTP servers in front of the same engine. "
-            "transports: ways to TorchServe. protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
+            help="comparison: beside TorchServe and FastAPI. peers: beside seven other model servers. "
+            "ratios: whether it is still as many times faster as it must be. "
+            "doors: HTTP servers in front of the same engine. transports: ways to TorchServe. "
+            "protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
             "open-loop: MLPerf's scenarios by MLCommons' LoadGen. scaling: how cost grows with connections, images a "
             "body, processes and threads. profile: flame graphs of gateway, JVM and worker."
         ),
@@ -33,6 +37,9 @@ def bench(
     device: Annotated[
         str, typer.Option(help="Of comparison, open-loop and scaling: where this service computes, cpu or cuda.")
     ] = "cpu",
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Of peers: only this one, by its name in the table. Repeatable.")
+    ] = None,
     soak: Annotated[int, typer.Option(help="Of open-loop: seconds at half of the highest rate.", min=0)] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
@@ -40,20 +47,30 @@ def bench(
 ) -> None:
     """Measure this service beside others, interleaved on this machine, every label checked.
 
-    Needs `wrk`, for the protocols h2load (apt-get install wrk nghttp2-client), and an otherwise idle machine: a quarter
-    of an hour for the comparison, some minutes for the rest. Servers of others get environments of their own in
-    .venv-benchmarks, fetched once.
+    Needs `wrk`, for the protocols h2load, for the peers nginx (apt-get install wrk nghttp2-client nginx-light), and an
+    otherwise idle machine: a quarter of an hour for the comparison and for the peers, some minutes for the rest.
+    Servers of others get environments of their own in .venv-benchmarks, fetched once.
 
     Examples:
 
     `fashion-mnist bench --quick`
 
     `fashion-mnist bench transports`
+
+    `fashion-mnist bench peers --peer BentoML --peer "this service, embedded engine"`
     """
     if what is What.comparison:
         from benchmarks.comparison import run
 
         run(output, device=device, quick=quick)
+    elif what is What.peers:
+        from benchmarks.peers import run as peers
+
+        peers.run(output, quick=quick, only=peer or ())
+    elif what is What.ratios:
+        from benchmarks import ratios
+
+        ratios.run()
     elif what is What.doors:
         from benchmarks import doors
 

@@ -1,6 +1,7 @@
 """Environments for servers of others: their packages pinned by themselves, beside ours in none of them."""
 
 import hashlib
+import re
 import subprocess
 import venv
 from pathlib import Path
@@ -11,6 +12,12 @@ from fashion_mnist.errors import UsageError
 LOCKS: Final = Path(__file__).parent
 ROOT: Final = LOCKS.parents[1]
 DEADLINE_S: Final = 900
+
+
+def version(name: str) -> str:
+    """The version of the package after which an environment is named."""
+    (found,) = re.findall(rf"^{name}==(\S+)", (LOCKS / f"{name}.txt").read_text(), flags=re.MULTILINE)
+    return str(found)
 
 
 def python(name: str) -> Path:

@@ -1,0 +1,1 @@
+"""This service beside other model servers: each by its own documentation, and tuned."""
