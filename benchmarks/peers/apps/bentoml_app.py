@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 if TUNED:
     # Metrics and the access log cost more than the model does. Two workers: the load generator, at a few hundred
-    # requests a second, leaves its core to them (on a busy machine 434 requests/s, and 130 by one).
+    # requests a second, leaves its core to them.
     @bentoml.service(
         name="fashion_mnist", workers=2, metrics={"enabled": False}, logging={"access": {"enabled": False}}
     )
