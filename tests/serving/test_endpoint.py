@@ -190,11 +190,12 @@ def test_metrics_count_images(torchserve: RunningServer) -> None:
         text = httpx.get(f"http://127.0.0.1:{torchserve.ports.metrics}/metrics", timeout=TIMEOUT_S).text
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name}{{"))
 
+    # At least: the worker tells its counts some moments late, those of earlier requests too.
     answered, refused = counted(metrics.IMAGES), counted(metrics.REFUSED)
     post(torchserve, GARMENTS.tobytes())
     post(torchserve, b"1")
-    wait_until(lambda: counted(metrics.IMAGES) == answered + 3, "the count of images", 10)
-    wait_until(lambda: counted(metrics.REFUSED) == refused + 1, "the count of refused images", 10)
+    wait_until(lambda: counted(metrics.IMAGES) >= answered + 3, "the count of images", 10)
+    wait_until(lambda: counted(metrics.REFUSED) >= refused + 1, "the count of refused images", 10)
 
 
 def test_the_log_stays_small_under_load(torchserve: RunningServer) -> None:
