@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import CANARY, model_card, model_store_path
 from fashion_mnist.settings import Settings
+from handlers.worker import TELL_S
 from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies
 from tests.gateway.command import wait_until
 from tests.serving.server import RunningServer
@@ -190,12 +192,25 @@ def test_metrics_count_images(torchserve: RunningServer) -> None:
         text = httpx.get(f"http://127.0.0.1:{torchserve.ports.metrics}/metrics", timeout=TIMEOUT_S).text
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name}{{"))
 
-    # At least: the worker tells its counts some moments late, those of earlier requests too.
-    answered, refused = counted(metrics.IMAGES), counted(metrics.REFUSED)
+    def settled() -> tuple[float, float]:
+        """Both counts, once those of earlier requests have been told too, which the worker does some moments late."""
+        seen, since = (-1.0, -1.0), time.monotonic()
+
+        def still() -> bool:
+            nonlocal seen, since
+            now = counted(metrics.IMAGES), counted(metrics.REFUSED)
+            if now != seen:
+                seen, since = now, time.monotonic()
+            return time.monotonic() - since > 4 * TELL_S
+
+        wait_until(still, "counts that stay as they are", 20)
+        return seen
+
+    answered, refused = settled()
     post(torchserve, GARMENTS.tobytes())
     post(torchserve, b"1")
-    wait_until(lambda: counted(metrics.IMAGES) >= answered + 3, "the count of images", 10)
-    wait_until(lambda: counted(metrics.REFUSED) >= refused + 1, "the count of refused images", 10)
+    wait_until(lambda: counted(metrics.IMAGES) == answered + 3, "the count of images", 10)
+    wait_until(lambda: counted(metrics.REFUSED) == refused + 1, "the count of refused images", 10)
 
 
 def test_the_log_stays_small_under_load(torchserve: RunningServer) -> None:
