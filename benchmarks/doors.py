@@ -41,7 +41,7 @@ def run(*, quick: bool = False) -> str:
     load.require_wrk()
     repeats, seconds = (1, 1) if quick else (3, 3)
     settings = Settings.from_environment(device="cpu")
-    images = dataset.load(Path(settings.data) if settings.data else None).test.images[:256]
+    images = dataset.load(settings.data).test.images[:256]
     bodies = [image.tobytes() for image in images]
     expected = open_engine(model_store_path(settings), "onnx", "cpu").predict(images).argmax(axis=1)
     rates: dict[tuple[str, int], list[load.Load]] = {}

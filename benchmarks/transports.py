@@ -47,7 +47,7 @@ def run(*, quick: bool = False) -> str:
 async def _run(calls: int) -> str:
     settings = Settings.from_environment(port=0, device="cpu")
     store = model_store_path(settings)
-    images = dataset.load(Path(settings.data) if settings.data else None).test.images[: max(BATCHES)]
+    images = dataset.load(settings.data).test.images[: max(BATCHES)]
     expected = open_engine(store, "onnx", "cpu").predict(images).argmax(axis=1)
     measured: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="fm-") as name, contextlib.ExitStack() as stack:

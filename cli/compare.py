@@ -28,7 +28,7 @@ def compare(
         from training import comparison
 
         settings = Settings.from_environment()
-        found = comparison.compare(one, other, dataset.load(Path(settings.data) if settings.data else None).test)
+        found = comparison.compare(one, other, dataset.load(settings.data).test)
         significant = comparison.SIGNIFICANT
     if as_json:
         print(json.dumps(found, indent=2))

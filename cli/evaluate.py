@@ -40,7 +40,7 @@ def evaluate(
     with console.status(f"evaluating {escape(str(path))}"):
         from training.evaluation import evaluate_file
 
-        images = dataset.load(Path(settings.data) if settings.data else None)
+        images = dataset.load(settings.data)
         figures = evaluate_file(path, images.test if split == "test" else images.train, split_name=split, device=device)
         if figure is not None:
             from training import plots

@@ -43,7 +43,7 @@ def export(
         made = release(
             model_store / WEIGHTS if weights is None else weights,
             model_store if output is None else output,
-            load(Path(settings.data) if settings.data else None),
+            load(settings.data),
             version=version,
             progress=status.update,
         )

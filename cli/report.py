@@ -38,7 +38,7 @@ def report(
             print(markdown([list(rows[0]), *(list(map(str, row.values())) for row in rows)]))
             return
         settings = Settings.from_environment()
-        page = reports.page(run, dataset.load(Path(settings.data) if settings.data else None))
+        page = reports.page(run, dataset.load(settings.data))
     output = output or run / "report.html"
     atomic.write_text(output, page)
     console.print(f"written: {output}")

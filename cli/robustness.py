@@ -30,7 +30,7 @@ def robustness(
         from training import robustness as changes
         from training.evaluation import open_file
 
-        images = dataset.load(Path(settings.data) if settings.data else None)
+        images = dataset.load(settings.data)
         rows = changes.robustness({str(path): open_file(path) for path in paths}, images.test)
     if as_json:
         print(json.dumps(rows, indent=2))

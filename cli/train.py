@@ -53,7 +53,7 @@ def train(
 
         chosen = recipes.recipe_named(recipe, epochs=epochs)
         settings = Settings.from_environment(data=str(data) if data else None)
-        images = dataset.load(Path(settings.data) if settings.data else None)
+        images = dataset.load(settings.data)
     options = {"device": device, "kernels": kernels, "train_images": train_images}
     teachers = teacher or [RUNS / name for name in chosen.teachers]
     for folder in [] if teacher else teachers:

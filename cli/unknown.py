@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,7 +33,7 @@ def unknown(
         from fashion_mnist.network import load_weights
         from training.unknown import separation
 
-        images = dataset.load(Path(settings.data) if settings.data else None)
+        images = dataset.load(settings.data)
         rows = separation(load_weights(store / "weights.pt"), images.test, threshold)
     if as_json:
         print(json.dumps(rows, indent=2))

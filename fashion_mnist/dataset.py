@@ -39,12 +39,12 @@ class Dataset(NamedTuple):
     test: Split
 
 
-def load(folder: Path | None = None) -> Dataset:
+def load(folder: "str | Path" = "") -> Dataset:
     """Load and verify the data set from `folder`, else from Debian's package, else from torchvision's download.
 
     Raises DatasetError that names the file that is missing, truncated, swapped or wrong.
     """
-    folder = folder or find()
+    folder = Path(folder) if folder else find()
     return Dataset(_split(folder, "train"), _split(folder, "t10k"))
 
 

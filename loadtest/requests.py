@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -38,7 +37,7 @@ def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Requ
     Raises DatasetError, ModelError where test images or the model are not there.
     """
     settings = Settings.from_environment()
-    images = dataset.load(Path(settings.data) if settings.data else None).test.images
+    images = dataset.load(settings.data).test.images
     engine = open_engine(model_store_path(settings), "onnx", "cpu")
     limits = Limits.from_settings(settings)
     found = []

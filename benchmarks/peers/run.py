@@ -122,7 +122,7 @@ class _Rounds:
         self._store = model_store_path(settings)
         self._folder, self._size, self._tell = folder, size, tell
         self._chosen = list(chosen)
-        self._images = dataset.load(Path(settings.data) if settings.data else None).test.images[: size.checked]
+        self._images = dataset.load(settings.data).test.images[: size.checked]
         self._engine = open_engine(self._store, "onnx", "cpu", threads=1)
         self._labels: list[int] = self._engine.predict(self._images).argmax(axis=1).tolist()
         self._bodies: dict[str, Bodies] = {}
