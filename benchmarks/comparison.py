@@ -113,7 +113,7 @@ class _Comparison:
         self._device = device
         self._tell = tell
         self._limits = Limits.from_settings(settings)
-        self._images = dataset.load(Path(settings.data) if settings.data else None).test.images[: size.checked]
+        self._images = dataset.load(settings.data).test.images[: size.checked]
         self._packed = self._images[np.arange(PACKED) % len(self._images)]
         self._engine: Engine = open_engine(self._store, "onnx", device, threads=settings.threads)
         pngs = [cv2.imencode(".png", image)[1].tobytes() for image in self._images]
@@ -130,12 +130,11 @@ class _Comparison:
     def start(self, stack: contextlib.ExitStack) -> None:
         """Start every server that is measured beside the others."""
         weights = self._store / "weights.pt"
-        pngs = self._sent["png"][0]
-        label = expected_labels(weights, self._images[:1])[0]
+        image = self._images[0]
         folder = self._folder
         for name, starting in {
-            "stock": stock_torchserve(weights, folder / "stock", pngs[0], label),
-            "stock, one thread": stock_torchserve(weights, folder / "one", pngs[0], label, threads=1),
+            "stock": stock_torchserve(weights, folder / "stock", image),
+            "stock, one thread": stock_torchserve(weights, folder / "one", image, threads=1),
             "FastAPI": servers.fastapi(folder / "fastapi", tuned=False),
             "FastAPI, tuned": servers.fastapi(folder / "tuned", tuned=True),
             "TorchServe, tuned": servers.torchserve_alone(folder / "ts32", batch_size=32, device=self._device),

@@ -4,7 +4,6 @@ Python's processes are sampled by py-spy, which counts native code as its caller
 with the names that the JVM gives its compiled methods.
 """
 
-import io
 import os
 import re
 import shutil
@@ -26,18 +25,17 @@ from rich.console import Console
 from benchmarks import load, servers
 from benchmarks.load import Bodies, RunFailed
 from benchmarks.report import markdown_table
+from benchmarks.servers import MARKS, Server
 from fashion_mnist import dataset
 from fashion_mnist.atomic import write_text
 from fashion_mnist.predictions import OCTET_STREAM
 from fashion_mnist.settings import Settings
+from loadtest.report import svg
 from serving import processes
 
 CONNECTIONS: Final = 64
 RATE_HZ: Final = 499
 """Not a round number, so that nothing periodic is sampled in step."""
-
-MARKS: Final = {"gateway": "gateway.worker", "worker": "model_service_worker", "jvm": "ModelServer"}
-"""What each process has on its command line."""
 
 LEAST: Final = 0.004
 """Of all samples: what is narrower is not drawn."""
@@ -54,7 +52,7 @@ def run(output: Path, *, quick: bool = False) -> str:
     load.require_wrk()
     seconds = 2 if quick else 10
     settings = Settings.from_environment()
-    images = dataset.load(Path(settings.data) if settings.data else None).test.images[:256]
+    images = dataset.load(settings.data).test.images[:256]
     # Without it perf sees no callers.
     os.environ["JAVA_TOOL_OPTIONS"] = "-XX:+PreserveFramePointer"
     output.mkdir(parents=True, exist_ok=True)
@@ -66,26 +64,32 @@ def run(output: Path, *, quick: bool = False) -> str:
             with servers.fashion_mnist(folder / engine, engine) as server:
                 load.run(server.url, bodies, connections=CONNECTIONS, seconds=1)
                 for what, pid in _find(server.pid).items():
-                    if what == "jvm" and shutil.which("perf") is None:
-                        tables.append(f"{engine}, jvm: not sampled, there is no perf (apt-get install linux-perf)")
-                        continue
-                    sampling = _Sampling(what, pid, seconds, folder / f"{engine}-{what}")
-                    before = _cpu_s(pid)
-                    loaded = load.run(server.url, bodies, connections=CONNECTIONS, seconds=seconds)
-                    used = _cpu_s(pid) - before
-                    stacks = sampling.stacks()
-                    title = (
-                        f"{engine}, {what}: {1e6 * used / loaded.requests:.0f} us of processor time a request, "
-                        f"{loaded.per_second:,.0f} requests/s while sampled"
-                    )
-                    rows = markdown_table(["frame", "%, with what it calls", "%, itself"], _most(stacks))
-                    tables.append("\n".join([title, "", *rows]))
-                    folded = (f"{';'.join(stack)} {count}\n" for stack, count in sorted(stacks.items()))
-                    write_text(output / f"profile-{engine}-{what}.txt", "".join(folded))
-                    write_text(output / f"profile-{engine}-{what}.svg", flame_graph(stacks, title))
+                    path = output / f"profile-{engine}-{what.lower()}"
+                    tables.append(_sampled(f"{engine}, {what}", what, pid, server, bodies, seconds, folder, path))
     text = "\n\n".join(tables) + "\n"
     Console(soft_wrap=True, highlight=False).print(text, markup=False)
     return text
+
+
+def _sampled(
+    name: str, what: str, pid: int, server: Server, bodies: Bodies, seconds: int, folder: Path, path: Path
+) -> str:
+    """Sample one process under load and write its stacks and flame graph beside `path`; its table. Raises RunFailed."""
+    if what == "JVM" and shutil.which("perf") is None:
+        return f"{name}: not sampled, there is no perf (apt-get install linux-perf)"
+    sampling = _Sampling(what, pid, seconds, folder / path.name)
+    before = _cpu_s(pid)
+    loaded = load.run(server.url, bodies, connections=CONNECTIONS, seconds=seconds)
+    used = _cpu_s(pid) - before
+    stacks = sampling.stacks()
+    title = (
+        f"{name}: {1e6 * used / loaded.requests:.0f} us of processor time a request, "
+        f"{loaded.per_second:,.0f} requests/s while sampled"
+    )
+    lines = (f"{';'.join(stack)} {count}\n" for stack, count in sorted(stacks.items()))
+    write_text(path.with_suffix(".txt"), "".join(lines))
+    write_text(path.with_suffix(".svg"), flame_graph(stacks, title))
+    return "\n".join([title, "", *markdown_table(["frame", "%, with what it calls", "%, itself"], _most(stacks))])
 
 
 def folded(text: str) -> Stacks:
@@ -117,17 +121,15 @@ def flame_graph(stacks: Stacks, title: str) -> str:
     for path, count in width.items():
         share = count / total
         if share >= LEAST:
-            shade = 0.55 + 0.4 * (hash_of(path[-1]) % 100) / 100
+            shade = 0.55 + 0.4 * (_shade_of(path[-1]) % 100) / 100
             axes.barh(len(path), share, 0.94, begun[path], color=(1.0, shade, 0.35))
             letters = int(share * 190)
             if letters >= 3:
                 axes.text(begun[path] + 0.001, len(path), path[-1][:letters], va="center", fontsize=6, clip_on=True)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue().partition("<svg")[2].join(["<svg", ""])
+    return svg(figure)
 
 
-def hash_of(name: str) -> int:
+def _shade_of(name: str) -> int:
     """A number that stays the same from run to run, unlike `hash`."""
     return sum(place * ord(letter) for place, letter in enumerate(name, 1))
 
@@ -137,7 +139,7 @@ class _Sampling:
 
     def __init__(self, what: str, pid: int, seconds: int, path: Path) -> None:
         self._what, self._pid, self._path = what, pid, path
-        if what == "jvm":
+        if what == "JVM":
             command = ["perf", "record", "--quiet", "-e", "cpu-clock", "-F", str(RATE_HZ), "-g", "-p", str(pid)]
             command += ["-o", str(path), "--", "sleep", str(seconds)]
         else:
@@ -158,7 +160,7 @@ class _Sampling:
         if failed or not self._path.exists():
             said = self._errors.read_text(errors="replace")[-300:]
             raise RunFailed(f"{self._what} could not be sampled, which takes root or CAP_SYS_PTRACE: {said}")
-        if self._what != "jvm":
+        if self._what != "JVM":
             return folded(self._path.read_text())
         # perf looks for the names of compiled methods where the JVM writes them.
         _ask_jvm(self._pid, "jcmd", "Compiler.perfmap")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import cv2
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks import load, servers
@@ -21,7 +22,7 @@ from benchmarks.peers import kinds
 from benchmarks.peers.applications import fastapi_tuned
 from benchmarks.peers.kinds import Kind
 from benchmarks.servers import Server
-from benchmarks.stock import expected_labels, stock_torchserve
+from benchmarks.stock import stock_torchserve
 from fashion_mnist import dataset
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
@@ -55,12 +56,12 @@ def run() -> list[float]:
     console = Console(soft_wrap=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="fm-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        images = dataset.load(_data()).test.images[:BODIES]
+        images = dataset.load(Settings.from_environment().data).test.images[:BODIES]
         bodies = {
             kind: Bodies.write(folder / str(place), [kind.write(image) for image in images], kind.content_type)
             for place, kind in enumerate((kinds.RAW, kinds.PNG))
         }
-        running = _start(folder, stack)
+        running = _start(folder, stack, images[0])
         ratios = []
         for bound in BOUNDS:
             ratio = _ratio(bound, running, bodies)
@@ -74,17 +75,10 @@ def run() -> list[float]:
     return ratios
 
 
-def _data() -> Path | None:
-    data = Settings.from_environment().data
-    return Path(data) if data else None
-
-
-def _start(folder: Path, stack: contextlib.ExitStack) -> dict[str, Server]:
+def _start(folder: Path, stack: contextlib.ExitStack, image: NDArray[np.uint8]) -> dict[str, Server]:
     weights = model_store_path(Settings.from_environment()) / "weights.pt"
-    image = dataset.load(_data()).test.images[:1]
-    canary, label = cv2.imencode(".png", image[0])[1].tobytes(), expected_labels(weights, image)[0]
     starting = {
-        "TorchServe as shipped, one thread": stock_torchserve(weights, folder / "stock", canary, label, threads=1),
+        "TorchServe as shipped, one thread": stock_torchserve(weights, folder / "stock", image, threads=1),
         "through TorchServe": servers.fashion_mnist(folder / "front", "torchserve"),
         "embedded engine": servers.fashion_mnist(folder / "embedded", "embedded"),
         "FastAPI, tuned": fastapi_tuned(folder / "fastapi", kinds.RAW),

@@ -5,7 +5,6 @@ run mean anything elsewhere.
 """
 
 import contextlib
-import io
 import json
 import math
 import statistics
@@ -33,6 +32,7 @@ from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.predictions import OCTET_STREAM
 from fashion_mnist.settings import Settings
+from loadtest.report import svg
 
 CONNECTIONS: Final = (1, 4, 16, 64, 256)
 IMAGES: Final = (1, 4, 16, 64, 256, 1024, 4096)
@@ -139,7 +139,7 @@ def _measure(
     tell: Callable[[str], None],
 ) -> tuple[dict[tuple[Variant, Traffic], Point], dict[int, tuple[int, int]]]:
     settings = Settings.from_environment(device=device)
-    images = dataset.load(Path(settings.data) if settings.data else None).test.images
+    images = dataset.load(settings.data).test.images
     expected = open_engine(model_store_path(settings), "onnx", device).predict(images).argmax(axis=1).tolist()
     bodies = {
         count: Bodies.write(
@@ -287,6 +287,4 @@ def plot(found: Points) -> str:
             axes.grid(alpha=0.3)
         grid[1][column].set_xlabel(title)
     grid[0][0].legend(fontsize="x-small")
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue().partition("<svg")[2].join(["<svg", ""])
+    return svg(figure)

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ START_S: Final = 90.0
 STOP_S: Final = 10.0
 POLL_S: Final = 0.1
 
+MARKS: Final = {"gateway": "gateway.worker", "worker": "model_service_worker", "JVM": "ModelServer"}
+"""What the command line of each kind of process has, by what a person would name it."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -46,11 +49,7 @@ class Server:
         found: dict[str, float] = {}
         for process in processes.tree(self.pid):
             line = " ".join(process.cmdline())
-            for name, mark in (
-                ("gateway", "gateway.worker"),
-                ("worker", "model_service_worker"),
-                ("JVM", "ModelServer"),
-            ):
+            for name, mark in MARKS.items():
                 if mark in line:
                     found[name] = found.get(name, 0.0) + process.memory_info().rss / 2**20
         return found
@@ -173,17 +172,28 @@ def wait_until_right(
     url: str, process: "subprocess.Popen[bytes]", image: bytes | None = None, label: int = CLASSES.index(CANARY[1])
 ) -> None:
     """Wait until a PNG, by default the canary, gets its label. Raises RunFailed, at the latest after START_S."""
-    if image is None:
-        image = read_canary(model_store_path(Settings.from_environment()))
+    png = read_canary(model_store_path(Settings.from_environment())) if image is None else image
+    wait_for_label(
+        url, lambda: classify_singly(url, [png], "image/png", threads=1), label, lambda: process.poll() is None
+    )
+
+
+def wait_for_label(url: str, classify: Callable[[], list[int]], label: int, runs: Callable[[], bool]) -> None:
+    """Wait until `classify` gives one image's label, as long as `runs` says that the server does.
+
+    Raises RunFailed, at the latest after START_S.
+    """
     deadline = time.monotonic() + START_S
     while True:
         try:
-            found = classify_singly(url, [image], "image/png", threads=1)
+            found = classify()
             if found == [label]:
                 return
             said = f"it gives {found} instead of {[label]}"
         except RunFailed as error:
             said = error.message
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RunFailed(f"{url} did not become ready: {said}")
+        if not runs():
+            raise RunFailed(f"{url} ended before it was ready: {said}")
+        if time.monotonic() > deadline:
+            raise RunFailed(f"{url} was not ready within {START_S:g} s: {said}")
         time.sleep(POLL_S)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,9 +30,9 @@ HANDLER: Final = Path(__file__).parent / "stock_handler.py"
 
 @contextmanager
 def stock_torchserve(
-    weights: Path, folder: Path, canary: bytes, label: int, *, threads: int | None = None
+    weights: Path, folder: Path, image: NDArray[np.uint8], *, threads: int | None = None
 ) -> Iterator[Server]:
-    """Start it, yield it once it answers rightly, and end it with all its processes.
+    """Start it, yield it once it answers an image, uint8 [28, 28], rightly, and end it with all its processes.
 
     As shipped, each worker starts as many threads as there are cores, and they hinder each other; `threads` limits them
     by OMP_NUM_THREADS, which is all the tuning there is.
@@ -57,7 +58,8 @@ def stock_torchserve(
         environment["OMP_NUM_THREADS"] = str(threads)
     url = f"http://127.0.0.1:{ports.inference}/predictions/fashion_mnist"
     with servers.started(command, environment, folder) as process:
-        servers.wait_until_right(url, process, canary, label)
+        canary = cv2.imencode(".png", image)[1].tobytes()
+        servers.wait_until_right(url, process, canary, expected_labels(weights, image[None])[0])
         yield Server(url, process.pid)
 
 

@@ -84,6 +84,11 @@ def plot(distributions: Mapping[str, Mapping[int, int]]) -> str:
     axes.grid(alpha=0.3)
     if distributions:
         axes.legend()
+    return svg(figure)
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an `svg` element, without the prolog of a file, the same from run to run but for its ids."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue().partition("<svg")[2].join(["<svg", ""])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from benchmarks import environments, servers
 from benchmarks.client import classify_singly
 from benchmarks.load import RunFailed
 from benchmarks.peers.kinds import Kind
-from benchmarks.servers import POLL_S, START_S, Server
+from benchmarks.servers import Server
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.model_store import CANARY, model_store_path, model_version, read_canary
 from fashion_mnist.settings import Settings
@@ -127,24 +126,15 @@ def _running(
 
 
 def wait_until_right(url: str, kind: Kind, runs: Callable[[], bool]) -> None:
-    """Wait until the canary, sent as `kind`, gets its label. Raises RunFailed, at the latest after START_S."""
+    """Wait until the canary, sent as `kind`, gets its label. Raises RunFailed, in time at the latest."""
     canary = read_canary(model_store_path(Settings.from_environment()))
     image = np.asarray(cv2.imdecode(np.frombuffer(canary, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
     body, label = kind.write(image), CLASSES.index(CANARY[1])
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            found = classify_singly(url, [body], kind.content_type, threads=1, headers=kind.headers, read=kind.read)
-            if found == [label]:
-                return
-            said = f"it gives {found} instead of {[label]}"
-        except RunFailed as error:
-            said = error.message
-        if not runs():
-            raise RunFailed(f"it ended before it was ready: {said}")
-        if time.monotonic() > deadline:
-            raise RunFailed(f"not ready within {START_S:g} s: {said}")
-        time.sleep(POLL_S)
+
+    def classify() -> list[int]:
+        return classify_singly(url, [body], kind.content_type, threads=1, headers=kind.headers, read=kind.read)
+
+    servers.wait_for_label(url, classify, label, runs)
 
 
 def _last_words(output: Path) -> str:

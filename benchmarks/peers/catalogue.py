@@ -7,14 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import cv2
-
 from benchmarks import servers
 from benchmarks.peers import applications, containers, kinds
 from benchmarks.peers.kinds import Kind
 from benchmarks.peers.nginx import nginx
 from benchmarks.servers import Server
-from benchmarks.stock import expected_labels, stock_torchserve
+from benchmarks.stock import stock_torchserve
 from fashion_mnist import dataset
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
@@ -87,7 +85,5 @@ def _ours(name: str, engine: str) -> list[Peer]:
 def _stock(folder: Path) -> AbstractContextManager[Server]:
     """As shipped; it takes PNG alone."""
     settings = Settings.from_environment()
-    weights = model_store_path(settings) / "weights.pt"
-    image = dataset.load(Path(settings.data) if settings.data else None).test.images[:1]
-    canary = cv2.imencode(".png", image[0])[1].tobytes()
-    return stock_torchserve(weights, folder, canary, expected_labels(weights, image)[0])
+    image = dataset.load(settings.data).test.images[0]
+    return stock_torchserve(model_store_path(settings) / "weights.pt", folder, image)

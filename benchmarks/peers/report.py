@@ -1,12 +1,12 @@
 """A run's figures as a table in Markdown and as a plot."""
 
-import io
 from typing import Any, Final
 
 from matplotlib.figure import Figure
 
 from benchmarks.peers.catalogue import DOCUMENTED, LIMIT, OURS, TUNED
 from benchmarks.report import Rows, markdown_table
+from loadtest.report import svg
 
 AT: Final = 64
 """Connections at which servers are compared."""
@@ -64,9 +64,7 @@ def plot(results: dict[str, Any]) -> str:
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
     figure.suptitle("paler: as documented; darker: tuned", fontsize=9)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return svg(figure)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
