@@ -19,7 +19,6 @@ from rich.console import Console
 from benchmarks import load, servers
 from benchmarks.load import Bodies, RunFailed
 from benchmarks.peers import kinds
-from benchmarks.peers.applications import fastapi_tuned
 from benchmarks.peers.kinds import Kind
 from benchmarks.servers import Server
 from benchmarks.stock import stock_torchserve
@@ -81,7 +80,8 @@ def _start(folder: Path, stack: contextlib.ExitStack, image: NDArray[np.uint8]) 
         "TorchServe as shipped, one thread": stock_torchserve(weights, folder / "stock", image, threads=1),
         "through TorchServe": servers.fashion_mnist(folder / "front", "torchserve"),
         "embedded engine": servers.fashion_mnist(folder / "embedded", "embedded"),
-        "FastAPI, tuned": fastapi_tuned(folder / "fastapi", kinds.RAW),
+        # One process, as the embedded engine is: two of them have both cores, and the load generator's share decides.
+        "FastAPI, tuned": servers.fastapi(folder / "fastapi", tuned=True),
     }
     return {name: stack.enter_context(server) for name, server in starting.items()}
 
