@@ -51,15 +51,17 @@ def plot(results: dict[str, Any]) -> str:
         style |= {"height": height, "alpha": 0.5 if ours and row["setup"] == DOCUMENTED else 1.0}
         spread = [[row["per_second"] - row["lowest"]], [row["highest"] - row["per_second"]]]
         left.barh(place, row["per_second"], xerr=spread, error_kw={"elinewidth": 0.8}, **style)
-        left.text(row["highest"] * 1.08, place, f"{row['per_second']:,}", va="center", fontsize=7)
         micros = 1000 * row["cpu_s_per_1000"]
         right.barh(place, micros, **style)
-        right.text(micros * 1.08, place, f"{micros:,.0f}", va="center", fontsize=7)
+        for axes, end, text in ((left, row["highest"], f"{row['per_second']:,}"), (right, micros, f"{micros:,.0f}")):
+            axes.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
     for axes, label in ((left, f"images/s, {AT} connections"), (right, "processor time for an image, us")):
         axes.set_xscale("log")
-        axes.margins(x=0.15)
+        if rows:
+            # Room for the figures behind the bars, and a bar for the least, however near to each other they are.
+            axes.set_xlim(axes.dataLim.minposx / 2, axes.dataLim.xmax * 3)
         axes.set_xlabel(f"{label} (logarithmic)")
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)

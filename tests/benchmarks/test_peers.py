@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks import servers
 from benchmarks.load import RunFailed
-from benchmarks.peers import catalogue, kinds, run
+from benchmarks.peers import catalogue, kinds, report, run
 from benchmarks.peers.catalogue import DOCUMENTED, EMBEDDED, TUNED, Peer
 from benchmarks.peers.family import family
 from benchmarks.peers.nginx import nginx
@@ -72,6 +72,17 @@ def test_a_peer_that_does_not_start_and_one_that_is_wrong_end_no_other_row(
         "| Broken | tuned | raw bytes | did not run: it ended before it was ready |"
         in (tmp_path / "peers.md").read_text()
     )
+
+
+@pytest.mark.parametrize("rates", [[], [59_358], [59_358, 64_437], [12, 64_437]], ids=str)
+def test_servers_are_plotted_however_near_to_each_other(rates: list[int]) -> None:
+    rows = [
+        {"server": str(rate), "setup": TUNED, "connections": report.AT, "per_second": rate, "cpu_s_per_1000": 1 / rate}
+        | {"lowest": rate, "highest": rate}
+        for rate in rates
+    ]
+    drawn = report.plot({"rows": rows})
+    assert [rate for rate in rates if f"<!-- {rate:,} -->" not in drawn] == []
 
 
 def test_a_name_that_is_no_peers_is_refused(tmp_path: Path) -> None:
