@@ -11,6 +11,7 @@ Run with the project's own Python, which has uv. Writes the files beside this on
     serve-torchserve-cuda.txt   PyTorch with CUDA too, for that image with the TorchScript runtime
     loadtest.txt                the load generator
     train.txt                   training and export; PyTorch aside
+    tools.txt                   what tools.in wants: `make audit` and `make sbom`
 
 The first line of each says how many packages it pins and how many MB their files have. And, for the servers of others
 that ours is measured beside, benchmarks/environments/NAME.txt for each NAME.in there.
@@ -60,6 +61,8 @@ def main() -> None:
                 pin = pin if "--hash" in pin else f"{pin} \\\n    --hash=sha256:{torch_checksum(torch, folder)}"
                 write("torch-cpu", [pin], folder)
             write(variant, locked, folder)
+        print("locking tools", flush=True)
+        write("tools", compile_pins(str(HERE / "tools.in"), [], [], folder), folder)
         # With the ONNX Runtime that we serve with: what differs shall be the servers.
         (runtime,) = re.findall(r"^onnxruntime-gpu==(\S+)", (HERE / "cpu.txt").read_text(), flags=re.MULTILINE)
         for wanted in sorted(PEERS.glob("*.in")):
