@@ -5,7 +5,7 @@ The supervisor serves it, whatever becomes of the gateways.
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -29,8 +29,10 @@ from gateway import listening, version_pages
 from gateway.connection import challenge
 from gateway.keys import ADMIN, Keyring
 from gateway.metrics import families, version_families
+from gateway.process_metrics import Processes
 from gateway.rollout import Rollout
 from gateway.tls import Tls
+from gateway.torchserve_metrics import TorchServes
 
 
 class _Gateways(Collector):
@@ -63,14 +65,18 @@ class _Keys:
             await Response(answer.body, answer.status, headers)(scope, receive, send)
 
 
-def application(metrics: Sequence[Path], rollout: Rollout, keyring: Keyring | None) -> Starlette:
+def application(
+    metrics: Sequence[Path], gateways: Callable[[], Collection[int]], rollout: Rollout, keyring: Keyring | None
+) -> Starlette:
     """The admin pages.
 
-    `metrics` are the files of all gateways, `rollout` has the versions of the model, `keyring` the keys that open the
-    pages; None where no key is needed.
+    `metrics` are the files of all gateways, `gateways` tells their process ids, `rollout` has the versions of the
+    model, `keyring` the keys that open the pages; None where no key is needed.
     """
     registry = CollectorRegistry()
     registry.register(_Gateways(metrics, rollout))
+    registry.register(Processes(gateways, lambda: [running.pid for running in rollout.torchserves.values()]))
+    registry.register(TorchServes(lambda: rollout.torchserves))
 
     def scrape(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

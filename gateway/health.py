@@ -37,6 +37,8 @@ class Health:
         """Whether this process is about to end."""
         self.on_change: Callable[[bool], None] = lambda ready: None
         """Called with `ready` when that may have changed."""
+        self.on_canary: Callable[[bool], None] = lambda right: None
+        """Called with whether a canary got its label."""
         self._reason = "the engine has not answered yet"
 
     @property
@@ -94,6 +96,7 @@ class Health:
                 continue
 
     def _answered(self) -> None:
+        self.on_canary(True)
         if not self.answers:
             log.warning("engine answers", extra={"version": self._version})
         self.started.set()
@@ -103,6 +106,7 @@ class Health:
             self.on_change(self.ready)
 
     def _fails(self, reason: str) -> None:
+        self.on_canary(False)
         if self.answers:
             log.warning("engine lost", extra={"version": self._version, "reason": reason})
         changed, self.answers = self.answers, False

@@ -204,11 +204,18 @@ def version_families(listed: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
     default = GaugeMetricFamily(
         "fashion_mnist_version_default", "Whether a version answers requests that name none.", labels=["version"]
     )
+    canaries = CounterMetricFamily(
+        "fashion_mnist_version_canaries",
+        "Images of the server's own that a version was asked for, by what came of them.",
+        labels=["version", "outcome"],
+    )
     for row in listed:
         requests.add_metric([row["version"]], row["requests"])
+        for outcome, count in row["canaries"].items():
+            canaries.add_metric([row["version"], outcome], count)
         ready.add_metric([row["version"]], row["state"] == "ready")
         default.add_metric([row["version"]], row["default"])
-    yield from (requests, ready, default)
+    yield from (requests, ready, default, canaries)
 
 
 def _drift(window: NDArray[np.float64], reference: Reference) -> Iterator[Metric]:

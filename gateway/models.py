@@ -44,6 +44,7 @@ class Model:
         self.health = health
         self.tally = tally
         health.on_change = tally.write
+        health.on_canary = tally.canary
         self.reference = Reference.from_card(model_card(version.folder))
         self.reading = 0
         """Requests for it that a thread is reading: they are not in its line yet."""

@@ -184,6 +184,12 @@ class Rollout:
         loaded = self._loaded.get(self.wanted.default)
         return None if loaded is None else loaded.reference
 
+    @property
+    def torchserves(self) -> dict[str, TorchServe]:
+        """Those of the versions that are loaded, by version; none with the other engines."""
+        loaded = list(self._loaded.items())
+        return {version: row.torchserve for version, row in loaded if row.torchserve is not None}
+
     def listed(self) -> list[dict[str, Any]]:
         """All versions, and how things stand with each."""
         default, candidate, found = self.wanted.default, self._candidate, []
@@ -192,7 +198,7 @@ class Rollout:
             rows.append(candidate)
         for loaded in rows:
             tallies = [Tally.read(tally_path(path, loaded.version.number)) for path in self._metrics]
-            ready = all(ready for _, ready in tallies)
+            ready = all(tally.ready for tally in tallies)
             reason = loaded.given_up or ("" if ready else "it does not give the canary its label now")
             found.append(
                 {
@@ -202,7 +208,11 @@ class Rollout:
                     "reason": "" if loaded is candidate else reason,
                     "default": loaded.version.name == default and loaded is not candidate,
                     "loaded": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(loaded.since)),
-                    "requests": sum(requests for requests, _ in tallies),
+                    "requests": sum(tally.requests for tally in tallies),
+                    "canaries": {
+                        "right": sum(tally.canaries_right for tally in tallies),
+                        "failed": sum(tally.canaries_failed for tally in tallies),
+                    },
                     "accuracy": loaded.accuracy,
                     "folder": str(loaded.source),
                 }

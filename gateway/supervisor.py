@@ -118,7 +118,7 @@ class _Server:
             cleanup.callback(self._rollout.close)
             self._rollout.begin(self._model_store, self._canary)
             cleanup.callback(self._kill_gateways)
-            pages = admin.application(self._metrics(), self._rollout, self._keyring)
+            pages = admin.application(self._metrics(), self._gateway_pids, self._rollout, self._keyring)
             self._admin_port = cleanup.enter_context(
                 admin.serve(settings.admin_host, settings.admin_port, pages, self._tls)
             )
@@ -239,6 +239,9 @@ class _Server:
 
     def _doors(self) -> list[Path]:
         return [self._folder / f"gateway-{place}" for place in range(self._settings.gateways)]
+
+    def _gateway_pids(self) -> list[int]:
+        return [gateway.pid for gateway in self._gateways]
 
     def _kill_gateways(self) -> None:
         for gateway in self._gateways:

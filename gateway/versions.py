@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -59,29 +59,44 @@ class Versions:
         return dataclasses.replace(self, versions=tuple(version for version in self.versions if version.open))
 
 
+class Told(NamedTuple):
+    """What one gateway tells of a version."""
+
+    requests: int
+    """Answered with it."""
+    ready: bool
+    canaries_right: int
+    canaries_failed: int
+
+
 class Tally:
-    """How many requests one gateway answered with a version, and whether that one is ready: a file that outlives it."""
+    """What one gateway counts of a version, and whether that one is ready: a file that outlives the gateway."""
 
     def __init__(self, path: Path) -> None:
         """Count on from what is in the file, if it is there."""
         if not path.exists():
-            path.write_bytes(bytes(16))
+            path.write_bytes(bytes(8 * len(Told._fields)))
         self._found = np.memmap(path, np.float64, "r+")
         self._found[1] = 0
-        self.requests = int(self._found[0])
+        self.requests, _, self.canaries_right, self.canaries_failed = map(int, self._found)
+
+    def canary(self, right: bool) -> None:
+        """A canary got its label, or it did not."""
+        self.canaries_right += right
+        self.canaries_failed += not right
 
     def write(self, ready: bool) -> None:
         """Let other processes see how things stand."""
-        self._found[:] = self.requests, ready
+        self._found[:] = self.requests, ready, self.canaries_right, self.canaries_failed
 
     @staticmethod
-    def read(path: Path) -> tuple[int, bool]:
+    def read(path: Path) -> Told:
         """What a gateway wrote; nothing, and not ready, where it has not written yet."""
         try:
-            requests, ready = np.fromfile(path, np.float64, 2)
+            requests, ready, right, failed = np.fromfile(path, np.float64, len(Told._fields))
         except (OSError, ValueError):
-            return 0, False
-        return int(requests), bool(ready)
+            return Told(0, False, 0, 0)
+        return Told(int(requests), bool(ready), int(right), int(failed))
 
 
 def tally_path(metrics: Path, number: int) -> Path:

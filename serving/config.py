@@ -78,6 +78,11 @@ class RunFolder:
         return self.path / "torchserve.log"
 
     @property
+    def gc_log(self) -> Path:
+        """Where the JVM tells of its garbage collections."""
+        return self.path / "gc.log"
+
+    @property
     def store(self) -> Path:
         """The folder with the archive."""
         return self.path / "store"

@@ -15,7 +15,7 @@ import psutil
 from fashion_mnist.errors import ServingError
 from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
-from serving import config, java, processes, readiness, state
+from serving import config, gc_log, java, processes, readiness, state
 from serving.config import Ports, RunFolder
 
 POLL_S: Final = 0.05
@@ -164,6 +164,7 @@ class TorchServe:
             f"-Dlog4j.configurationFile=file://{self.folder.log_configuration}",
             f"-Djava.io.tmpdir={self.folder.temporary}",
             *config.jvm_arguments(self.settings),
+            gc_log.jvm_argument(self.folder.gc_log),
             "-cp",
             f"{home}/ts/frontend/*",
             "org.pytorch.serve.ModelServer",

@@ -214,13 +214,16 @@ def test_one_name_loaded_again_is_another_version(loader: Loader, tmp_path: Path
 
 def test_a_tally_outlives_its_gateway(tmp_path: Path) -> None:
     path = tmp_path / "tally"
-    assert Tally.read(path) == (0, False)
+    assert Tally.read(path) == (0, False, 0, 0)
     tally = Tally(path)
     tally.requests += 3
+    tally.canary(True)
+    tally.canary(False)
+    tally.canary(False)
     tally.write(True)
-    assert Tally.read(path) == (3, True)
+    assert Tally.read(path) == (3, True, 1, 2)
     again = Tally(path)
-    assert Tally.read(path) == (3, False)
+    assert Tally.read(path) == (3, False, 1, 2)
     again.requests += 1
     again.write(False)
-    assert Tally.read(path) == (4, False)
+    assert Tally.read(path) == (4, False, 1, 2)

@@ -1,0 +1,89 @@
+"""What each of the server's processes takes of the machine, read from the kernel when Prometheus asks.
+
+Processes of one kind are one figure. The counters go on when a process is started again: what one used after the last
+scrape before its death is lost, and of two that died between two scrapes only the second one's start is seen.
+"""
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Final
+
+import psutil
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serving import processes
+
+KINDS: Final = ("supervisor", "gateway", "jvm", "worker")
+"""The supervisor, which is this process; gateways; TorchServe's JVM; and what that started: its workers."""
+
+Pids = Callable[[], Collection[int]]
+
+
+class Processes(Collector):
+    """This process and all that it started."""
+
+    def __init__(self, gateways: Pids, jvms: Pids) -> None:
+        """`gateways` and `jvms` tell the process ids of those that there are now."""
+        self._gateways = gateways
+        self._jvms = jvms
+        self._lock = threading.Lock()
+        self._starts: Counter[str] = Counter()
+        self._cpu: defaultdict[str, float] = defaultdict(float)
+        self._known: dict[psutil.Process, float] = {}  # equal are those of the same id and start time
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            yield from self._collect()
+
+    def _collect(self) -> Iterator[Metric]:
+        gauges = {
+            "fashion_mnist_processes": "Processes of the server.",
+            "fashion_mnist_process_resident_bytes": "Memory that they hold, shared pages counted by each.",
+            "fashion_mnist_process_threads": "Their threads.",
+            "fashion_mnist_process_open_files": "Their open files, of which each connection is one.",
+        }
+        now: dict[str, Counter[str]] = {name: Counter() for name in gauges}
+        known: dict[psutil.Process, float] = {}
+        kinds = self._kinds()
+        for process, kind in kinds.items():
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    figures = (1, process.memory_info().rss, process.num_threads(), process.num_fds())
+            except psutil.Error:  # it has just ended
+                continue
+            for name, figure in zip(gauges, figures, strict=True):
+                now[name][kind] += figure
+            if process not in self._known:
+                self._starts[kind] += 1
+            known[process] = times.user + times.system
+            self._cpu[kind] += known[process] - self._known.get(process, 0.0)
+        self._known = known
+
+        # A kind that this engine has not is left out; one that has died is there, with no process.
+        kinds_seen = [kind for kind in KINDS if kind in self._starts]
+        for name, help in gauges.items():
+            gauge = GaugeMetricFamily(name, help, labels=["process"])
+            for kind in kinds_seen:
+                gauge.add_metric([kind], now[name][kind])
+            yield gauge
+        counters: dict[str, tuple[str, Mapping[str, float]]] = {
+            "fashion_mnist_process_cpu_seconds": ("Processor time that they used.", self._cpu),
+            "fashion_mnist_process_starts": ("Those that were seen for the first time.", self._starts),
+        }
+        for name, (help, values) in counters.items():
+            counter = CounterMetricFamily(name, help, labels=["process"])
+            for kind in kinds_seen:
+                counter.add_metric([kind], values[kind])
+            yield counter
+
+    def _kinds(self) -> dict[psutil.Process, str]:
+        supervisor = psutil.Process()
+        found = {supervisor: "supervisor"}
+        for pids, kind, below in ((self._gateways(), "gateway", "gateway"), (self._jvms(), "jvm", "worker")):
+            for pid in pids:
+                family = processes.tree(pid)
+                found.update((process, kind if process.pid == pid else below) for process in family)
+        return found
