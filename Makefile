@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format train bench bench-peers bench-ratios proto lock audit clean
+.PHONY: help setup serve test check format train bench bench-peers bench-ratios proto lock audit sbom clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lock: setup  ## Pin today's newest versions anew
 
 audit:  ## Fail where a pinned package has a known vulnerability that a newer version has not
 	@$(PYTHON) -m requirements.audit
+
+sbom:  ## Write a bill of materials of each image that the container engine has into sbom/
+	@tools=$$($(PYTHON) -m requirements.environments) && $$tools/python -m deploy.sbom $(IMAGES)
 
 clean:  ## Remove what was installed and built; runs/ stays
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache model_store/fashion_mnist.mar

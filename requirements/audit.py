@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from requirements import environments
+from requirements import environments, locks
 
 IGNORED: Final = environments.LOCKS / "audit-ignored.toml"
 CANARY: Final = ("requests", "2.19.0", "CVE-2018-18074")
@@ -153,7 +153,7 @@ def main() -> int:
     """Ask, print and judge; return the exit status."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     ignored = read_ignored(IGNORED)
-    pins = sorted({pin for lock in environments.LOCKS.glob("*.txt") for pin in locked(lock)})
+    pins = public_pins(environments.LOCKS.glob("*.txt"))
     lines = out_of_date(ignored, datetime.date.today())
     failed = bool(lines)
     reasons = []
@@ -180,9 +180,9 @@ def services(environment: Mapping[str, str]) -> list[Service]:
     return [Service("PyPI", ("-s", "pypi")), Service("OSV", ("-s", "osv"))]
 
 
-def locked(lock: Path) -> set[tuple[str, str]]:
-    """Names and public versions of what a lock file pins."""
-    return set(re.findall(r"^([a-z0-9.-]+)==([^\s+]+)", lock.read_text(), flags=re.MULTILINE))
+def public_pins(files: Iterable[Path]) -> list[tuple[str, str]]:
+    """Names and versions that lock files pin, as PyPI has them."""
+    return sorted({(pin.name, pin.public_version) for file in files for pin in locks.read(file)})
 
 
 def rounds(pins: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
