@@ -23,7 +23,7 @@ from fashion_mnist.settings import Settings
 from serving import config
 
 _TRITON: Final = "nvcr.io/nvidia/tritonserver:25.10-py3"
-_OPENVINO: Final = "docker.io/openvino/model_server:latest"
+_OPENVINO: Final = "docker.io/openvino/model_server:2025.4"
 _DOCKER_S: Final = 60
 
 _TRITON_TUNED: Final = """
