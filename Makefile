@@ -17,8 +17,9 @@ setup:  ## Create .venv and install the pinned packages (WHEELS=cpu or WHEELS=cu
 serve: setup  ## Serve the released model on 127.0.0.1:8080, until Ctrl-C
 	@exec $(BIN)/fashion-mnist serve
 
+# Two files at a time, in their order: the longest come first.
 test: setup  ## Run every test, the real TorchServe's included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## Lint, format, types and import rules
 	$(BIN)/ruff check .

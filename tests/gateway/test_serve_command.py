@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -251,15 +252,15 @@ class TestWhatKeepsItFromStarting:
 
     @pytest.mark.parametrize("size", ["200k", "700k"])
     def test_a_full_disk(self, tmp_path: Path, size: str) -> None:
-        disk = tmp_path / "disk"
-        disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
-        if os.getuid() != 0 or subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode != 0:
-            pytest.skip("mounting a small disk needs root")
-        try:
-            said = self.fails(tmp_path, TMPDIR=str(disk))
-        finally:
-            subprocess.run(["umount", str(disk)], check=True, timeout=10)
+        # Not below tmp_path, whose name may be too long for a Unix socket.
+        with tempfile.TemporaryDirectory(prefix="disk.") as disk:
+            mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]
+            if os.getuid() != 0 or subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode != 0:
+                pytest.skip("mounting a small disk needs root")
+            try:
+                said = self.fails(tmp_path, TMPDIR=disk)
+            finally:
+                subprocess.run(["umount", disk], check=True, timeout=10)
         assert "No space left on device" in said
 
     def test_an_unknown_setting(self, tmp_path: Path) -> None:
