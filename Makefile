@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format train bench bench-peers bench-ratios proto lock audit sbom clean
+.PHONY: help setup serve test check format train bench bench-peers bench-ratios proto dashboards lock audit sbom clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-peers: setup  ## Measure it beside other model servers, each tuned too
 
 bench-ratios: setup  ## Fail where it is no longer as many times faster than others as it must be
 	$(BIN)/fashion-mnist bench ratios
+
+dashboards: setup  ## Write the JSON of Grafana's dashboards anew
+	$(BIN)/python -m deploy.monitoring.dashboards
 
 proto: setup  ## Make the Python of gateway/protocols/inference.proto anew
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. gateway/protocols/inference.proto

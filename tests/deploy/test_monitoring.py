@@ -1,0 +1,143 @@
+"""What deploy/monitoring promises, as far as it can be read: rules by promtool, dashboards by Grafana's own types."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.monitoring.dashboards import ALL, FOLDER, promql
+from deploy.monitoring.dashboards.render import SOURCE, text
+from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
+from gateway.metrics import CODES, SECONDS
+from tests.environments import LOCKS, programs
+
+ROOT = Path(__file__).resolve().parents[2]
+MONITORING = ROOT / "deploy" / "monitoring"
+RULES = MONITORING / "prometheus" / "rules.yml"
+TIMEOUT_S = 60
+
+
+def promtool(*arguments: str) -> None:
+    """Run it beside the rules; fails with what it said."""
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    command = ["promtool", *arguments]
+    done = subprocess.run(command, cwd=RULES.parent, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """The alerts by name."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def dashboards() -> dict[str, dict[str, Any]]:
+    """The dashboards as Grafana reads them, by file name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def test_configuration_and_rules_are_valid() -> None:
+    promtool("check", "config", "prometheus.yml")
+    promtool("check", "rules", "rules.yml")
+
+
+def test_alerts_fire_when_they_must_and_not_otherwise() -> None:
+    promtool("test", "rules", "rules_test.yml")
+    cases = [
+        (case["alertname"], bool(case["exp_alerts"]))
+        for test in yaml.safe_load((RULES.parent / "rules_test.yml").read_text())["tests"]
+        for case in test["alert_rule_test"]
+    ]
+    assert set(cases) == set(itertools.product(alerts(), (True, False))), "each alert needs a case that sets it off"
+
+
+def test_each_alert_has_its_section_in_the_runbook() -> None:
+    sections = re.findall(r"^## (\w+)\n\n(Page|Ticket)\.", (ROOT / "deploy" / "RUNBOOK.md").read_text(), re.MULTILINE)
+    assert sections == [(name, rule["labels"]["severity"].title()) for name, rule in alerts().items()]
+    for name, rule in alerts().items():
+        assert rule["annotations"]["runbook"] == f"deploy/RUNBOOK.md#{name.lower()}"
+
+
+def test_rules_and_dashboards_mean_the_same_errors() -> None:
+    """What is the sender's and what is ours stands in the errors' classes."""
+
+    def below(error: type[FashionMNISTError]) -> set[str]:
+        return {error.code}.union(*map(below, error.__subclasses__()))
+
+    ours = set(CODES) - {"ok"} - (below(InputError) - {Overloaded.code, Unavailable.code})
+    for matcher in (promql.FAILED, *re.findall(r'code=~"[^"]*"', RULES.read_text())):
+        assert set(matcher.split('"')[1].split("|")) == ours
+    assert promql.FAILED.replace('=~"', '!~"ok|') == promql.REFUSED
+    assert float(promql.IN_TIME.split('"')[1]) in SECONDS, "a bucket must end there"
+    assert set(re.findall(r'le="[\d.]+"', RULES.read_text())) == {promql.IN_TIME}
+
+
+def test_dashboards_are_those_of_the_table() -> None:
+    for dashboard in ALL:
+        written = (FOLDER / f"{dashboard.name}.json").read_text()
+        assert written == text(dashboard), "run `make dashboards`"
+    assert set(dashboards()) == {dashboard.name for dashboard in ALL}
+
+
+def test_grafana_knows_every_key_of_the_dashboards(tmp_path: Path) -> None:
+    mistaken = dashboards()["service"]
+    mistaken["panels"][1]["options"]["colourMode"] = "value"
+    (tmp_path / "mistaken.json").write_text(json.dumps(mistaken))
+
+    def faults(*files: Path) -> str:
+        command: list[str | Path] = [programs("grafana") / "python", "-P", LOCKS / "grafana_schemas.py", *files]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+        assert not done.stderr
+        return done.stdout.strip()
+
+    assert faults(*FOLDER.glob("*.json")) == ""
+    assert faults(tmp_path / "mistaken.json") == "mistaken.json.panels[1].options.colourMode is unknown"
+
+
+@pytest.mark.parametrize("name", [dashboard.name for dashboard in ALL])
+def test_panels_say_what_they_show(name: str) -> None:
+    panels = [panel for panel in dashboards()[name]["panels"] if panel["type"] != "row"]
+    places: set[tuple[int, int]] = set()
+    for panel in panels:
+        defaults, options = panel["fieldConfig"]["defaults"], panel["options"]
+        assert panel["description"].endswith("."), panel["title"]
+        assert defaults.get("unit") or options["yAxis"]["unit"], panel["title"]
+        assert panel["datasource"] == SOURCE
+        place = panel["gridPos"]
+        cells = set(
+            itertools.product(range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"]))
+        )
+        assert not cells & places, f"{panel['title']} lies upon another"
+        assert max(x for x, _ in cells) < 24
+        places |= cells
+    assert len({panel["id"] for panel in dashboards()[name]["panels"]}) == len(dashboards()[name]["panels"])
+
+
+def test_grafana_is_provisioned_with_what_dashboards_name() -> None:
+    sources = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/datasources.yml").read_text())
+    prometheus, _ = sources["datasources"]
+    assert {"type": prometheus["type"], "uid": prometheus["uid"]} == SOURCE
+    configuration = yaml.safe_load((MONITORING / "prometheus/prometheus.yml").read_text())
+    assert prometheus["jsonData"]["timeInterval"] == configuration["global"]["scrape_interval"]
+
+
+def test_the_collector_has_what_its_pipelines_name() -> None:
+    """As its documentation wants it: what a pipeline or `service` names is configured, and nothing else is."""
+    configuration = yaml.safe_load((MONITORING / "collector/config.yml").read_text())
+    pipelines = configuration["service"]["pipelines"]
+    assert list(pipelines) == ["traces"], "metrics go to Prometheus by the server's own page"
+    for part in ("receivers", "processors", "exporters"):
+        assert pipelines["traces"][part] == list(configuration[part]), part
+    assert configuration["service"]["extensions"] == list(configuration["extensions"])
+    assert pipelines["traces"]["processors"][0] == "memory_limiter", "its documentation wants it first"
+    limits = configuration["processors"]["memory_limiter"]
+    assert limits["spike_limit_mib"] < limits["limit_mib"]
