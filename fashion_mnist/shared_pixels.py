@@ -36,13 +36,17 @@ class Writer:
     """Memory for some images, one batch at a time: it holds them until the next `write`."""
 
     def __init__(self, most: int) -> None:
-        """Take memory for at most so many images."""
+        """Take memory for at most so many images. Raises OSError where the system gives none."""
         token = secrets.token_bytes(_TOKEN_BYTES)
         size = most * IMAGE_BYTES
         self._fd = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self._fd, size + _TOKEN_BYTES)
-        fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
-        memory = mmap.mmap(self._fd, size + _TOKEN_BYTES)
+        try:
+            os.ftruncate(self._fd, size + _TOKEN_BYTES)
+            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
+            memory = mmap.mmap(self._fd, size + _TOKEN_BYTES)
+        except OSError:
+            os.close(self._fd)
+            raise
         memory[size:] = token
         self._images = np.frombuffer(memory, np.uint8, size).reshape(most, GEOMETRY.height, GEOMETRY.width)
         self._where = f"{os.getpid()} {self._fd} {token.hex()}"

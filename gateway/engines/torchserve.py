@@ -36,7 +36,7 @@ class TorchServeEngine:
     def __init__(self, settings: Settings, address: "str | int", *, shared: bool = True) -> None:
         """`address` is a port on loopback, or the path of a Unix socket. Nothing is connected yet.
 
-        Unless `shared`, or where the worker cannot read the memory that it is told of, pixels are sent as bytes.
+        Pixels are sent as bytes unless `shared`, and where there is no memory to share or the worker cannot read it.
         """
         self._address = address
         self._shared = shared
@@ -53,10 +53,10 @@ class TorchServeEngine:
     async def predict(self, images: Pixels) -> Probabilities:
         try:
             async with asyncio.timeout(self._timeout_s):
+                shared = self._shared  # as this batch is sent: it may be over before the answer comes
                 status, body = await self._ask(images)
-                if status == 400 and self._shared:
-                    log.warning("the worker cannot read this process's memory: pixels are sent as bytes from now on")
-                    self._shared = False
+                if status == 400 and shared:
+                    self._share_no_more("the worker cannot read this process's memory")
                     status, body = await self._ask(images)
         except TimeoutError:
             raise Unavailable(f"the engine did not answer within {self._timeout_s} s: try again") from None
@@ -72,18 +72,28 @@ class TorchServeEngine:
         """The status and the body of TorchServe's answer."""
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
-            if self._shared:
-                kind, body = MEDIA_TYPE, connection.share(images, self.max_batch)
-            else:
-                header = _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width)
-                kind, body = OCTET_STREAM, header + images.tobytes()
-            answer = await connection.post(kind, body, self.headers())
+            answer = await connection.post(*self._content(connection, images), self.headers())
         except BaseException:
             connection.close()
             raise
         if connection.reusable:
             self._idle.append(connection)
         return answer
+
+    def _content(self, connection: "_Connection", images: Pixels) -> tuple[str, bytes]:
+        """The content type and the body of a request."""
+        if self._shared:
+            try:
+                return MEDIA_TYPE, connection.share(images, self.max_batch)
+            except OSError as error:
+                self._share_no_more(f"there is no memory to share ({error})")
+        header = _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width)
+        return OCTET_STREAM, header + images.tobytes()
+
+    def _share_no_more(self, reason: str) -> None:
+        if self._shared:
+            log.warning("%s: pixels are sent as bytes from now on", reason)
+            self._shared = False
 
     async def close(self) -> None:
         while self._idle:

@@ -94,3 +94,16 @@ def test_memory_that_is_gone_is_refused_and_what_was_mapped_stays() -> None:
     np.testing.assert_array_equal(before, images(2))
     with pytest.raises(BadParameter):
         Reader().read(message)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_reads_nothing() -> None:
+    writer = Writer(1)
+    program = "import os, sys; from fashion_mnist.errors import BadParameter; "
+    program += "from fashion_mnist.shared_pixels import Reader\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+    program += "try:\n  Reader().read(sys.argv[1].encode())\nexcept BadParameter:\n  print('refused')"
+    command = [sys.executable, "-c", program, writer.write(images(1)).decode()]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2]
+    )
+    assert (done.stdout, done.stderr) == ("refused\n", "")

@@ -1,6 +1,7 @@
 """The gateway's way to the real TorchServe: pixels in shared memory, or in the body where that cannot be."""
 
 import asyncio
+import resource
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -57,5 +58,37 @@ def test_where_memory_cannot_be_read_pixels_are_sent(
     # A process that there cannot be: numbers end at 4,194,304.
     monkeypatch.setattr(Writer, "write", lambda *args: b"4194305 " + write(*args).split(b" ", 1)[1])
     for ours, other in zip(ask(torchserve, dataset, 5, 7), expected, strict=True):
+        np.testing.assert_array_equal(ours, other)
+    assert len([line for line in caplog.messages if "sent as bytes" in line]) == 1, "it is tried once, and said once"
+
+
+def test_batches_in_flight_together_are_all_sent_as_bytes(
+    torchserve: RunningServer, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (expected,) = ask(torchserve, dataset, 7, shared=False)
+    write = Writer.write
+    monkeypatch.setattr(Writer, "write", lambda *args: b"4194305 " + write(*args).split(b" ", 1)[1])
+
+    async def asked() -> list[Probabilities]:
+        engine = TorchServeEngine(Settings(), urlsplit(torchserve.url).port or 0)
+        found = await asyncio.gather(*(engine.predict(dataset.test.images[:7]) for _ in range(3)))
+        await engine.close()
+        return found
+
+    for found in asyncio.run(asked()):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_where_there_is_no_memory_to_share_pixels_are_sent(
+    torchserve: RunningServer, dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = ask(torchserve, dataset, 5, 7, shared=False)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # holds for memory that is a file too
+    try:
+        found = ask(torchserve, dataset, 5, 7)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for ours, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, other)
     assert len([line for line in caplog.messages if "sent as bytes" in line]) == 1, "it is tried once, and said once"
