@@ -8,6 +8,7 @@ the kernel ends them with the thread that started them.
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import itertools
 import json
 import logging
@@ -27,7 +28,7 @@ from fashion_mnist.dataset import Split
 from fashion_mnist.drift import Reference
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, NotFound, ServingError, Unavailable, VersionError
-from fashion_mnist.model_store import model_card, model_version
+from fashion_mnist.model_store import CARD, model_card, model_version
 from fashion_mnist.settings import Settings
 from gateway import version_check, versions
 from gateway.control import VERSIONS
@@ -95,8 +96,10 @@ class Rollout:
     def begin(self, model_store: Path, canary: bytes) -> None:
         """Take the version that the server starts with; nothing is started yet. Raises ServingError, ModelError."""
         self._canary = canary
+        if self._settings.engine == "oip" and importlib.util.find_spec("grpc") is None:
+            raise ServingError("engine oip needs grpcio, of the extra oip: install it, or choose another engine")
         # Here, where a message names the file that a person knows.
-        needed = {"torchserve": versions.FILES, "embedded": [MODEL_FILES[self._settings.runtime]], "oip": []}
+        needed = {"torchserve": versions.FILES, "embedded": [MODEL_FILES[self._settings.runtime], CARD], "oip": []}
         for name in needed[self._settings.engine]:
             checksums.verify(model_store / name)
         card = model_card(model_store)

@@ -13,8 +13,17 @@ import pytest
 import yaml
 
 from fashion_mnist.settings import PREFIX, Settings
+from requirements import lock
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVERS = {"server": "torchserve-cpu", "embedded": "embedded", "gpu": "torchserve-gpu"}
+"""The target of each service that predicts."""
+
+OTHERS = {"load-master": "loadtest", "load-worker": "loadtest", "train": "train"}
+TARGETS = sorted({*SERVERS.values(), *OTHERS.values()})
+PORT = re.compile(r"127\.0\.0\.1:\$\{(FASHION_MNIST_\w*PORT):-(\d+)\}:(\d+)")
+
+Services = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -25,27 +34,30 @@ class Instruction:
     rest: str
 
 
+Stages = dict[str, list[Instruction]]
+
+
 @pytest.fixture(scope="module")
-def services() -> dict[str, dict[str, Any]]:
+def services() -> Services:
     """The services of docker-compose.yml, merged keys resolved."""
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    found: dict[str, dict[str, Any]] = compose["services"]
+    found: Services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     return found
 
 
 @pytest.fixture(scope="module")
-def dockerfile() -> list[Instruction]:
-    """The instructions of deploy/Dockerfile."""
+def stages() -> Stages:
+    """The instructions of each stage of deploy/Dockerfile, those of the stages that it is made from before its own."""
     text = re.sub(r"^#.*\n", "", (ROOT / "deploy" / "Dockerfile").read_text(), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
-    return [Instruction(*line.split(maxsplit=1)) for line in lines if line.strip()]
-
-
-@pytest.fixture(scope="module")
-def served(dockerfile: list[Instruction]) -> list[Instruction]:
-    """The instructions of the last stage, the image that runs."""
-    last = max(at for at, instruction in enumerate(dockerfile) if instruction.keyword == "FROM")
-    return dockerfile[last:]
+    found: Stages = {"${BASE}": []}
+    stage: list[Instruction] = []
+    for line in filter(str.strip, lines):
+        instruction = Instruction(*line.split(maxsplit=1))
+        if instruction.keyword == "FROM":
+            parent, _, name = instruction.rest.partition(" AS ")
+            stage = found[name] = list(found[parent])
+        stage.append(instruction)
+    return found
 
 
 def rests(instructions: list[Instruction], keyword: str) -> list[str]:
@@ -63,87 +75,140 @@ def copied(instructions: list[Instruction]) -> list[str]:
     ]
 
 
-def test_ports_are_published_on_loopback_alone(services: dict[str, dict[str, Any]]) -> None:
-    ports = [port for service in services.values() for port in service["ports"]]
-    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:(8080|8085|8086)", port)] == []
-    assert len(set(ports)) == len(ports), "two services want the same port"
-    assert services["cpu"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in (8080, 8085, 8086)]
+def environment(instructions: list[Instruction]) -> dict[str, str]:
+    """The image's variables."""
+    return dict(pair.split("=", 1) for rest in rests(instructions, "ENV") for pair in shlex.split(rest))
 
 
-def test_cpu_is_what_comes_up_and_the_gpu_is_asked_for(services: dict[str, dict[str, Any]]) -> None:
-    assert [name for name, service in services.items() if "profiles" not in service] == ["cpu"]
+def test_ports_are_published_on_loopback_alone(services: Services) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert [port for port in ports if not str(port).startswith("127.0.0.1:")] == []
+    defaults = [re.sub(r"\$\{\w+:-(\d+)\}", r"\1", port).split(":")[1] for port in ports]
+    assert len(set(defaults)) == len(defaults), "two services want the same port"
+    for name in SERVERS:
+        found = [match.groups() for port in services[name]["ports"] if (match := PORT.fullmatch(port))]
+        assert {(variable, inside) for variable, _, inside in found} == {
+            ("FASHION_MNIST_PORT", "8080"),
+            ("FASHION_MNIST_GRPC_PORT", "8085"),
+            ("FASHION_MNIST_ADMIN_PORT", "8086"),
+        }
+        if name == "server":
+            assert all(default == inside for _, default, inside in found)
+
+
+def test_the_server_is_what_comes_up_and_the_gpu_is_asked_for(services: Services, stages: Stages) -> None:
+    assert [name for name, service in services.items() if "profiles" not in service] == ["server"]
     gpu = services["gpu"]
     assert gpu["profiles"] == ["gpu"]
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert device["driver"] == "nvidia"
     assert device["capabilities"] == ["gpu"]
-    assert gpu["environment"]["FASHION_MNIST_DEVICE"] == "cuda", "a GPU that is missing must be an error"
+    assert environment(stages["torchserve-gpu"])[f"{PREFIX}DEVICE"] == "cuda", "a GPU that is missing must be an error"
 
 
-def test_each_service_builds_from_a_lock_that_exists(services: dict[str, dict[str, Any]]) -> None:
-    images = set()
-    for service in services.values():
-        build = service["build"]
-        assert (ROOT / build["context"] / build["dockerfile"]).is_file()
-        assert (ROOT / "requirements" / f"serve-torchserve-{build['args']['WHEELS']}.txt").is_file()
-        images.add(service["image"])
-    assert len(images) == len(services), "two services build different images under one name"
+@pytest.mark.parametrize("name", [*SERVERS, *OTHERS])
+def test_a_service_builds_the_target_that_its_image_is_named_for(name: str, services: Services, stages: Stages) -> None:
+    build = services[name]["build"]
+    target = {**SERVERS, **OTHERS}[name]
+    assert (ROOT / build["context"] / build["dockerfile"]) == ROOT / "deploy" / "Dockerfile"
+    assert build["target"] == target
+    assert target in stages
+    assert services[name]["image"] == f"fashion-mnist:{target}"
 
 
-def test_containers_can_change_nothing_but_their_temporary_folder(services: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_installs_lock_files_that_exist(target: str, stages: Stages) -> None:
+    (step,) = (step for step in rests(stages[f"packages-{target}"], "RUN") if "install.sh" in step)
+    for name in re.findall(r"install\.sh ([a-z -]+)", step)[0].split():
+        assert name in lock.VARIANTS or name == "torch-cpu"
+        assert f"requirements/{name}.txt" in copied(stages[f"packages-{target}"])
+
+
+@pytest.mark.parametrize("name", [*SERVERS, *OTHERS])
+def test_containers_can_change_nothing_but_their_temporary_folder(name: str, services: Services) -> None:
+    service = services[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [mount.split(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
+
+
+def test_every_service_has_its_limits(services: Services) -> None:
     for name, service in services.items():
-        assert service["read_only"] is True, name
-        assert service["cap_drop"] == ["ALL"], name
-        assert [mount.split(":")[0] for mount in service["tmpfs"]] == ["/tmp"], name
+        assert {"cpus", "mem_limit", "pids_limit"} <= service.keys(), name
 
 
-def test_compose_waits_longer_than_the_server_drains(services: dict[str, dict[str, Any]]) -> None:
-    for service in services.values():
-        assert int(service["stop_grace_period"].removesuffix("s")) > Settings().stop_timeout_s
+@pytest.mark.parametrize("name", SERVERS)
+def test_compose_waits_longer_than_the_server_drains(name: str, services: Services) -> None:
+    assert int(services[name]["stop_grace_period"].removesuffix("s")) > Settings().stop_timeout_s
+    assert services[name]["restart"] == "unless-stopped"
 
 
-def test_settings_in_the_environment_exist(services: dict[str, dict[str, Any]], served: list[Instruction]) -> None:
-    image = dict(pair.split("=", 1) for rest in rests(served, "ENV") for pair in shlex.split(rest))
+@pytest.mark.parametrize("name", SERVERS)
+def test_settings_in_the_environment_exist(name: str, services: Services, stages: Stages) -> None:
+    image = environment(stages[SERVERS[name]])
     assert image[f"{PREFIX}HOST"] == "0.0.0.0", "a published port reaches the container's own address, not its loopback"
-    for service in services.values():
-        # Raises for a variable that is no setting.
-        Settings.from_environment({**image, **service["environment"]})
+    assert services[name]["environment"][f"{PREFIX}AUTH"] == "off"
+    # Raises for a variable that is no setting.
+    Settings.from_environment({**image, **services[name]["environment"]})
+    with_keys = yaml.safe_load((ROOT / "compose.auth.yml").read_text())["services"][name]
+    keys = Settings.from_environment({**image, **services[name]["environment"], **with_keys["environment"]})
+    assert (keys.auth, keys.key_file) == ("auto", f"/run/secrets/{with_keys['secrets'][0]}")
 
 
-def test_image_runs_as_nobody_in_particular(served: list[Instruction]) -> None:
-    (user,) = rests(served, "USER")
+@pytest.mark.parametrize("target", TARGETS)
+def test_image_runs_as_nobody_in_particular(target: str, stages: Stages) -> None:
+    (user,) = rests(stages[target], "USER")
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user), "a number, so that Kubernetes can tell that it is not root"
-    last_change = max(at for at, step in enumerate(served) if step.keyword in ("RUN", "COPY"))
-    assert last_change < served.index(Instruction("USER", user)), "what is in the image belongs to root"
+    last_change = max(at for at, step in enumerate(stages[target]) if step.keyword in ("RUN", "COPY"))
+    assert last_change < stages[target].index(Instruction("USER", user)), "what is in the image belongs to root"
 
 
-def test_image_reports_health_by_a_prediction_and_gets_signals(served: list[Instruction]) -> None:
-    (health,) = rests(served, "HEALTHCHECK")
+@pytest.mark.parametrize("target", SERVERS.values())
+def test_image_reports_health_by_a_prediction_and_gets_signals(target: str, stages: Stages) -> None:
+    (health,) = rests(stages[target], "HEALTHCHECK")
     assert json.loads(health.partition("CMD ")[2]) == ["fashion-mnist", "status"]
     # The exec form: with a shell in between, SIGTERM would not arrive.
-    assert [json.loads(command) for command in rests(served, "CMD")] == [["fashion-mnist", "serve"]]
-    assert rests(served, "STOPSIGNAL") == ["SIGTERM"]
+    assert [json.loads(command) for command in rests(stages[target], "CMD")] == [["fashion-mnist", "serve"]]
+    assert [json.loads(command) for command in rests(stages[target], "ENTRYPOINT")] == [["tini", "--"]]
+    assert rests(stages[target], "STOPSIGNAL") == ["SIGTERM"]
 
 
-def test_everything_copied_exists_and_passes_dockerignore(dockerfile: list[Instruction]) -> None:
-    let_through = re.findall(r"^!([^/\n]+)", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
-    for source in copied(dockerfile):
-        assert (ROOT / source).exists(), source
-        assert source.split("/")[0] in let_through, source
+def test_everything_copied_exists_and_passes_dockerignore(stages: Stages) -> None:
+    let_through = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
+    for stage in stages.values():
+        for source in copied(stage):
+            assert (ROOT / source).exists(), source
+            assert any(Path(source).match(pattern.rstrip("/")) for pattern in let_through), source
 
 
-def test_image_has_every_room_that_serving_imports(served: list[Instruction]) -> None:
-    modules = "cli, gateway.worker, gateway.supervisor, export.archive"
+@pytest.mark.parametrize(
+    ("target", "modules"),
+    [
+        ("embedded", "cli, gateway.worker, gateway.supervisor, gateway.engines.embedded"),
+        ("torchserve-cpu", "cli, gateway.worker, gateway.supervisor, export.archive"),
+        ("torchserve-gpu", "cli, gateway.worker, gateway.supervisor, export.archive"),
+        ("loadtest", "cli, loadtest.scenario, loadtest.requests, loadtest.report"),
+        ("train", "cli, training.runs, training.report, export.release"),
+    ],
+)
+def test_image_has_every_room_that_it_imports(target: str, modules: str, stages: Stages) -> None:
     program = f"import sys, {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     ours = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     needed = ours & set(done.stdout.split())
-    assert {"serving", "gateway"} <= needed
-    assert needed <= set(copied(served))
+    assert {"fashion_mnist", "cli"} <= needed
+    rooms = {rest.split()[-1] for rest in rests(stages[target], "COPY") if rest.startswith("--from=source")}
+    assert needed <= rooms
+    # What the archive packs, or a process of its own runs, shows in no import.
+    assert rooms - needed <= {"handlers", "loadtest"}
 
 
-def test_nothing_of_the_building_machine_is_in_the_served_stage(served: list[Instruction]) -> None:
-    assert rests(served, "ARG") == []
-    assert not any("pip config" in step.rest or "--index-url" in step.rest for step in served)
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_of_the_building_machine_is_in_an_image(target: str, stages: Stages) -> None:
+    assert rests(stages[target], "ARG") == []
+    sources = {rest.split()[0] for rest in rests(stages[target], "COPY")} - {"model_store/"}
+    assert sources == {f"--from=packages-{target}", "--from=source"}
+    assert not any("/wheels" in step.rest for step in stages[target])
