@@ -99,7 +99,7 @@ def hollow(library: Path, users: Iterable[Path]) -> None:
     script.write_text("\n".join(versions.values()) + "\n")
     (name,) = re.findall(r"\(SONAME\).*\[(.+)\]", run("readelf", "-d", library))
     run("as", "-o", compiled, source)
-    options = ["--version-script", script] if versions else []
+    options: list[str | Path] = ["--version-script", script] if versions else []
     run("ld", "-shared", "-z", "noexecstack", "-soname", name, *options, "-o", library, compiled)
     for path in (source, script, compiled):
         path.unlink()
