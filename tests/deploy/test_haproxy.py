@@ -184,11 +184,13 @@ def test_old_tls_is_refused(proxy: Proxy) -> None:
         context.wrap_socket(plain, server_hostname="localhost")
 
 
-def test_a_body_that_is_too_long_is_refused_in_the_gateways_words(proxy: Proxy) -> None:
+def test_what_is_too_long_is_refused_in_the_gateways_words(proxy: Proxy) -> None:
+    settings = Settings()
     with proxy.client() as client:
-        answer = client.post(NATIVE, content=bytes(Settings().max_body_bytes + 1))
-    assert answer.status_code == 413
-    assert answer.json()["error"]["code"] == "body_too_large"
+        body = client.post(NATIVE, content=bytes(settings.max_body_bytes + 1))
+        head = client.get("/health/live", headers={"x-long": "x" * settings.max_head_bytes})
+    assert (body.status_code, body.json()["error"]["code"]) == (413, "body_too_large")
+    assert (head.status_code, head.json()["error"]["code"]) == (431, "head_too_large")
 
 
 class Upstream(BaseHTTPRequestHandler):
