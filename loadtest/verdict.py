@@ -45,6 +45,10 @@ class Judged:
         """Whether all its thresholds were."""
         return all(check.held for check in self.checks)
 
+    def missed(self, name: str) -> bool:
+        """Whether this threshold was."""
+        return any(check.name == name and not check.held for check in self.checks)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -61,7 +65,8 @@ class Verdict:
         if not any(judged.figures["answered"] for judged in self.stages):
             return False
         if self.scenario.until_saturation:
-            return self.stages[0].held
+            # What is too much may be slow or refused: wrong it may not be.
+            return self.stages[0].held and not any(judged.missed("wrong_labels") for judged in self.stages)
         return len(self.stages) == len(self.scenario.stages) and all(judged.held for judged in self.stages)
 
     @property

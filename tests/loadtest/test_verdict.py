@@ -77,6 +77,10 @@ def test_what_is_too_much_is_what_saturation_looks_for() -> None:
     assert not judged(period(4, latency_ms=500), until_saturation=True).passed
 
 
+def test_wrong_labels_are_not_what_saturation_looks_for() -> None:
+    assert not judged(period(4), period(8, wrong=1), until_saturation=True).passed
+
+
 def test_a_ramp_is_not_judged_but_its_wrong_labels_are_told() -> None:
     slow = period(latency_ms=500, wrong=2, held=False)
     said = verdict.judge(scenario(period()), [slow, period()])
