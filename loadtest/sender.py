@@ -22,9 +22,15 @@ CONNECTIONS: Final = 1024
 LATE_S: Final = 0.002
 """A request that is sent so long after it was due is late."""
 
+ANSWER_S: Final = 10.0
+"""A request without an answer for so long is given up, as a lost connection: LoadGen would wait for ever."""
+
 
 class Answer(NamedTuple):
-    """What came of a query: its status, 0 where the connection was lost, and how long it took since it was due."""
+    """What came of a query: its status, 0 where the connection was lost, and how long it took.
+
+    That is since it was due, or, where all were due at once, since it was sent.
+    """
 
     query: int
     request: int
@@ -42,15 +48,22 @@ class Sender:
         requests: Sequence[Sent],
         on_answers: Callable[[list[Answer]], None],
         connections: int = CONNECTIONS,
+        *,
+        at_once: bool = False,
     ) -> None:
-        """`on_answers` is called in the thread, with all answers that came in one turn of the loop."""
+        """`on_answers` is called in the thread, with all answers that came in one turn of the loop.
+
+        `at_once` says that all requests are due together, and none of them is late.
+        """
         address = urlsplit(url)
         self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
         self._requests = [_written(address.netloc, request) for request in requests]
         self._on_answers = on_answers
         self._due: deque[tuple[int, int, float]] = deque()
         self._idle: list[_Connection] = []
+        self._connections: set[_Connection] = set()
         self._open, self._most = 0, connections
+        self._at_once = at_once
         self._answers: list[Answer] = []
         self._awake = False
         self._loop = uvloop.new_event_loop()
@@ -59,6 +72,7 @@ class Sender:
 
     def __enter__(self) -> "Sender":
         self._thread.start()
+        self._loop.call_soon_threadsafe(self._give_up)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,9 +105,12 @@ class Sender:
             self._write(connection, *due.popleft())
 
     def _write(self, connection: "_Connection", query: int, request: int, due: float) -> None:
+        now = time.perf_counter()
+        if self._at_once:
+            due = now
         self.sent += 1
-        self.late += time.perf_counter() - due > LATE_S
-        connection.send(query, request, due, self._requests[request])
+        self.late += now - due > LATE_S
+        connection.send(query, request, due, now, self._requests[request])
 
     async def _connect(self, query: int, request: int, due: float) -> None:
         try:
@@ -105,6 +122,17 @@ class Sender:
             self._send_due()
             return
         self._write(connection, query, request, due)
+
+    def _give_up(self) -> None:
+        """Look, now and then, for requests that had time enough."""
+        latest = time.perf_counter() - ANSWER_S
+        for connection in self._connections:
+            connection.give_up(latest)
+        self._loop.call_later(ANSWER_S / 10, self._give_up)
+
+    def opened(self, connection: "_Connection") -> None:
+        """A connection is there."""
+        self._connections.add(connection)
 
     def answered(self, answer: Answer) -> None:
         """A connection has an answer, or has lost it."""
@@ -121,6 +149,7 @@ class Sender:
     def lost(self, connection: "_Connection") -> None:
         """A connection is no more."""
         self._open -= 1
+        self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         if self._due:
@@ -139,7 +168,7 @@ class Sender:
 class _Connection(asyncio.Protocol):
     """One request at a time."""
 
-    __slots__ = ("_body", "_due", "_parser", "_query", "_request", "_sender", "_transport")
+    __slots__ = ("_body", "_due", "_parser", "_query", "_request", "_sender", "_sent", "_transport")
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
@@ -147,15 +176,21 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
 
-    def send(self, query: int, request: int, due: float, content: bytes) -> None:
-        self._query, self._request, self._due = query, request, due
+    def send(self, query: int, request: int, due: float, sent: float, content: bytes) -> None:
+        self._query, self._request, self._due, self._sent = query, request, due, sent
         self._transport.write(content)
 
     def close(self) -> None:
         self._transport.close()
 
+    def give_up(self, latest: float) -> None:
+        """Hang up where the answer to what was sent before that moment is still to come."""
+        if self._query >= 0 and self._sent < latest:
+            self._transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._sender.opened(self)
 
     def data_received(self, data: bytes) -> None:
         try:

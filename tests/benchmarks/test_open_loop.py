@@ -1,14 +1,17 @@
 """LoadGen drives the real server, and its verdict and ours arrive; what was measured is nobody's business here."""
 
 import json
+import socket
 from pathlib import Path
 
+import pytest
+
 from benchmarks import open_loop
-from loadtest import loadgen
+from loadtest import loadgen, sender
 from loadtest.kinds import Sent, find_kind
 from loadtest.loadgen import Plan
 from loadtest.requests import Request, prepare
-from tests.gateway.command import ServeCommand
+from tests.gateway.command import ServeCommand, serve_command, wait_until
 
 
 def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
@@ -40,6 +43,13 @@ def test_a_run_that_is_too_short_is_invalid_by_loadgen(embedded: ServeCommand, t
     assert set(outcome.statuses) == {200}
 
 
+def test_latencies_of_a_closed_loop_are_not_those_of_its_line(embedded: ServeCommand, tmp_path: Path) -> None:
+    plan = Plan("Offline", 0.2, queries=200, rate=100, connections=2)
+    outcome = loadgen.run(embedded.url, prepare([find_kind("octets")]), plan, tmp_path)
+    # Two at a time: all answers together took no longer than two runs, and half of them no less than the median.
+    assert 0 < outcome.percentiles_ms["p50"] * outcome.seen.answered / 2 < 2 * 1e3 * outcome.seconds
+
+
 def test_wrong_labels_and_failures_are_seen(embedded: ServeCommand, tmp_path: Path) -> None:
     right = prepare([find_kind("octets")])[:4]
     wrong = [Request(each.kind, each.sent, ["Bag" if each.labels == ["Coat"] else "Coat"]) for each in right]
@@ -51,6 +61,17 @@ def test_wrong_labels_and_failures_are_seen(embedded: ServeCommand, tmp_path: Pa
     assert "wrong labels" in seen.reasons[0]
     seen = loadgen.run(embedded.url, refused, plan, tmp_path / "refused")
     assert seen.seen.failures == {"status 400": seen.seen.requests}
+    assert seen.reasons == [f"{seen.seen.requests:,} requests failed"]
+
+
+def test_refusals_are_failures_unless_they_are_asked_for(tmp_path: Path) -> None:
+    with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_MAX_WAITING_IMAGES="1") as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        for refusals in (False, True):
+            plan = Plan("Offline", 0.2, queries=500, rate=100, connections=32, refusals=refusals)
+            outcome = loadgen.run(command.url, prepare([find_kind("octets")]), plan, tmp_path / str(refusals))
+            assert outcome.statuses.keys() == {200, 429}
+            assert outcome.reasons == ([] if refusals else [f"{outcome.statuses[429]:,} requests failed"])
 
 
 def test_a_server_that_is_not_there_is_no_hang(tmp_path: Path) -> None:
@@ -58,6 +79,15 @@ def test_a_server_that_is_not_there_is_no_hang(tmp_path: Path) -> None:
     outcome = loadgen.run("http://127.0.0.1:9/", prepare([find_kind("octets")])[:4], plan, tmp_path)
     assert outcome.statuses.keys() == {0}
     assert outcome.seen.failures
+
+
+def test_a_server_that_never_answers_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "ANSWER_S", 0.2)
+    plan = Plan("Offline", 0.2, queries=20, rate=100, connections=8)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        outcome = loadgen.run(url, prepare([find_kind("octets")])[:4], plan, tmp_path)
+    assert outcome.statuses.keys() == {0}
 
 
 def test_accuracy_mode_sends_each_image_once(embedded: ServeCommand, tmp_path: Path) -> None:
