@@ -44,9 +44,9 @@ class Gateway:
         self.command: ServeCommand
         self.address, self.grpc = f"127.0.0.1:{self._port}", f"127.0.0.1:{self._grpc}"
 
-    def start(self, model_store: Path) -> None:
+    def start(self, model_store: Path, **environment: str) -> None:
         """Start it with this version of the model; see `wait`."""
-        environment = {
+        environment |= {
             "FASHION_MNIST_MODEL_STORE": str(model_store),
             "FASHION_MNIST_GRPC_PORT": str(self._grpc),
             "FASHION_MNIST_ADMIN_PORT": str(self._admin),
