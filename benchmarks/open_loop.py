@@ -27,6 +27,7 @@ from benchmarks.report import markdown_table
 from benchmarks.servers import Server
 from fashion_mnist.atomic import write_text
 from fashion_mnist.commit import commit
+from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_card, model_store_path
 from fashion_mnist.settings import Settings
 from loadtest import loadgen, report
@@ -85,7 +86,9 @@ class Row:
 def run(
     output: Path, *, device: str = "cpu", quick: bool = False, soak_s: int = 0, engines: Sequence[str] = ENGINES
 ) -> str:
-    """Measure, print and keep tables, figures and plots; returns the tables. Raises RunFailed."""
+    """Measure, print and keep tables, figures and plots; returns the tables. Raises RunFailed, and UsageError."""
+    if unknown := set(engines) - set(ENGINES):
+        raise UsageError(f"no engine is called {', '.join(sorted(unknown))}: there are {' and '.join(ENGINES)}")
     size = _QUICK if quick else _WHOLE
     console = Console(stderr=True)
     singles, packed = prepare([find_kind("octets")]), prepare([find_kind("octets x 1024")])

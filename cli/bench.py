@@ -40,6 +40,9 @@ def bench(
     peer: Annotated[
         list[str] | None, typer.Option(help="Of peers: only this one, by its name in the table. Repeatable.")
     ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Of open-loop: only this one, embedded or torchserve.")
+    ] = None,
     soak: Annotated[int, typer.Option(help="Of open-loop: seconds at half of the highest rate.", min=0)] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
@@ -56,6 +59,8 @@ def bench(
     `fashion-mnist bench --quick`
 
     `fashion-mnist bench transports`
+
+    `fashion-mnist bench open-loop --engine torchserve --soak 3600`
 
     `fashion-mnist bench peers --peer BentoML --peer "this service, embedded engine"`
     """
@@ -82,7 +87,7 @@ def bench(
     elif what is What.open_loop:
         from benchmarks import open_loop
 
-        open_loop.run(output, device=device, quick=quick, soak_s=soak)
+        open_loop.run(output, device=device, quick=quick, soak_s=soak, engines=engine or open_loop.ENGINES)
     elif what is What.profile:
         from benchmarks import profiles
 

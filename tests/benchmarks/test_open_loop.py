@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import open_loop
+from fashion_mnist.errors import UsageError
 from loadtest import loadgen, sender
 from loadtest.kinds import Sent, find_kind
 from loadtest.loadgen import Plan
@@ -34,6 +35,11 @@ def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
     assert list(tmp_path.glob("loadgen/*/*/mlperf_log_summary.txt"))
     assert list(tmp_path.glob("loadgen/*/*/mlperf_log_detail.txt"))
     assert "<svg" in (tmp_path / "open-loop-embedded-False.svg").read_text()
+
+
+def test_an_engine_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no engine is called triton: there are embedded and torchserve"):
+        open_loop.run(tmp_path, quick=True, engines=["triton"])
 
 
 def test_a_run_that_is_too_short_is_invalid_by_loadgen(embedded: ServeCommand, tmp_path: Path) -> None:
