@@ -89,17 +89,32 @@ def _filled_in(legend: str, labels: dict[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), legend)
 
 
+def configuration_text(*, with_key: bool) -> str:
+    """prometheus.yml, or what the image makes of it for a server that asks for keys."""
+    path = MONITORING / "prometheus" / "prometheus.yml"
+    if not with_key:
+        return path.read_text()
+    edit = re.search(r"sed '([^']+)' prometheus\.yml", (MONITORING / "Dockerfile").read_text())
+    assert edit is not None
+    return subprocess.run(["sed", edit[1], path], capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
+
+
 @contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
-    """Start one with the repository's configuration, but for what is scraped and how often; ends with the block."""
+def prometheus(folder: Path, target: str, key_file: Path | None = None) -> Iterator[Prometheus]:
+    """Start one with the repository's configuration, but for what is scraped and how often; ends with the block.
+
+    With a key's file it sends that, as compose.auth.yml wants it.
+    """
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed: apt-get install prometheus")
-    configuration = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yml").read_text())
+    configuration = yaml.safe_load(configuration_text(with_key=key_file is not None))
     seconds = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{SCRAPE_S}s")
     configuration["global"] |= seconds
     (job,) = (job for job in configuration["scrape_configs"] if job["job_name"] == "fashion-mnist")
     job["static_configs"] = [{"targets": [target]}]
     del job["dns_sd_configs"]
+    if key_file is not None:
+        job["authorization"]["credentials_file"] = str(key_file)
     configuration["scrape_configs"] = [job]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     shutil.copyfile(MONITORING / "prometheus" / "rules.yml", folder / "rules.yml")

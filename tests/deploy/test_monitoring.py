@@ -16,7 +16,9 @@ from deploy.monitoring.dashboards import ALL, FOLDER, promql
 from deploy.monitoring.dashboards.render import SOURCE, text
 from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
 from gateway.metrics import CODES, SECONDS
+from tests.deploy.prometheus import configuration_text, prometheus
 from tests.environments import LOCKS, programs
+from tests.gateway.command import COMMAND, serve_command, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -124,10 +126,51 @@ def test_panels_say_what_they_show(name: str) -> None:
 
 def test_grafana_is_provisioned_with_what_dashboards_name() -> None:
     sources = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/datasources.yml").read_text())
-    prometheus, _ = sources["datasources"]
-    assert {"type": prometheus["type"], "uid": prometheus["uid"]} == SOURCE
+    source, _ = sources["datasources"]
+    assert {"type": source["type"], "uid": source["uid"]} == SOURCE
     configuration = yaml.safe_load((MONITORING / "prometheus/prometheus.yml").read_text())
-    assert prometheus["jsonData"]["timeInterval"] == configuration["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == configuration["global"]["scrape_interval"]
+
+
+def test_compose_mounts_what_the_configurations_name() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    services = {name: compose[name] for name in ("prometheus", "grafana", "collector", "jaeger")}
+    for name, service in services.items():
+        assert service["profiles"] == ["monitoring"], name
+        assert service["read_only"] is True, name
+        assert re.fullmatch(r"[\w./-]+:\d+(\.\d+)+|fashion-mnist:prometheus", service["image"]), "pinned by its version"
+        for mount in service["volumes"] if name != "jaeger" else []:
+            source, _, options = mount.partition(":")
+            assert not source.startswith("./") or ((ROOT / source).exists() and options.endswith(":ro")), mount
+    grafana = services["grafana"]
+    (provider,) = yaml.safe_load((MONITORING / "grafana/provisioning/dashboards/dashboards.yml").read_text())[
+        "providers"
+    ]
+    assert f"./{FOLDER.relative_to(ROOT)}:{provider['options']['path']}:ro" in grafana["volumes"]
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (FOLDER / Path(home).relative_to(provider["options"]["path"])).exists()
+    assert not [variable for variable in grafana["environment"] if "PASSWORD" in variable]
+    scraped = yaml.safe_load((MONITORING / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    names = [name for job in scraped for found in job.get("dns_sd_configs", []) for name in found["names"]]
+    assert set(names) <= set(compose)
+
+
+def test_prometheus_gets_in_where_keys_are_asked_for(tmp_path: Path) -> None:
+    keys, key = tmp_path / "keys.json", tmp_path / "prometheus.key"
+    create: list[str | Path] = [COMMAND, "keys", "create", "--name", "prometheus", "--scope", "admin", "--file", keys]
+    key.write_text(subprocess.run(create, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout)
+    with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_KEY_FILE=str(keys)) as command:
+        wait_until(lambda: command.times_ready() == 1, "ready")
+        target = f"127.0.0.1:{command.state().admin_port}"
+        with prometheus(tmp_path, target) as without:
+            wait_until(lambda: without.ask("up == 0"), "a scrape that is refused", 20)
+        with prometheus(tmp_path, target, key) as allowed:
+            wait_until(lambda: allowed.ask("up == 1"), "a scrape", 20)
+    base, with_key = (yaml.safe_load(configuration_text(with_key=each)) for each in (False, True))
+    authorization = with_key["scrape_configs"][0].pop("authorization")
+    assert with_key == base
+    secrets = yaml.safe_load((ROOT / "compose.auth.yml").read_text())["services"]["prometheus"]["secrets"]
+    assert authorization == {"credentials_file": f"/run/secrets/{secrets[0]}"}
 
 
 def test_the_collector_has_what_its_pipelines_name() -> None:
