@@ -55,7 +55,8 @@ def main() -> None:
     if not images:
         sys.exit(f"error: the container engine has no image {REPOSITORY}: `docker-compose build` makes them")
     hashes = locked_hashes(environments.LOCKS.glob("*.txt"))
-    for image in images:
+    for named in images:
+        image = named if ":" in named.rpartition("/")[2] else f"{named}:latest"
         contents = export(image)
         text = write(bill(json.loads(_docker("image", "inspect", image))[0], image, contents, hashes))
         path = FOLDER / f"{image.replace('/', '-').replace(':', '-')}.cdx.json"

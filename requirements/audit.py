@@ -34,7 +34,7 @@ CANARY: Final = ("requests", "2.19.0", "CVE-2018-18074")
 
 TIMEOUT_S: Final = 15
 """For one answer of a service."""
-DEADLINE_S: Final = 300
+DEADLINE_S: Final = 150
 """For one run of pip-audit, which asks for one package after the other."""
 _NETWORK: Final = re.compile(r"requests\.exceptions\.|your network may be blocking")
 

@@ -97,7 +97,7 @@ def test_a_wrong_choice_of_wheels_is_said() -> None:
 
 def test_make_lists_its_targets() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
-    for target in ("serve", "test", "check", "train", "bench", "lock"):
+    for target in ("serve", "test", "check", "train", "bench", "lock", "audit", "sbom"):
         assert f"make {target}" in done.stdout
 
 
