@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format train bench bench-peers bench-ratios proto dashboards lock audit sbom clean
+.PHONY: help setup serve test test-containers check format train bench bench-peers bench-ratios proto dashboards lock audit sbom clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## Create .venv and install the pinned packages (WHEELS=cpu or WHEELS=cuda overrides the choice)
 	@$(PYTHON) requirements/install.py
@@ -20,6 +20,10 @@ serve: setup  ## Serve the released model on 127.0.0.1:8080, until Ctrl-C
 # Two files at a time, in their order: the longest come first.
 test: setup  ## Run every test, the real TorchServe's included
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Within 25 minutes; what was built before is not built again.
+test-containers: setup  ## Build the images, bring the services up, and test them
+	timeout 1500 $(BIN)/python -m pytest -m containers tests/containers
 
 check: setup  ## Lint, format, types and import rules
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import gevent
 import grpc
 import grpc.experimental.gevent
 from locust import FastHttpUser, LoadTestShape, User, events, task
@@ -131,7 +132,8 @@ def prepare_requests(environment: Environment, **_: Any) -> None:
     host = urlsplit(environment.host or "").hostname
     run.grpc = options.grpc or (f"{host}:{Settings.from_environment().grpc_port}" if host else run.grpc)
     if not isinstance(environment.runner, MasterRunner):
-        run.requests = prepare([kind for kind, _ in wanted.mix])
+        # In a thread: the master takes a worker for dead that says nothing for three seconds.
+        run.requests = gevent.get_hub().threadpool.apply(prepare, ([kind for kind, _ in wanted.mix],))
 
 
 @events.report_to_master.add_listener
