@@ -342,9 +342,10 @@ class Connection(asyncio.Protocol):
         self._requests.clear()
 
     def pause_writing(self) -> None:
-        # It sends and does not read: no more is taken from it, and it has so long to change its mind.
+        # It does not read, or slowly: no more is taken from it, and it has so long for what is there, as for a body.
         self._writable = False
-        self._write_deadline = self.server.now + self.server.settings.receive_timeout_s
+        left = self._transport.get_write_buffer_size()
+        self._write_deadline = self.server.now + self.server.settings.receive_timeout_s + left / BODY_BYTES_PER_S
         self._regulate()
 
     def resume_writing(self) -> None:
