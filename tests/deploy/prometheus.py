@@ -73,8 +73,8 @@ class Prometheus:
         """The one value of a query; 0 where there is none yet."""
         return sum(value for _, value in self.ask(query))
 
-    def panel(self, panel: Panel, window_s: int, at: float) -> dict[str, float]:
-        """What a panel shows at a time, by its legends, where Grafana's window is of so many seconds."""
+    def panel(self, panel: Panel, window_s: int, at: float | None = None) -> dict[str, float]:
+        """What a panel shows at a time, by default now, by legend, where Grafana's window is of so many seconds."""
         shown: dict[str, float] = {}
         for query, legend in panel.queries:
             for variable, set_to in {"$__rate_interval": f"{window_s}s", "$server": ".*"}.items():
