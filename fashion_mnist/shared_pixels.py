@@ -59,6 +59,7 @@ class Writer:
     def close(self) -> None:
         """Let go of the memory; a reader that has mapped it still can read it."""
         os.close(self._fd)
+        del self._images  # and with it the mapping, which keeps a descriptor of its own
 
 
 class Reader:

@@ -154,6 +154,7 @@ class _Connection(asyncio.Protocol):
         # It may lie among the idle ones, where the next batch would find it dead.
         if self in self._idle:
             self._idle.remove(self)
+        self.reusable = False
         if self._pixels is not None:
             self._pixels.close()
         self._fail(error or ConnectionResetError("it closed the connection"))

@@ -1,17 +1,21 @@
 """The gateway's way to the real TorchServe: pixels in shared memory, or in the body where that cannot be."""
 
 import asyncio
+import os
 import resource
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.errors import Unavailable
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
 from fashion_mnist.shared_pixels import Writer
 from gateway.engines.torchserve import TorchServeEngine
+from serving import processes
 from tests.serving.server import RunningServer
 
 
@@ -48,6 +52,43 @@ def test_batches_at_once_have_a_memory_each(torchserve: RunningServer, dataset: 
     (expected,) = ask(torchserve, dataset, 256, shared=False)
     found = np.concatenate(asyncio.run(asked()))
     np.testing.assert_allclose(found[:256], expected, atol=1e-6)
+
+
+def test_a_batch_that_is_given_up_takes_its_memory_along(torchserve: RunningServer, dataset: Dataset) -> None:
+    (expected,) = ask(torchserve, dataset, 3, shared=False)
+    (worker,) = [each for each in processes.tree(torchserve.pid) if "model_service_worker" in " ".join(each.cmdline())]
+
+    async def asked() -> tuple[int, Probabilities]:
+        engine = TorchServeEngine(Settings(engine_timeout_s=1), urlsplit(torchserve.url).port or 0)
+        worker.suspend()
+        try:
+            with pytest.raises(Unavailable, match="did not answer within 1 s"):
+                await engine.predict(dataset.test.images[3:6])
+            await asyncio.sleep(0)  # the connection's end is told in the next turn
+            left = len(memories())
+        finally:
+            worker.resume()
+        # The worker reads the first batch now: it must not find, nor answer with, what belongs to the second.
+        found = await engine.predict(dataset.test.images[:3])
+        await engine.close()
+        return left, found
+
+    before = len(memories())
+    left, found = asyncio.run(asked())
+    assert left <= before
+    np.testing.assert_array_equal(found, expected)
+
+
+def memories() -> list[str]:
+    """The memory to share that this process has open."""
+    return [link for fd in Path("/proc/self/fd").iterdir() if "memfd:pixels" in (link := _link(fd))]
+
+
+def _link(fd: Path) -> str:
+    try:
+        return os.readlink(fd)
+    except FileNotFoundError:  # the listing's own
+        return ""
 
 
 def test_where_memory_cannot_be_read_pixels_are_sent(
