@@ -31,7 +31,7 @@ def test_a_quick_run_gives_table_figures_and_plot(tmp_path: Path) -> None:
     assert (tmp_path / "scaling.svg").read_text().startswith("<svg")
 
 
-def test_coreson_paper_are_those_that_the_cheapest_variant_needs() -> None:
+def test_cores_on_paper_are_those_that_the_cheapest_variant_needs() -> None:
     found = {
         (Variant(engine, processes, 1), Traffic(*load)): point(engine, processes, load, per_core)
         for engine in ("embedded", "torchserve")
