@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +29,15 @@ STOP_S = 60.0
 class Machine:
     """A machine with a Docker engine of its own."""
 
-    namespace: str
     address: str
     folder: Path
+    process: "subprocess.Popen[bytes]"
+    """The engine, whose namespaces are the machine: they end with the last process in them."""
 
     @property
     def engine(self) -> Engine:
         """Its engine."""
-        return Engine(f"unix://{self.folder}/socket")
+        return _engine(self.folder)
 
     @property
     def log(self) -> str:
@@ -47,53 +48,53 @@ class Machine:
 @contextmanager
 def two_machines() -> Iterator[tuple[Machine, Machine]]:
     """Both, with their engines up; in the end their containers, processes, namespaces and files are gone."""
-    for program in ("dockerd", "ip", "nsenter", "unshare"):
+    for program in ("dockerd", "ip", "unshare"):
         if shutil.which(program) is None:
             pytest.skip(f"there is no {program}: apt-get install docker.io iproute2 util-linux")
     if os.getuid() != 0:
         pytest.skip("only root can make network namespaces: run the tests as root")
-    with ExitStack() as cleanup:
-        # Sockets below it have paths of some 80 characters, and 107 is the most.
-        folder = Path(tempfile.mkdtemp(prefix="swarm-", dir="/tmp"))
-        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-        names = [f"fm{os.getpid()}{letter}" for letter in "ab"]
-        for name in names:
-            _run(["ip", "netns", "add", name])
-            cleanup.callback(_run, ["ip", "netns", "delete", name])
-            _run(["ip", "-netns", name, "link", "set", "lo", "up"])
-        first, second = names
-        vxlan = ["ip", "-netns", first, "link", "add", "try", "type", "vxlan", "id", "1", "dstport", "4789"]
-        if subprocess.run(vxlan, capture_output=True, timeout=30, check=False).returncode:
-            pytest.skip("this kernel has no VXLAN, over which containers of two machines talk")
-        _run(["ip", "-netns", first, "link", "delete", "try"])
-        _run(["ip", "link", "add", "eth0", "netns", first, "type", "veth", "peer", "name", "eth0", "netns", second])
-        machines = []
-        for name, address in zip(names, ADDRESSES, strict=True):
-            _run(["ip", "-netns", name, "address", "add", f"{address}/24", "dev", "eth0"])
-            _run(["ip", "-netns", name, "link", "set", "eth0", "up"])
-            machines.append(Machine(name, address, folder / name[-1]))
-        engines: list[subprocess.Popen[bytes]] = []
-        cleanup.callback(_stop, engines, folder)
-        engines += [_start(machine) for machine in machines]
-        for machine, engine in zip(machines, engines, strict=True):
-            _wait(machine, engine)
-        yield machines[0], machines[1]
+    vxlan = ["unshare", "--net", "ip", "link", "add", "try", "type", "vxlan", "id", "1", "dstport", "4789"]
+    if subprocess.run(vxlan, capture_output=True, timeout=30, check=False).returncode:
+        pytest.skip("this kernel has no VXLAN, over which containers of two machines talk")
+    # Sockets below it have paths of some 80 characters, and 107 is the most.
+    folder = Path(tempfile.mkdtemp(prefix="swarm-", dir="/tmp"))
+    machines: list[Machine] = []
+    try:
+        for address in ADDRESSES:
+            own = folder / str(len(machines))
+            machines.append(Machine(address, own, _start(own)))
+        for machine in machines:
+            _wait(machine)
+        first, second = machines
+        ends = [["name", "eth0", "netns", str(machine.process.pid)] for machine in machines]
+        _run(["ip", "link", "add", *ends[0], "type", "veth", "peer", *ends[1]])
+        for machine in machines:
+            within = ["nsenter", f"--net=/proc/{machine.process.pid}/ns/net", "ip"]
+            _run([*within, "address", "add", f"{machine.address}/24", "dev", "eth0"])
+            _run([*within, "link", "set", "eth0", "up"])
+        yield first, second
+    finally:
+        _stop([machine.process for machine in machines], folder)
+        shutil.rmtree(folder)
 
 
-def _start(machine: Machine) -> "subprocess.Popen[bytes]":
-    folder = machine.folder
+def _engine(folder: Path) -> Engine:
+    return Engine(f"unix://{folder}/socket")
+
+
+def _start(folder: Path) -> "subprocess.Popen[bytes]":
     data = folder / "data"
     data.mkdir(parents=True)
-    engine: list[str | Path] = ["dockerd", "--host", machine.engine.host, "--data-root", data]
+    engine: list[str | Path] = ["dockerd", "--host", _engine(folder).host, "--data-root", data]
     engine += ["--exec-root", folder / "exec", "--pidfile", folder / "pid", "--bridge", "none", "--no-new-privileges"]
     # What is mounted is in a namespace too, and gone with its last process. Images in memory are unpacked, and gone, in
     # a tenth of the time.
-    within = ["nsenter", f"--net=/run/netns/{machine.namespace}", "unshare", "--mount", "sh", "-c"]
-    script = f"mount -t tmpfs -o size={DATA_GIB}g data {data} && exec {shlex.join(map(str, engine))}"
+    mount = f"mount -t tmpfs -o size={DATA_GIB}g data {data}"
+    script = f"ip link set lo up && {mount} && exec {shlex.join(map(str, engine))}"
+    # Each of these becomes the next, and so one process. It ends with ours, also where that is killed.
+    command = ["setpriv", "--pdeathsig", "TERM", "unshare", "--net", "--mount", "sh", "-c", script]
     with (folder / "log").open("w") as log:
-        return subprocess.Popen(
-            [*within, script], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
 def _stop(engines: "list[subprocess.Popen[bytes]]", folder: Path) -> None:
@@ -116,10 +117,10 @@ def _stop(engines: "list[subprocess.Popen[bytes]]", folder: Path) -> None:
     psutil.wait_procs(left, STOP_S)
 
 
-def _wait(machine: Machine, engine: "subprocess.Popen[bytes]") -> None:
+def _wait(machine: Machine) -> None:
     deadline = time.monotonic() + START_S
     while machine.engine.run(["docker", "version"], timeout_s=20).returncode:
-        assert engine.poll() is None, f"dockerd ended: {machine.log[-2000:]}"
+        assert machine.process.poll() is None, f"dockerd ended: {machine.log[-2000:]}"
         assert time.monotonic() < deadline, f"dockerd does not answer: {machine.log[-2000:]}"
         time.sleep(0.1)
 
