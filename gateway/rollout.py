@@ -99,7 +99,7 @@ class Rollout:
         if self._settings.engine == "oip" and importlib.util.find_spec("grpc") is None:
             raise ServingError("engine oip needs grpcio, of the extra oip: install it, or choose another engine")
         # Here, where a message names the file that a person knows.
-        needed = {"torchserve": versions.FILES, "embedded": [MODEL_FILES[self._settings.runtime], CARD], "oip": []}
+        needed = {"torchserve": versions.FILES, "embedded": [MODEL_FILES[self._settings.runtime], CARD], "oip": [CARD]}
         for name in needed[self._settings.engine]:
             checksums.verify(model_store / name)
         card = model_card(model_store)

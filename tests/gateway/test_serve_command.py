@@ -18,7 +18,7 @@ import pytest
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.engines import open_engine
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import CANARY, CARD
 from tests.gateway.command import COMMAND, ServeCommand, gone, serve_command, wait_until
 from tests.gateway.load import load
 
@@ -238,12 +238,17 @@ class TestWhatKeepsItFromStarting:
         assert "again and again" in said
         assert "NVIDIA driver" in said
 
-    def test_an_altered_model(self, tmp_path: Path, model_store: Path) -> None:
+    @pytest.mark.parametrize(
+        ("engine", "file"),
+        [("torchserve", "model.onnx"), ("embedded", "model.onnx"), ("embedded", CARD), ("oip", CARD)],
+    )
+    def test_an_altered_model(self, tmp_path: Path, model_store: Path, engine: str, file: str) -> None:
         altered = tmp_path / "store"
         subprocess.run(["cp", "-r", str(model_store), str(altered)], check=True, timeout=10)
-        with (altered / "model.onnx").open("ab") as file:
-            file.write(b"\0")
-        assert "model.onnx" in self.fails(tmp_path, FASHION_MNIST_MODEL_STORE=str(altered))
+        with (altered / file).open("ab") as opened:
+            opened.write(b" ")
+        said = self.fails(tmp_path, "--engine", engine, FASHION_MNIST_MODEL_STORE=str(altered))
+        assert f"{file} does not match its checksum" in said
 
     def test_a_long_name_for_temporary_files(self, tmp_path: Path) -> None:
         folder = tmp_path / ("long" * 25)
