@@ -49,6 +49,7 @@ if __name__ == "__main__":
     if TUNED:
         api = Tuned(max_batch_size=64, batch_timeout=0.0005)
         server = litserve.LitServer(api, accelerator="cpu", fast_queue=True)
-        server.run(**options, log_level="error", access_log=False)
+        # What speaks HTTP is the bottleneck: two of it, one for each core.
+        server.run(**options, num_api_servers=2, log_level="error", access_log=False)
     else:
         litserve.LitServer(Documented(), accelerator="cpu").run(**options)
