@@ -7,6 +7,7 @@ answer with what happened; here is what only containers show.
 import math
 from collections import Counter
 from collections.abc import Iterator
+from urllib.request import getproxies
 
 import httpx
 import pytest
@@ -39,7 +40,8 @@ def watched(engine: Engine, image: BuildImage) -> Iterator[Project]:
     image("torchserve-cpu")
     context = ROOT / "deploy" / "monitoring"
     target = ("--target", "prometheus", "--tag", "fashion-mnist:prometheus")
-    engine.docker("build", "--quiet", "--network", "host", *target, context, timeout_s=BUILD_S)
+    proxies = [f"--build-arg={kind}_proxy={address}" for kind, address in getproxies().items()]
+    engine.docker("build", "--quiet", "--network", "host", *target, *proxies, context, timeout_s=BUILD_S)
     with project(engine, PROMETHEUS_PORT="0") as found:
         found.up("server", "prometheus", profile="monitoring")
         found.wait_until_healthy("server")

@@ -25,6 +25,15 @@ MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "prometheus" / "rules.yml"
 TIMEOUT_S = 60
 
+COLLECTOR_KEYS = {
+    "otlp": {"protocols"},
+    "memory_limiter": {"check_interval", "limit_mib", "spike_limit_mib", "limit_percentage", "spike_limit_percentage"},
+    "batch": {"timeout", "send_batch_size", "send_batch_max_size", "metadata_keys", "metadata_cardinality_limit"},
+    "otlp_grpc": {"endpoint", "tls", "headers", "compression", "timeout", "sending_queue", "retry_on_failure"},
+    "health_check": {"endpoint", "path", "tls", "response_body"},
+}
+"""Keys of the components of the collector's core distribution that are used here, by its config.schema.yaml files."""
+
 
 def promtool(*arguments: str) -> None:
     """Run it beside the rules; fails with what it said."""
@@ -68,7 +77,7 @@ def test_each_alert_has_its_section_in_the_runbook() -> None:
         assert rule["annotations"]["runbook"] == f"deploy/RUNBOOK.md#{name.lower()}"
 
 
-def test_rules_and_dashboards_mean_the_same_errors() -> None:
+def test_rules_and_dashboards_mean_the_same_errors_and_promises() -> None:
     """What is the sender's and what is ours stands in the errors' classes."""
 
     def below(error: type[FashionMNISTError]) -> set[str]:
@@ -80,6 +89,8 @@ def test_rules_and_dashboards_mean_the_same_errors() -> None:
     assert promql.FAILED.replace('=~"', '!~"ok|') == promql.REFUSED
     assert float(promql.IN_TIME.split('"')[1]) in SECONDS, "a bucket must end there"
     assert set(re.findall(r'le="[\d.]+"', RULES.read_text())) == {promql.IN_TIME}
+    for series, share in {"failures": promql.FAILURES_PROMISED, "slow": promql.LATE_PROMISED}.items():
+        assert set(re.findall(rf"_{series}:ratio_rate\w+ > \S+ \* ([\d.]+)", RULES.read_text())) == {share}
 
 
 def test_dashboards_are_those_of_the_table() -> None:
@@ -181,6 +192,9 @@ def test_the_collector_has_what_its_pipelines_name() -> None:
     for part in ("receivers", "processors", "exporters"):
         assert pipelines["traces"][part] == list(configuration[part]), part
     assert configuration["service"]["extensions"] == list(configuration["extensions"])
+    for part in ("receivers", "processors", "exporters", "extensions"):
+        for name, settings in configuration[part].items():
+            assert settings.keys() <= COLLECTOR_KEYS[name.partition("/")[0]], name
     assert pipelines["traces"]["processors"][0] == "memory_limiter", "its documentation wants it first"
     limits = configuration["processors"]["memory_limiter"]
     assert limits["spike_limit_mib"] < limits["limit_mib"]

@@ -13,6 +13,10 @@ WORKER: Final = 'process="worker"'
 IN_TIME: Final = 'le="0.1"'
 UNSURE: Final = 'le="0.5"'
 
+FAILURES_PROMISED: Final = "0.001"
+LATE_PROMISED: Final = "0.01"
+"""The shares of requests that may fail, and of predictions that may be late, as rules.yml has them."""
+
 REQUESTS: Final = "fashion_mnist_requests_total"
 SECONDS: Final = "fashion_mnist_request_seconds"
 STAGE_SECONDS: Final = "fashion_mnist_stage_seconds"

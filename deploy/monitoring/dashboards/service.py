@@ -5,7 +5,9 @@ from typing import Final
 from deploy.monitoring.dashboards.panels import Dashboard, Panel
 from deploy.monitoring.dashboards.promql import (
     FAILED,
+    FAILURES_PROMISED,
     IN_TIME,
+    LATE_PROMISED,
     OK,
     PREDICTIONS,
     REFUSED,
@@ -116,10 +118,10 @@ SERVICE: Final = Dashboard(
                 "How many times as fast as promised the budget of errors is used up; 1 uses it up in 30 days.",
                 "none",
                 [
-                    (f"job:fashion_mnist_failures:ratio_rate{window} / 0.001", f"failures, {window}")
+                    (f"job:fashion_mnist_failures:ratio_rate{window} / {FAILURES_PROMISED}", f"failures, {window}")
                     for window in ("5m", "1h", "6h")
                 ]
-                + [("job:fashion_mnist_slow:ratio_rate1h / 0.01", "late answers, 1h")],
+                + [(f"job:fashion_mnist_slow:ratio_rate1h / {LATE_PROMISED}", "late answers, 1h")],
             ),
         ],
         "Latency": [
