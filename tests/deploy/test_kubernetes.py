@@ -240,6 +240,9 @@ def test_kserve_finds_the_runtime_and_both_protocols(rendered: dict[str, list[Ob
     assert runtime["spec"]["protocolVersions"] == ["v2", "grpc-v2"]
     (container,) = runtime["spec"]["containers"]
     assert container["name"] == "kserve-container", "the one that KServe takes for the model's"
+    policies = [each["spec"]["podSelector"] for each in rendered["kserve"] if each["kind"] == "NetworkPolicy"]
+    # KServe gives the pods the labels of the InferenceService.
+    assert {"matchLabels": service["metadata"]["labels"]} in policies
     assert [port["containerPort"] for port in container["ports"]] == [Settings().port, Settings().grpc_port]
 
 
