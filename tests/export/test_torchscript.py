@@ -31,6 +31,12 @@ def test_names_no_file_of_the_machine_that_wrote_it(exported: Release) -> None:
             assert not name.endswith(".debug_pkl")
 
 
+def test_is_in_the_format_that_the_oldest_torch_reads(exported: Release) -> None:
+    """torch 2.6, the oldest that pyproject.toml allows, reads 3 to 10, and does give the same probabilities as 2.13."""
+    with zipfile.ZipFile(exported.folder / NAME) as file:
+        assert file.read("model.torchscript/version") == b"3\n"
+
+
 def test_loads_without_this_package_and_takes_any_batch(exported: Release, tmp_path: Path) -> None:
     program = (
         "import sys, torch\n"
