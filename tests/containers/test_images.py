@@ -131,7 +131,7 @@ def test_training_runs_in_its_image_and_what_it_made_can_be_exported(image: Buil
     volume = engine.docker("volume", "create")
     try:
         options = ["run", "--rm", "--network=none", *LOCKED, f"--volume={volume}:/app/runs", image("train")]
-        engine.docker(*options, "fashion-mnist", "train", "--recipe", "quick", "--epochs", "1", timeout_s=120)
+        engine.docker(*options, "fashion-mnist", "train", "--epochs", "1", "--train-images", "20000", timeout_s=120)
         made = engine.docker(
             *options, "fashion-mnist", "export", "--weights", "runs/quick-0/weights.pt", "--output", "runs/store",
             timeout_s=120,
