@@ -23,7 +23,7 @@ test: setup  ## Run every test, the real TorchServe's included
 
 # Within 25 minutes; what was built before is not built again.
 test-containers: setup  ## Build the images, bring the services up, and test them
-	timeout 1500 $(BIN)/python -m pytest -m containers tests/containers
+	timeout --kill-after=120 1380 $(BIN)/python -m pytest -m containers tests/containers
 
 check: setup  ## Lint, format, types and import rules
 	$(BIN)/ruff check .
@@ -63,4 +63,5 @@ sbom:  ## Write a bill of materials of each image that the container engine has 
 	@tools=$$($(PYTHON) -m requirements.environments) && $$tools/python -m deploy.sbom $(IMAGES)
 
 clean:  ## Remove what was installed and built; runs/ stays
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache model_store/fashion_mnist.mar
+	rm -rf $(VENV) .venv.lock .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom

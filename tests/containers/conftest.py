@@ -1,5 +1,6 @@
 """What the container tests share: an engine, and the images, each built once, when it is first asked for."""
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -29,9 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A Docker engine with the base image: the one that runs, else one that ends with the tests."""
-    with an_engine() as found:
-        ensure_base(found)
-        yield found
+    # `make test-containers` ends what takes too long by SIGTERM, upon which Python would leave everything behind.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with an_engine() as found:
+            ensure_base(found)
+            yield found
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")

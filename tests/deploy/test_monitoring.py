@@ -15,6 +15,7 @@ import yaml
 from deploy.monitoring.dashboards import ALL, FOLDER, promql
 from deploy.monitoring.dashboards.render import SOURCE, text
 from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
+from fashion_mnist.settings import Settings
 from gateway.metrics import CODES, SECONDS
 from tests.deploy.prometheus import configuration_text, prometheus
 from tests.environments import LOCKS, programs
@@ -91,6 +92,26 @@ def test_rules_and_dashboards_mean_the_same_errors_and_promises() -> None:
     assert set(re.findall(r'le="[\d.]+"', RULES.read_text())) == {promql.IN_TIME}
     for series, share in {"failures": promql.FAILURES_PROMISED, "slow": promql.LATE_PROMISED}.items():
         assert set(re.findall(rf"_{series}:ratio_rate\w+ > \S+ \* ([\d.]+)", RULES.read_text())) == {share}
+
+
+def test_what_is_promised_and_what_is_bounded_is_the_same_wherever_it_stands() -> None:
+    rules, runbook = RULES.read_text(), (ROOT / "deploy" / "RUNBOOK.md").read_text()
+    panels = "".join(map(text, ALL))
+    assert set(re.findall(r"\* (0\.0+1)\b", rules)) == set(re.findall(r"/ (0\.0+1)\b", panels))
+    images, mebibytes = f"{Settings().max_waiting_images:,}", f"{Settings().max_waiting_bytes >> 20} MiB"
+    assert f"each gateway refuses requests from {images} on" in alerts()["QueueLong"]["annotations"]["description"]
+    assert f"a gateway refuses more than {images}." in panels
+    assert f"a gateway refuses more than {mebibytes}." in panels
+    words = {
+        "P99High": "longer than {:g} s",
+        "QueueLong": "More than {:,.0f} images",
+        "RequestsRefused": "More than {:%} of",
+    }
+    for name, form in words.items():
+        (threshold,) = re.findall(r"> ([\d.]+)$", alerts()[name]["expr"].strip())
+        said = form.replace("{:%}", "{:g} %").format(100 * float(threshold) if "%" in form else float(threshold))
+        assert f"## {name}\n\n" in runbook
+        assert said in runbook.partition(f"## {name}\n\n")[2].partition("\n## ")[0]
 
 
 def test_dashboards_are_those_of_the_table() -> None:
