@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.model_store import CANARY, model_store_path, read_canary
+from fashion_mnist.model_store import CANARY, model_store_path
 from fashion_mnist.settings import Settings
 from gateway import supervisor
 from serving import processes, readiness, state
@@ -79,7 +79,7 @@ def status(
     ready, reason = True, ""
     try:
         for door in running.doors:
-            readiness.ask_canary_at(Path(door), read_canary(model_store_path(settings)))
+            readiness.ask_at(Path(door))
     except readiness.NotReady as error:
         ready, reason = False, str(error)
     rows = []

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fashion_mnist.model_store import CANARY
 
 PATH: Final = "/predictions/fashion_mnist"
+READY: Final = "/health/ready"
 TIMEOUT_S: Final = 2.0
 
 
@@ -40,6 +41,17 @@ def ask_canary_at(door: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
     return _ask(_DoorConnection(door), str(door), image, path)
 
 
+def ask_at(door: Path) -> None:
+    """Ask a gateway whether its own canary gets its label now, which counts as no request. Raises NotReady."""
+    status, content = _call(_DoorConnection(door), str(door), "GET", READY)
+    if status != http.client.OK:
+        try:
+            reason = json.loads(content)["reason"]
+        except (ValueError, KeyError, TypeError):
+            reason = f"it answers {status} {content[:200]!r}"
+        raise NotReady(reason)
+
+
 class _DoorConnection(http.client.HTTPConnection):
     def __init__(self, door: Path) -> None:
         super().__init__("localhost", timeout=TIMEOUT_S)
@@ -52,21 +64,28 @@ class _DoorConnection(http.client.HTTPConnection):
 
 
 def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path: str = PATH) -> dict[str, Any]:
-    try:
-        connection.request("POST", path, image, {"content-type": "image/png"})
-        response = connection.getresponse()
-        content = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise NotReady(f"no answer on {where} ({error or type(error).__name__})") from None
-    finally:
-        connection.close()
-    if response.status == http.client.NOT_FOUND:
+    status, content = _call(connection, where, "POST", path, image)
+    if status == http.client.NOT_FOUND:
         raise ModelNotLoaded(f"it answers {content[:200]!r}")
     try:
         prediction: dict[str, Any] = json.loads(content)["predictions"][0]
         label = prediction["label"]
     except (ValueError, KeyError, IndexError, TypeError):
-        raise NotReady(f"it answers {response.status} {content[:200]!r}") from None
+        raise NotReady(f"it answers {status} {content[:200]!r}") from None
     if label != CANARY[1]:
         raise WrongLabel(f"it takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
     return prediction
+
+
+def _call(
+    connection: http.client.HTTPConnection, where: str, method: str, path: str, image: bytes | None = None
+) -> tuple[int, bytes]:
+    """An answer's status and content. Raises NotReady where there is none."""
+    try:
+        connection.request(method, path, image, {"content-type": "image/png"} if image else {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise NotReady(f"no answer on {where} ({error or type(error).__name__})") from None
+    finally:
+        connection.close()

@@ -53,7 +53,7 @@ def test_prometheus_has_an_answer_for_every_panel(watched: Project, dataset: Dat
     prometheus = Prometheus(f"http://{watched.address('prometheus', 9090)}")
 
     def predicted() -> Counter[str]:
-        # But for the class that the container's health check asks for again and again.
+        # But for the class that the server itself asks for, when it starts.
         now = prometheus.ask(f'fashion_mnist_predictions_total{{label!="{CANARY[1]}"}}')
         return Counter({found["label"]: int(value) for found, value in now})
 

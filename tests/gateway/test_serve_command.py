@@ -65,6 +65,27 @@ def test_status_tells_by_a_real_prediction(server: ServeCommand) -> None:
     assert str(server.jvm().pid) in done.stdout
 
 
+def test_asking_how_it_is_counts_as_no_request(server: ServeCommand) -> None:
+    """A container's health check asks all the time: its image would be most of what drift is measured of."""
+    admin = f"http://127.0.0.1:{server.state().admin_port}/metrics"
+
+    def counted(code: str) -> float:
+        line = f'fashion_mnist_requests_total{{code="{code}"}} '
+        (found,) = (each for each in httpx.get(admin, timeout=10).text.splitlines() if each.startswith(line))
+        return float(found.removeprefix(line))
+
+    def all_that_were_answered() -> float:
+        """Counted are all at once, with a bad one that comes after them."""
+        bad = counted("bad_length")
+        assert httpx.post(server.url, content=b"1", timeout=10).status_code == 400
+        wait_until(lambda: counted("bad_length") == bad + 1, "the bad one, counted", 10)
+        return counted("ok")
+
+    before = all_that_were_answered()
+    subprocess.run([COMMAND, "status", "--port", str(urlsplit(server.url).port)], timeout=30, check=True)
+    assert all_that_were_answered() == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("engine", ["torchserve", "embedded"])
 def test_a_signal_ends_everything(tmp_path: Path, engine: str, number: signal.Signals) -> None:
@@ -156,6 +177,10 @@ def test_an_engine_that_hangs_is_a_503_in_time_and_comes_back(tmp_path: Path, ca
             assert response.headers["retry-after"]
             assert response.json()["error"]["code"] == "unavailable"
             assert httpx.get(ready, timeout=10).json()["status"] == "not ready"
+            port = str(urlsplit(command.url).port)
+            done = subprocess.run([COMMAND, "status", "--port", port], capture_output=True, text=True, timeout=30)
+            assert done.returncode == 1
+            assert "not ready: " in done.stdout
             assert httpx.get(ready.replace("ready", "live"), timeout=10).status_code == 200
             # From now on nobody waits for it.
             assert httpx.post(command.url, content=canary, timeout=10).status_code == 503

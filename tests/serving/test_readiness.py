@@ -1,5 +1,7 @@
 """The words and addresses of readiness."""
 
+from pathlib import Path
+
 import pytest
 
 from serving import readiness
@@ -16,3 +18,5 @@ def test_a_server_on_every_address_is_reached_on_loopback(host: str, reached: st
 def test_nobody_there_is_not_ready() -> None:
     with pytest.raises(readiness.NotReady, match="no answer on 127.0.0.1:9"):
         readiness.ask_canary("127.0.0.1", 9, b"")
+    with pytest.raises(readiness.NotReady, match="no answer on /nowhere"):
+        readiness.ask_at(Path("/nowhere"))
