@@ -36,8 +36,8 @@ def loadtest(
 
     `fashion-mnist loadtest --scenario saturation`
 
-    `fashion-mnist loadtest --host http://10.0.0.7:8080 --workers 2`, and on two other machines
-    `fashion-mnist loadtest --join 10.0.0.9`
+    `fashion-mnist loadtest --host http://192.0.2.7:8080 --workers 2`, and on two other machines
+    `fashion-mnist loadtest --join 192.0.2.9`
     """
     # Here, because it takes a while to import.
     from loadtest import scenario as scenarios

@@ -50,7 +50,7 @@ class Settings:
         "auto: keys wherever key_file is set, and without it no address but loopback; off: whoever reaches the port",
         choices=("auto", "off"),
     )
-    key: str = _setting("", "key that `predict` and `models` send")
+    key: str = _setting("", "key that `predict`, `models` and `loadtest` send")
     key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
     tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS")
     tls_key: str = _setting("", "PEM file of the certificate's key")
