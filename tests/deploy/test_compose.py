@@ -156,6 +156,16 @@ def test_settings_in_the_environment_exist(name: str, services: Services, stages
     assert (keys.auth, keys.key_file) == ("auto", f"/run/secrets/{with_keys['secrets'][0]}")
 
 
+def test_git_takes_no_file_of_keys() -> None:
+    """They lie where Compose looks for them: at the root."""
+    secrets = yaml.safe_load((ROOT / "compose.auth.yml").read_text())["secrets"].values()
+    files = [re.sub(r"\$\{\w+:-(.+)\}", r"\1", secret["file"]) for secret in secrets]
+    done = subprocess.run(
+        ["git", "check-ignore", *files], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.stdout.split() == files, done.stderr
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_image_runs_as_nobody_in_particular(target: str, stages: Stages) -> None:
     (user,) = rests(stages[target], "USER")
