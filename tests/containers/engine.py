@@ -97,6 +97,7 @@ def _own_engine() -> Iterator[Engine]:
     folder = Path(tempfile.mkdtemp(prefix="fm-engine-"))
     engine = Engine(f"unix://{folder}/socket")
     log = folder / "log"
+    interfaces, rules = _interfaces(), _packet_rules()
     command: list[str | Path] = ["dockerd", "--host", engine.host, "--data-root", CACHE, "--exec-root", folder / "exec"]
     command += ["--pidfile", folder / "pid"]
     with log.open("wb") as output:
@@ -117,7 +118,27 @@ def _own_engine() -> Iterator[Engine]:
             process.wait(10)
         for mount in _mounts_below(folder, CACHE):
             subprocess.run(["umount", "--lazy", mount], timeout=30, check=False)
+        for interface in _interfaces() - interfaces:
+            subprocess.run(["ip", "link", "delete", interface], timeout=30, check=False)
+        if rules:
+            subprocess.run(["iptables-restore"], input=rules, text=True, timeout=30, check=True)
         shutil.rmtree(folder)
+
+
+def _interfaces() -> set[str]:
+    """Docker's bridges, which an engine leaves behind."""
+    return {path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith(("docker", "br-"))}
+
+
+def _packet_rules() -> str:
+    """The kernel's rules for packets, to which an engine adds its own and leaves them; empty without iptables."""
+    if shutil.which("iptables-save") is None:
+        return ""
+    tables = [
+        subprocess.run(["iptables-save", "-t", table], capture_output=True, text=True, timeout=30, check=True).stdout
+        for table in ("filter", "nat")
+    ]
+    return "".join(tables)
 
 
 def _mounts_below(*folders: Path) -> list[Path]:
