@@ -23,7 +23,7 @@ test: setup  ## Run every test, the real TorchServe's included
 
 # Within 25 minutes; what was built before is not built again.
 test-containers: setup  ## Build the images, bring the services up, and test them
-	timeout --foreground --signal=INT --kill-after=120 1380 $(BIN)/python -m pytest -m containers tests/containers
+	timeout --kill-after=120 1380 $(BIN)/python -m pytest -m containers tests/containers
 
 check: setup  ## Lint, format, types and import rules
 	$(BIN)/ruff check .
