@@ -14,6 +14,7 @@ import yaml
 
 from fashion_mnist.settings import PREFIX, Settings
 from requirements import lock
+from tests.containers.engine import BASE
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = {"server": "torchserve-cpu", "embedded": "embedded", "gpu": "torchserve-gpu"}
@@ -154,6 +155,13 @@ def test_settings_in_the_environment_exist(name: str, services: Services, stages
     with_keys = yaml.safe_load((ROOT / "compose.auth.yml").read_text())["services"][name]
     keys = Settings.from_environment({**image, **services[name]["environment"], **with_keys["environment"]})
     assert (keys.auth, keys.key_file) == ("auto", f"/run/secrets/{with_keys['secrets'][0]}")
+
+
+def test_all_images_are_of_one_base_that_can_be_pinned() -> None:
+    for dockerfile in (ROOT / "deploy" / "Dockerfile", ROOT / "deploy" / "monitoring" / "Dockerfile"):
+        text = dockerfile.read_text()
+        assert re.findall(r"^ARG BASE=(\S+)$", text, re.MULTILINE) == [BASE]
+        assert not re.findall(r"^FROM (?!\$\{BASE\})\S*:", text, re.MULTILINE), "another base"
 
 
 def test_git_takes_no_file_of_keys() -> None:
