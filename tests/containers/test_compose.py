@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from fashion_mnist.dataset import Dataset
+from loadtest import scenario
+from loadtest.requests import prepare
 from serving.config import free_ports
 from tests.containers.building import ROOT
 from tests.containers.compose import FREE_PORTS, Project, project
@@ -52,6 +54,16 @@ def url(service: str, running: Project) -> str:
 def test_real_images_get_their_right_labels(url: str, dataset: Dataset, labels: list[str]) -> None:
     answer = httpx.post(url, content=dataset.test.images[:500].tobytes(), timeout=20).json()
     assert [prediction["label"] for prediction in answer["predictions"]] == labels
+
+
+def test_every_kind_of_request_gets_its_right_labels(url: str) -> None:
+    """Above all every kind of file: OpenCV lacks here what slim.py takes from it."""
+    kinds = [kind for kind, _ in scenario.read("smoke").mix if not kind.grpc]
+    with httpx.Client(base_url=url.removesuffix(PATH), timeout=20) as client:
+        for request in prepare(kinds, requests=20):
+            answer = client.post(request.sent.path, content=request.sent.body, headers=request.sent.headers)
+            assert answer.status_code == 200, (request.kind.name, answer.text)
+            assert request.kind.read(answer.content) == request.labels, request.kind.name
 
 
 def test_nothing_in_it_can_be_changed(service: str, running: Project) -> None:
