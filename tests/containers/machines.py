@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.containers.engine import Engine
+from tests.containers.engine import Engine, cannot_run
 
 ADDRESSES = ("198.18.0.1", "198.18.0.2")
 """Of RFC 2544: no network has them."""
@@ -50,9 +50,9 @@ def two_machines() -> Iterator[tuple[Machine, Machine]]:
     """Both, with their engines up; in the end their containers, processes, namespaces and files are gone."""
     for program in ("dockerd", "ip", "unshare"):
         if shutil.which(program) is None:
-            pytest.skip(f"there is no {program}: apt-get install docker.io iproute2 util-linux")
+            cannot_run(f"there is no {program}: apt-get install docker.io iproute2 util-linux")
     if os.getuid() != 0:
-        pytest.skip("only root can make network namespaces: run the tests as root")
+        cannot_run("only root can make network namespaces: run the tests as root")
     vxlan = ["unshare", "--net", "ip", "link", "add", "try", "type", "vxlan", "id", "1", "dstport", "4789"]
     if subprocess.run(vxlan, capture_output=True, timeout=30, check=False).returncode:
         pytest.skip("this kernel has no VXLAN, over which containers of two machines talk")

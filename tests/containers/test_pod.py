@@ -21,7 +21,7 @@ from fashion_mnist.model_store import CANARY, read_canary
 from fashion_mnist.settings import Settings
 from gateway import keys
 from tests.containers.conftest import BuildImage
-from tests.containers.engine import Engine
+from tests.containers.engine import Engine, cannot_run
 from tests.gateway.command import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ class Pod:
 def pod(request: pytest.FixtureRequest, engine: Engine, image: BuildImage, tmp_path: Path) -> Iterator[Pod]:
     """An overlay's, started."""
     if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed: apt-get install kubernetes-client")
+        cannot_run("kubectl is not installed: apt-get install kubernetes-client")
     command: list[str | Path] = ["kubectl", "kustomize", ROOT / "deploy" / "kubernetes" / "overlays" / request.param]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     objects = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}

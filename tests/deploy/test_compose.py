@@ -164,6 +164,12 @@ def test_all_images_are_of_one_base_that_can_be_pinned() -> None:
         assert not re.findall(r"^FROM (?!\$\{BASE\})\S*:", text, re.MULTILINE), "another base"
 
 
+@pytest.mark.parametrize("file", ["docker-compose.yml", "compose.auth.yml"])
+def test_a_key_is_a_file_that_no_inspection_shows(file: str) -> None:
+    for name, service in yaml.safe_load((ROOT / file).read_text())["services"].items():
+        assert f"{PREFIX}KEY" not in service.get("environment", {}), name
+
+
 def test_git_takes_no_file_of_keys() -> None:
     """They lie where Compose looks for them: at the root."""
     secrets = yaml.safe_load((ROOT / "compose.auth.yml").read_text())["secrets"].values()
