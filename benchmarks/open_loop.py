@@ -84,9 +84,21 @@ class Row:
 
 
 def run(
-    output: Path, *, device: str = "cpu", quick: bool = False, soak_s: int = 0, engines: Sequence[str] = ENGINES
+    output: Path,
+    *,
+    device: str = "cpu",
+    quick: bool = False,
+    soak_s: int = 0,
+    rate: float = 0.0,
+    engines: Sequence[str] = ENGINES,
 ) -> str:
-    """Measure, print and keep tables, figures and plots; returns the tables. Raises RunFailed, and UsageError."""
+    """Measure, print and keep tables, figures and plots; returns the tables. Raises RunFailed, and UsageError.
+
+    The soak takes half of the highest rate found, queries a second; with `rate` it takes that, and nothing else is
+    measured.
+    """
+    if rate and not soak_s:
+        raise UsageError("a rate is that of a soak: say how many seconds it takes, --soak 3600")
     if unknown := set(engines) - set(ENGINES):
         raise UsageError(f"no engine is called {', '.join(sorted(unknown))}: there are {' and '.join(ENGINES)}")
     size = _QUICK if quick else _WHOLE
@@ -99,24 +111,30 @@ def run(
         f"scenario with 99 % within {BOUND_MS:g} ms; medians of {size.repeats}."
     ]
     output.mkdir(parents=True, exist_ok=True)
-    pinnings = (True, False) if (os.cpu_count() or 1) > 1 else (False,)
+    name, pinnings = "open-loop", [True, False] if (os.cpu_count() or 1) > 1 else [False]
+    if rate:
+        name, pinnings = "soak", pinnings[:1]
     for engine in engines:
         for pinned in pinnings:
             title = f"{engine}, {'server and generator on a core each' if pinned else 'not pinned'}"
             with (
-                tempfile.TemporaryDirectory(prefix="fm-") as name,
-                servers.fashion_mnist(Path(name) / "server", engine, device) as server,
+                tempfile.TemporaryDirectory(prefix="fm-") as folder,
+                servers.fashion_mnist(Path(folder) / "server", engine, device) as server,
                 _pinned(server, pinned),
             ):
-                measuring = _Measuring(server, size, console, output / "loadgen" / f"{engine}-{pinned}")
-                measuring.all(singles, packed, every, soak_s if pinned else 0)
+                measuring = _Measuring(server, size, console, output / "loadgen" / f"{name}-{engine}-{pinned}")
+                measuring.begin(singles, every)
+                if rate:
+                    measuring.soak(singles, rate, soak_s)
+                else:
+                    measuring.all(singles, packed, soak_s if pinned else 0)
             found[title] = [dataclasses.asdict(row) for row in measuring.rows]
             heading = [title, "figure", "p50, ms", "p99, ms", "stolen, %", "verdict"]
             tables.append("\n".join(markdown_table(heading, [row.cells() for row in measuring.rows])))
-            write_text(output / f"open-loop-{engine}-{pinned}.svg", report.plot(measuring.distributions))
+            write_text(output / f"{name}-{engine}-{pinned}.svg", report.plot(measuring.distributions))
     table = "\n\n".join(tables) + "\n"
-    write_text(output / "open-loop.json", json.dumps({"commit": commit(), "engines": found}, indent=2) + "\n")
-    write_text(output / "open-loop.md", table)
+    write_text(output / f"{name}.json", json.dumps({"commit": commit(), "engines": found}, indent=2) + "\n")
+    write_text(output / f"{name}.md", table)
     Console(soft_wrap=True, highlight=False).print(table, markup=False)
     return table
 
@@ -130,11 +148,14 @@ class _Measuring:
         self.rows: list[Row] = []
         self.distributions: dict[str, Mapping[int, int]] = {}
 
-    def all(self, singles: Sequence[Request], packed: Sequence[Request], every: Sequence[Request], soak_s: int) -> None:
-        """Everything, in the order of the table."""
-        size = self._size
+    def begin(self, singles: Sequence[Request], every: Sequence[Request]) -> None:
+        """Warm up, and check every label."""
         self._run("warming up", singles, Plan("Offline", 1, rate=5000, connections=32))
         self._accuracy(every)
+
+    def all(self, singles: Sequence[Request], packed: Sequence[Request], soak_s: int) -> None:
+        """Everything, in the order of the table."""
+        size = self._size
         for scenario in ("SingleStream", "MultiStream"):
             outcomes = self._repeat(scenario, singles, Plan(scenario, size.seconds))
             self._add(f"{scenario}, p{90 if scenario == 'SingleStream' else 99}", outcomes, "ms", _stream_ms)
@@ -158,7 +179,7 @@ class _Measuring:
             self._add("Server at half of that", half, "queries/s", lambda outcome: outcome.completed_per_s)
             self._overload(singles, peak)
             if soak_s:
-                self._soak(singles, peak / 2, soak_s)
+                self.soak(singles, peak / 2, soak_s)
 
     def _accuracy(self, every: Sequence[Request]) -> None:
         outcome = self._run("accuracy", every, Plan("Offline", 1, rate=1000, connections=32, accuracy=True))
@@ -209,7 +230,7 @@ class _Measuring:
                 outcome.reasons.append(f"goodput is {share:.0%} of the peak")
         self._add("overload, twice that: right answers", outcomes, "queries/s", lambda outcome: outcome.goodput_per_s)
 
-    def _soak(self, singles: Sequence[Request], rate: float, seconds: int) -> None:
+    def soak(self, singles: Sequence[Request], rate: float, seconds: int) -> None:
         """A tenth of the time at a go, so that what grows is seen to grow."""
         before = self._server.rss_mb()
         outcomes = [

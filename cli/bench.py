@@ -44,6 +44,9 @@ def bench(
         list[str] | None, typer.Option(help="Of open-loop: only this one, embedded or torchserve.")
     ] = None,
     soak: Annotated[int, typer.Option(help="Of open-loop: seconds at half of the highest rate.", min=0)] = 0,
+    rate: Annotated[
+        float, typer.Option(help="Of open-loop: queries a second of the soak, and nothing but the soak.", min=0)
+    ] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
     ] = False,
@@ -60,7 +63,7 @@ def bench(
 
     `fashion-mnist bench transports`
 
-    `fashion-mnist bench open-loop --engine torchserve --soak 3600`
+    `fashion-mnist bench open-loop --engine torchserve --soak 3600 --rate 2000`
 
     `fashion-mnist bench peers --peer BentoML --peer "this service, embedded engine"`
     """
@@ -87,7 +90,8 @@ def bench(
     elif what is What.open_loop:
         from benchmarks import open_loop
 
-        open_loop.run(output, device=device, quick=quick, soak_s=soak, engines=engine or open_loop.ENGINES)
+        engines = engine or open_loop.ENGINES
+        open_loop.run(output, device=device, quick=quick, soak_s=soak, rate=rate, engines=engines)
     elif what is What.profile:
         from benchmarks import profiles
 

@@ -37,6 +37,19 @@ def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "open-loop-embedded-False.svg").read_text()
 
 
+def test_a_soak_at_a_rate_that_is_known_is_all_that_is_measured(tmp_path: Path) -> None:
+    open_loop.run(tmp_path, quick=True, engines=["embedded"], soak_s=5, rate=100)
+    ((accuracy, soak),) = json.loads((tmp_path / "soak.json").read_text())["engines"].values()
+    assert accuracy["figure"] == 100
+    assert soak["name"].startswith("soak, 5 s (p99 of tenths ")
+    assert "'gateway': [" in soak["name"]
+
+
+def test_a_rate_without_a_soak_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="say how many seconds"):
+        open_loop.run(tmp_path, rate=100)
+
+
 def test_an_engine_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no engine is called triton: there are embedded and torchserve"):
         open_loop.run(tmp_path, quick=True, engines=["triton"])
