@@ -32,6 +32,9 @@ def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
         ]
         assert all(row["figure"] > 0 for row in rows)
         assert rows[0]["figure"] == 100
+        (aim,) = [aim for row in rows for aim in row["aims"]]
+        assert aim in (f"p99 <= 5 ms: {reached}" for reached in ("reached", "missed"))
+        assert aim in table
     assert list(tmp_path.glob("loadgen/*/*/mlperf_log_summary.txt"))
     assert list(tmp_path.glob("loadgen/*/*/mlperf_log_detail.txt"))
     assert "<svg" in (tmp_path / "open-loop-embedded-False.svg").read_text()
@@ -43,6 +46,7 @@ def test_a_soak_at_a_rate_that_is_known_is_all_that_is_measured(tmp_path: Path) 
     assert accuracy["figure"] == 100
     assert soak["name"].startswith("soak, 5 s (p99 of tenths ")
     assert "'gateway': [" in soak["name"]
+    assert [aim.partition(":")[0] for aim in soak["aims"]] == ["p99 of its tenths within 2 times each other"]
 
 
 def test_a_rate_without_a_soak_is_refused(tmp_path: Path) -> None:
