@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,9 @@ def test_make_lists_its_targets() -> None:
 def test_the_top_level_names() -> None:
     for name in ("model_store", "handlers", "export", "loadtest", "tests", "docker-compose.yml", "README.md"):
         assert (ROOT / name).exists()
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Of two with one name pytest imports the first alone, and says so only where both are asked for."""
+    names = Counter(path.name for path in ROOT.glob("tests/**/test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
