@@ -159,7 +159,7 @@ def test_the_readmes_commands_run_as_they_stand(image: BuildImage, engine: Engin
     image("torchserve-cpu")
     image("loadtest")
     readme = (ROOT / "README.md").read_text()
-    (commands,) = re.findall(r"<!-- run by tests/containers/test_profiles.py -->\n```\n(.*?)^```", readme, re.M | re.S)
+    (commands,) = re.findall(r"<!-- run by tests/containers/test_composed.py -->\n```\n(.*?)^```", readme, re.M | re.S)
     (shown,) = re.findall(r"it ended with\n\n```\n(.*?)^```", readme, re.M | re.S)
     (port,) = free_ports(1)
     with project(engine, FASHION_MNIST_PORT=str(port), LOAD_WORKERS="2") as found:
