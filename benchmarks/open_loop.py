@@ -171,16 +171,11 @@ class _Measuring:
         for scenario in ("SingleStream", "MultiStream"):
             outcomes = self._repeat(scenario, singles, Plan(scenario, size.seconds))
             self._add(f"{scenario}, p{90 if scenario == 'SingleStream' else 99}", outcomes, "ms", _stream_ms)
-        offline = self._repeat("Offline", packed, Plan("Offline", size.seconds, rate=50, connections=2))
+        offline = self._at_once("Offline", packed, connections=2, tried=1000)
         self._add("Offline, bodies of 1,024 images", offline, "images/s", lambda outcome: outcome.goodput_per_s)
         closed = 0.0
         for connections in (1, 64):
-            # LoadGen hands out as many as fit into the time by the rate it is told: too few, and the run is too short.
-            probe = self._run(
-                f"closed_{connections}, its rate", singles, Plan("Offline", 0.5, 0, 2000, connections=connections)
-            )
-            plan = Plan("Offline", size.seconds, rate=2 * probe.goodput_per_s, connections=connections)
-            outcomes = self._repeat(f"closed_{connections}", singles, plan)
+            outcomes = self._at_once(f"closed_{connections}", singles, connections, tried=20_000)
             self._add(f"closed_{connections}", outcomes, "queries/s", lambda outcome: outcome.goodput_per_s)
             closed = self.rows[-1].figure
         peak = self._peak(singles, closed)
@@ -258,6 +253,13 @@ class _Measuring:
             f"memory of {name} grew: {pair} MiB" for name, pair in memory.items() if pair[1] > 1.1 * pair[0]
         ]
         row.name += f" (p99 of tenths {min(p99s):.1f} to {max(p99s):.1f} ms; MiB before and after {memory})"
+
+    def _at_once(self, name: str, requests: Sequence[Request], connections: int, tried: float) -> list[Outcome]:
+        """LoadGen hands out as many as fit into the time by the rate it is told: too few, and the run is too short."""
+        seconds = self._size.seconds
+        plan = Plan("Offline", seconds / 10, rate=tried, connections=connections)
+        rate = 1.5 * self._run(f"{name}, its rate", requests, plan).completed_per_s
+        return self._repeat(name, requests, Plan("Offline", seconds, rate=rate, connections=connections))
 
     def _repeat(self, name: str, requests: Sequence[Request], plan: Plan) -> list[Outcome]:
         outcomes = [self._run(name, requests, plan) for _ in range(self._size.repeats)]

@@ -154,6 +154,8 @@ def _measure(
     for variant in variants:
         tell(f"starting: {variant.engine}, {variant}")
         counts = {PROCESSES[variant.engine]: variant.processes, "threads": variant.threads}
+        # A gateway refuses more than it holds by default, and the largest bodies of all connections are more.
+        counts["max_waiting_images"] = PACKED_CONNECTIONS * max(IMAGES)
         name = "-".join(map(str, variant))
         running[variant] = stack.enter_context(servers.fashion_mnist(folder / name, variant.engine, device, **counts))
 
