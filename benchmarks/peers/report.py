@@ -61,7 +61,8 @@ def plot(results: dict[str, Any]) -> str:
         axes.set_xscale("log")
         if rows:
             # Room for the figures behind the bars, and a bar for the least, however near to each other they are.
-            axes.set_xlim(axes.dataLim.minposx / 2, axes.dataLim.xmax * 3)
+            least, most = axes.dataLim.minposx / 2, axes.dataLim.xmax
+            axes.set_xlim(least, most * max(3, (most / least) ** 0.2))
         axes.set_xlabel(f"{label} (logarithmic)")
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
