@@ -11,9 +11,16 @@ HEAD_COST: Final = 256 * 1024
 
 FIELD_COST: Final = 12
 
+HEAD_AN_ANSWER: Final = 512
+"""Of heads, what each answer makes up for: one with an id and a span of its own, read anew each time, is half of it."""
+
 RESETS: Final = 256
 """Requests that may end before their answer, by the client's word (CVE-2023-44487) or by its mistakes (CVE-2025-8671);
 of those that are answered half as many again."""
+
+FRAMES_AN_ANSWER: Final = 8
+"""Such frames that each answer makes up for. gRPC's own client sends three with a request where it is answered quickly:
+windows, and pings by which it measures how far away we are."""
 
 SETTINGS_ENTRIES: Final = 32
 """Of one frame; there are seven settings."""
@@ -39,23 +46,25 @@ class TooMuch(Exception):
 class Patience:
     """What is left of it with one client. Each method but `renew` raises TooMuch where it is over."""
 
-    __slots__ = ("_chatter", "_heads", "_most", "_resets", "answered")
+    __slots__ = ("_answered_before", "_chatter", "_heads", "_most", "_resets", "answered")
 
     def __init__(self, chatter: int) -> None:
         """`chatter` is how many frames without a request or data may come between two ticks."""
         self._most = chatter
         self._chatter = self._heads = self._resets = 0
+        self._answered_before = 0  # the last tick
         self.answered = 0
         """Requests that were, to be counted up by whoever answers."""
 
     def renew(self) -> None:
         """The clock ticks."""
         self._chatter = self._heads = 0
+        self._answered_before = self.answered
 
     def chat(self, cost: int = 1) -> None:
         """A frame came that holds neither a request nor data."""
         self._chatter += cost
-        if self._chatter > self._most:
+        if self._chatter > self._most + FRAMES_AN_ANSWER * (self.answered - self._answered_before):
             raise TooMuch
 
     def take_data(self, length: int) -> None:
@@ -76,7 +85,7 @@ class Patience:
     def take_head(self, length: int, fields: int) -> None:
         """A head was read, of so many bytes and fields."""
         self._heads += length + FIELD_COST * fields
-        if self._heads > HEAD_COST:
+        if self._heads > HEAD_COST + HEAD_AN_ANSWER * (self.answered - self._answered_before):
             raise TooMuch
 
     def reset(self) -> None:
