@@ -222,13 +222,13 @@ def request_id(given: str) -> bytes:
     """The name of a request: what the client calls it, where that can be one, or a new one."""
     if given and _REQUEST_ID.fullmatch(given):
         return given.encode()
-    return b"%b-%x" % (_PREFIX, next(_NUMBERS))
+    return _NAME % next(_NUMBERS)
 
 
 _CLOSE: Final = b"Connection: close\r\n"
 _ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
-_PREFIX: Final = os.urandom(4).hex().encode()
+_NAME: Final = f"{os.urandom(4).hex()}-%x".encode()
 _NUMBERS: Final = itertools.count()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fashion_mnist.classes import CLASSES
@@ -100,6 +101,30 @@ def test_a_large_batch_is_watched_by_a_sample(tmp_path: Path, dataset: Dataset, 
     found = {sample.name: sample.value for family in families([path], reference) for sample in family.samples}
     assert found["fashion_mnist_drift_images"] == 1 + 8 + 5 + 8
     assert found["fashion_mnist_batch_images_sum"] == 1 + 8 + 9 + 256
+
+
+def test_all_is_counted_however_much_comes_between_two_counts(tmp_path: Path, model_store: Path) -> None:
+    reference = Reference.from_card(model_card(model_store))
+    assert reference is not None
+    path = tmp_path / "metrics"
+    metrics = Metrics(path, reference)
+    probabilities = np.eye(10, dtype=np.float32)[np.arange(7) % 10]
+    for _ in range(1000):
+        metrics.batch(np.zeros((7, 28, 28), np.uint8), probabilities)
+        for _ in range(7):
+            metrics.answer("ok", (0.002, 0.0, 0.0, 0.0, 0.002, 0.0))
+    metrics.count()
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families([path], reference)
+        for sample in family.samples
+    }
+    assert found["fashion_mnist_requests_total", "ok"] == 7000
+    assert found["fashion_mnist_request_seconds_count",] == 7000
+    assert found["fashion_mnist_stage_seconds_sum", "engine"] == pytest.approx(14)
+    assert found["fashion_mnist_batch_images_count",] == 1000
+    assert found["fashion_mnist_predictions_total", CLASSES[6]] == 1000
+    assert found["fashion_mnist_drift_images",] == reference.window
 
 
 def test_figures_of_all_gateways_are_one_and_outlive_them(tmp_path: Path) -> None:
