@@ -26,7 +26,7 @@ THRESHOLDS: Final = {
 
 @dataclass(frozen=True)
 class Stage:
-    """So many clients, reached within `ramp_s` and kept for `hold_s`; only the latter is judged.
+    """So many clients, reached within `ramp_s` and kept for `hold_s`; only the latter is judged, wrong labels apart.
 
     `thresholds` are by name; those of THRESHOLDS that it lacks are not asked for.
     """

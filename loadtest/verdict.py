@@ -76,17 +76,25 @@ class Verdict:
 
 
 def judge(scenario: Scenario, periods: Sequence[Period]) -> Verdict:
-    """Compare what was seen with what was asked for. Wrong labels count wherever they were seen."""
-    held = [period for period in periods if period.held and period.seconds]
+    """Compare what was seen with what was asked for. A stage answers for its ramp's wrong labels too."""
+    held: list[Period] = []
+    wrong = [0]
+    for period in periods:
+        wrong[-1] += period.seen.wrong_labels.total()
+        if period.held and period.seconds:
+            held.append(period)
+            wrong.append(0)
+    if held:
+        wrong[len(held) - 1] += wrong[len(held)]  # of a ramp that the run ended in
     return Verdict(
         scenario,
-        tuple(_judge(period) for period in held),
+        tuple(_judge(period, count) for period, count in zip(held, wrong, strict=False)),
         _merged([period.seen.wrong_labels for period in periods]),
         _merged([period.seen.failures for period in periods]),
     )
 
 
-def _judge(period: Period) -> Judged:
+def _judge(period: Period, wrong_labels: int) -> Judged:
     seen, distribution = period.seen, period.seen.distribution()
     figures = {
         "requests": float(seen.requests),
@@ -96,7 +104,7 @@ def _judge(period: Period) -> Judged:
         "p50_ms": quantile(distribution, 0.5),
         "p95_ms": quantile(distribution, 0.95),
         "p99_ms": quantile(distribution, 0.99),
-        "wrong_labels": float(seen.wrong_labels.total()),
+        "wrong_labels": float(wrong_labels),
         "failures_percent": 100 * (1 - seen.answered / seen.requests) if seen.requests else math.nan,
     }
     checks = tuple(Check(name, asked, figures[name]) for name, asked in period.stage.thresholds.items())

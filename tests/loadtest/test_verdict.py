@@ -81,10 +81,18 @@ def test_wrong_labels_are_not_what_saturation_looks_for() -> None:
     assert not judged(period(4), period(8, wrong=1), until_saturation=True).passed
 
 
-def test_a_ramp_is_not_judged_but_its_wrong_labels_are_told() -> None:
-    slow = period(latency_ms=500, wrong=2, held=False)
-    said = verdict.judge(scenario(period()), [slow, period()])
-    assert said.passed
+def test_a_ramp_may_be_slow() -> None:
+    assert verdict.judge(scenario(period()), [period(latency_ms=500, failed=9, held=False), period()]).passed
+
+
+@pytest.mark.parametrize("until_saturation", [False, True])
+def test_a_ramp_may_not_be_wrong(until_saturation: bool) -> None:
+    ramp, after = period(wrong=2, held=False), period()
+    said = verdict.judge(scenario(after, after, until_saturation=until_saturation), [after, ramp, after])
+    assert not said.passed
+    assert [judged.figures["wrong_labels"] for judged in said.stages] == [0, 2]
+    cut_short = verdict.judge(scenario(after, after, until_saturation=until_saturation), [after, ramp])
+    assert not cut_short.passed
     assert said.wrong_labels == {"png: wrong label, 'Bag' for 'Coat'": 2}
 
 
