@@ -7,7 +7,7 @@ import contextlib
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,13 +27,17 @@ from serving import config, readiness
 
 CONNECTIONS: Final = (1, 64)
 OCTETS: Final = "application/octet-stream"
-DOORS: Final = {
-    "asyncio and llhttp (the gateway)": None,
+GATEWAY: Final = "asyncio and llhttp (the gateway)"
+DOORS: Final[Mapping[str, Sequence[str]]] = {
     "granian, RSGI": ("granian", "rsgi"),
+    "granian, RSGI, runtime mt": ("granian", "rsgi", "--runtime-mode", "mt"),
+    "granian, RSGI, runtime mt, two threads": ("granian", "rsgi", "--runtime-mode", "mt", "--runtime-threads", "2"),
+    "granian, RSGI, runtime st": ("granian", "rsgi", "--runtime-mode", "st"),
     "granian, ASGI": ("granian", "asgi"),
     "uvicorn, ASGI": ("uvicorn", "asgi"),
     "uvicorn, Starlette": ("uvicorn", "starlette_app"),
 }
+"""Server, application in `benchmarks.door_apps`, and options."""
 
 
 def run(*, quick: bool = False) -> str:
@@ -48,12 +52,9 @@ def run(*, quick: bool = False) -> str:
     with tempfile.TemporaryDirectory(prefix="fm-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         sent = Bodies.write(folder / "raw", bodies, OCTETS)
-        doors = {
-            door: stack.enter_context(
-                servers.gateway_alone(folder / "ours") if how is None else _other(folder / how[0] / how[1], *how)
-            )
-            for door, how in DOORS.items()
-        }
+        doors = {GATEWAY: stack.enter_context(servers.gateway_alone(folder / "ours"))}
+        for place, (door, (server_name, app, *options)) in enumerate(DOORS.items()):
+            doors[door] = stack.enter_context(_other(folder / str(place), server_name, app, options))
         for door, server in doors.items():
             if not np.array_equal(classify_singly(server.url, bodies, OCTETS), expected):
                 raise RunFailed(f"{door}: wrong labels")
@@ -70,7 +71,7 @@ def run(*, quick: bool = False) -> str:
             f"{statistics.median(found.per_second for found in rates[door, 64]):,.0f}",
             f"{statistics.median(found.p99_ms for found in rates[door, 64]):.1f}",
         ]
-        for door in DOORS
+        for door in doors
     ]
     heading = ["door", "1 connection: p50, ms", "64 connections: requests/s", "p99, ms"]
     table = "\n".join(markdown_table(heading, rows))
@@ -79,9 +80,9 @@ def run(*, quick: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def _other(folder: Path, server: str, interface: str) -> Iterator[Server]:
+def _other(folder: Path, server: str, interface: str, options: Sequence[str]) -> Iterator[Server]:
     """A server of others in front of `benchmarks.door_apps`."""
-    folder.mkdir(parents=True)
+    folder.mkdir()
     python = environments.python("granian")
     port = config.free_ports(1)[0]
     address = ["--host", config.LOOPBACK, "--port", str(port)]
@@ -98,6 +99,7 @@ def _other(folder: Path, server: str, interface: str) -> Iterator[Server]:
             "--loop",
             "uvloop",
             "--no-access-log",
+            *options,
             app,
         ]
     else:
