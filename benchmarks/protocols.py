@@ -30,7 +30,7 @@ from fashion_mnist.model_store import CANARY, model_store_path
 from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
 from gateway.protocols.oip_grpc import INFER
-from serving import readiness, state
+from serving import readiness
 
 AT_ONCE: Final = 64
 OCTETS: Final = "application/octet-stream"
@@ -61,11 +61,7 @@ def run(*, quick: bool = False) -> str:
     with tempfile.TemporaryDirectory(prefix="fm-") as name:
         folder = Path(name)
         with servers.fashion_mnist(folder / "embedded", "embedded") as server:
-            address = urlsplit(server.url)
-            running = state.read(address.port or 0)
-            if running is None:
-                raise RunFailed("the server left no word of its port of gRPC")
-            ways = _ways(image, f"http://{address.netloc}", f"http://{address.hostname}:{running.grpc_port}")
+            ways = _ways(image, f"http://{urlsplit(server.url).netloc}", server.grpc_url())
             for way in ways:
                 _check(way, folder)
                 _load(way, folder, 2)

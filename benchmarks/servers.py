@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from benchmarks import environments
 from benchmarks.client import classify_singly
@@ -22,7 +23,7 @@ from fashion_mnist.settings import PREFIX, Settings
 from gateway import listening
 from gateway.versions import Version, Versions
 from gateway.worker import Task
-from serving import config, processes, readiness
+from serving import config, processes, readiness, state
 from serving.torchserve import TorchServe
 
 START_S: Final = 90.0
@@ -43,6 +44,13 @@ class Server:
     def cpu_s(self) -> float:
         """Seconds of processor time that its processes have used; of those that still run."""
         return sum(sum(process.cpu_times()[:2]) for process in processes.tree(self.pid))
+
+    def grpc_url(self) -> str:
+        """Where it takes calls. Raises RunFailed where it left no word of that."""
+        address = urlsplit(self.url)
+        if (running := state.read(address.port or 0)) is None:
+            raise RunFailed("the server left no word of its port of gRPC")
+        return f"http://{address.hostname}:{running.grpc_port}"
 
     def rss_mb(self) -> dict[str, float]:
         """Resident memory in MiB by what the process is, as a person would name it."""

@@ -47,6 +47,10 @@ def bench(
     rate: Annotated[
         float, typer.Option(help="Of open-loop: queries a second of the soak, and nothing but the soak.", min=0)
     ] = 0,
+    kind: Annotated[
+        str,
+        typer.Option(help="Of open-loop: what is sent, octets, grpc, json or another kind that can hold many images."),
+    ] = "octets",
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
     ] = False,
@@ -64,6 +68,8 @@ def bench(
     `fashion-mnist bench transports`
 
     `fashion-mnist bench open-loop --engine torchserve --soak 3600 --rate 2000`
+
+    `fashion-mnist bench open-loop --kind grpc --engine embedded`
 
     `fashion-mnist bench peers --peer BentoML --peer "this service, embedded engine"`
     """
@@ -91,7 +97,7 @@ def bench(
         from benchmarks import open_loop
 
         engines = engine or open_loop.ENGINES
-        open_loop.run(output, device=device, quick=quick, soak_s=soak, rate=rate, engines=engines)
+        open_loop.run(output, device=device, quick=quick, soak_s=soak, rate=rate, engines=engines, kind=kind)
     elif what is What.profile:
         from benchmarks import profiles
 

@@ -9,20 +9,22 @@ import array
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import mlperf_loadgen
-import numpy as np
 import psutil
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import FashionMNISTError
-from loadtest.recorder import Seen, quantile
+from loadtest.grpc_calls import GRPCConnection
+from loadtest.http1 import HTTPConnection
+from loadtest.recorder import Seen, bucket, quantile
 from loadtest.requests import Request
-from loadtest.sender import CONNECTIONS, Answer, Sender
+from loadtest.sender import AT_ONCE, Answer, Sender
 
 LATE_SHARE: Final = 0.01
 """Sends that may be late."""
@@ -37,7 +39,7 @@ SERVER_QUERIES: Final = 12_571
 """By which a 99th percentile is known: the share above it to 0.23 points, with a confidence of 99 %. By MLPerf's table
 270,336 are submitted, for 0.05 points (https://arxiv.org/abs/1911.02549)."""
 
-_KIND: Final = "octets"
+_INDICES: Final = {label: index for index, label in enumerate(CLASSES)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Plan:
     """What LoadGen is asked to do.
 
     `rate` is of queries a second, `bound_ms` what 99 % of them may take at most. Offline hands out all queries at once:
-    with so many `connections` as many are with the server at a time, which makes it a closed loop of theirs.
+    with `at_once` so many are with the server at a time, which makes it a closed loop of as many clients.
     """
 
     scenario: str
@@ -53,7 +55,7 @@ class Plan:
     queries: int = 0
     rate: float = 0.0
     bound_ms: float = 10.0
-    connections: int = CONNECTIONS
+    at_once: int = AT_ONCE
     accuracy: bool = False
     refusals: bool = False
     """Whether 429 is a right answer, as it is to more than the server can do."""
@@ -70,7 +72,9 @@ class Outcome:
     percentiles_ms: dict[str, float]
     """LoadGen's: of latencies since a query was due. Offline, where all are due at once: ours, since each was sent."""
     seen: Seen
-    statuses: dict[int, int]
+    statuses: Counter[int]
+    refusals: Counter[int]
+    """Those that the plan allows, by the bucket of their latency."""
     seconds: float
     late_share: float
     generator_share: float
@@ -83,8 +87,8 @@ class Outcome:
 
     @property
     def goodput_per_s(self) -> float:
-        """Images with the right label, a second."""
-        return self.seen.images / self.seconds
+        """Images with the right label, a second; over the time that LoadGen counts."""
+        return self.completed_per_s * self.seen.images / max(1, self.statuses.total())
 
     @property
     def generator_bound(self) -> bool:
@@ -93,33 +97,55 @@ class Outcome:
 
 
 def run(url: str, requests: Sequence[Request], plan: Plan, folder: Path) -> Outcome:
-    """One run; LoadGen's own logs are kept in `folder`. In accuracy mode each request is sent once.
+    """One run with requests of one kind; LoadGen's own logs are kept in `folder`. Accuracy mode sends each once.
 
     Raises LoadGenFailed where LoadGen left no summary.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    seen, statuses = Seen(), dict[int, int]()
-    expected = [np.array([CLASSES.index(label) for label in request.labels]) for request in requests]
+    seen, statuses, refusals = Seen(), Counter[int](), Counter[int]()
+    connection_class = GRPCConnection if requests[0].kind.grpc else HTTPConnection
 
-    def take(answers: list[Answer]) -> None:
-        responses, kept = [], []
-        for answer in answers:
-            statuses[answer.status] = statuses.get(answer.status, 0) + 1
-            found = _indices(answer.body) if answer.status == 200 else np.empty(0, np.int64)
-            if answer.status != 200:
-                seen.failed(f"status {answer.status}" if answer.status else "the connection was lost")
-            elif len(found) == len(expected[answer.request]) and (found == expected[answer.request]).all():
-                seen.right(_KIND, 1e3 * answer.seconds, len(found))
+    def check(answer: Answer) -> list[int]:
+        """Note down what came; in accuracy mode, the classes that LoadGen is to keep."""
+        request, ms = requests[answer.request], 1e3 * answer.seconds
+        statuses[answer.status] += 1
+        if answer.status == 200:
+            try:
+                labels = request.kind.read(answer.body)
+                right = labels == request.labels
+                classes = [_INDICES.get(label, -1) for label in labels] if plan.accuracy else []
+            except Exception:  # whatever a server says: without a word of each query LoadGen waits for ever
+                seen.failed("no labels in the answer")
+                return []
+            if right:
+                seen.right(request.kind.name, ms, len(labels))
             else:
                 seen.wrong("wrong label")
-            data = array.array("q", found.tolist())
-            kept.append(data)  # LoadGen reads it where it lies
-            where, length = data.buffer_info()
-            responses.append(mlperf_loadgen.QuerySampleResponse(answer.query, where, 8 * length))
-        mlperf_loadgen.QuerySamplesComplete(responses)
+            return classes
+        if plan.refusals and answer.status == 429:
+            refusals[bucket(ms)] += 1
+        else:
+            seen.failed(f"status {answer.status}" if answer.status else "no answer")
+        return []
 
-    at_once = plan.scenario == "Offline"
-    with Sender(url, [request.sent for request in requests], take, plan.connections, at_once=at_once) as sender:
+    def take(answers: list[Answer]) -> None:
+        if plan.accuracy:
+            responses, kept = [], []
+            for answer in answers:
+                kept.append(array.array("q", check(answer)))  # LoadGen reads it where it lies
+                where, length = kept[-1].buffer_info()
+                responses.append(mlperf_loadgen.QuerySampleResponse(answer.query, where, 8 * length))
+            mlperf_loadgen.QuerySamplesComplete(responses)
+            return
+        # To read an answer is the generator's work: LoadGen's clock stops before that.
+        mlperf_loadgen.QuerySamplesComplete(
+            [mlperf_loadgen.QuerySampleResponse(answer.query, 0, 0) for answer in answers]
+        )
+        for answer in answers:
+            check(answer)
+
+    sent, together = [request.sent for request in requests], plan.scenario == "Offline"
+    with Sender(url, sent, take, connection_class, plan.at_once, due_together=together) as sender:
 
         def issue(samples: list["mlperf_loadgen.QuerySample"]) -> None:
             sender.send([(sample.id, sample.index) for sample in samples])
@@ -137,17 +163,16 @@ def run(url: str, requests: Sequence[Request], plan: Plan, folder: Path) -> Outc
         share = (sum(process.cpu_times()[:2]) - used) / seconds
         stolen_share = (psutil.cpu_times().steal - stolen) / (seconds * (psutil.cpu_count() or 1))
         late = sender.late / max(1, sender.sent)
-    outcome = Outcome(plan, True, 0.0, {}, seen, statuses, seconds, late, share, stolen_share)
+    outcome = Outcome(plan, True, 0.0, {}, seen, statuses, refusals, seconds, late, share, stolen_share)
     if plan.accuracy:
-        outcome.accuracy = _accuracy(folder, expected)
+        outcome.accuracy = _accuracy(folder, requests)
     else:
         _read_summary(folder, outcome)
     if late > LATE_SHARE:
         outcome.reasons.append(f"{late:.1%} of the requests were sent late")
-    right = (200, 429) if plan.refusals else (200,)
-    if failed := sum(count for status, count in statuses.items() if status not in right):
+    if seen.failures:
         # LoadGen knows answers, not what is in them: a server that refuses at once would be its fastest.
-        outcome.reasons.append(f"{failed:,} requests failed")
+        outcome.reasons.append(f"{seen.failures.total():,} requests failed")
     if seen.wrong_labels:
         outcome.reasons.append(f"{seen.wrong_labels.total():,} wrong labels")
     return outcome
@@ -203,23 +228,16 @@ def _read_summary(folder: Path, outcome: Outcome) -> None:
         outcome.percentiles_ms[f"p{float(share):g}"] = int(nanoseconds) / 1e6
 
 
-def _accuracy(folder: Path, expected: Sequence["np.ndarray[tuple[int], np.dtype[np.int64]]"]) -> float:
-    """The share of images whose label is that of `expected`, by LoadGen's accuracy log."""
+def _accuracy(folder: Path, requests: Sequence[Request]) -> float:
+    """The share of images that have their request's labels, by LoadGen's accuracy log."""
     right = total = 0
     for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text()):
-        found = np.frombuffer(bytes.fromhex(entry["data"]), np.int64)
-        wanted = expected[entry["qsl_idx"]]
-        right += int((found == wanted).sum()) if len(found) == len(wanted) else 0
+        found = array.array("q", bytes.fromhex(entry["data"]))
+        wanted = requests[entry["qsl_idx"]].labels
+        if len(found) == len(wanted):
+            right += sum(index == _INDICES[label] for index, label in zip(found, wanted, strict=True))
         total += len(wanted)
     return right / total if total else 0.0
-
-
-def _indices(body: bytes) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    if not body or len(body) % (4 * len(CLASSES)):
-        return np.empty(0, np.int64)
-    found: np.ndarray[tuple[int], np.dtype[np.int64]]
-    found = np.frombuffer(body, "<f4").reshape(-1, len(CLASSES)).argmax(axis=1)
-    return found
 
 
 def _nothing() -> None:

@@ -1,6 +1,7 @@
-"""Many requests at once from one thread: kept connections on an event loop of its own, one request at a time on each.
+"""Many requests at once from one thread: kept connections on an event loop of its own.
 
-It is as lean as Python allows, because what it takes itself the server cannot be seen to do.
+It is as lean as Python allows, because what it takes itself the server cannot be seen to do. What a connection speaks
+is another module's: `loadtest.http1`, one request at a time on each, or `loadtest.grpc_calls`, many.
 """
 
 import asyncio
@@ -8,26 +9,28 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, cast
+from typing import ClassVar, Final, NamedTuple
 from urllib.parse import urlsplit
 
-import httptools
 import uvloop
 
 from loadtest.kinds import Sent
 
-CONNECTIONS: Final = 1024
-"""The most at once, unless fewer are asked for; a request that finds all of them in use waits, and is late."""
+AT_ONCE: Final = 1024
+"""The most requests at once, unless fewer are asked for; one that finds no room waits, and is late."""
 
 LATE_S: Final = 0.002
 """A request that is sent so long after it was due is late."""
+
+CONNECT_S: Final = 5.0
+"""A connection that is not ready by then is given up."""
 
 ANSWER_S: Final = 10.0
 """A request without an answer for so long is given up, as a lost connection: LoadGen would wait for ever."""
 
 
 class Answer(NamedTuple):
-    """What came of a query: its status, 0 where the connection was lost, and how long it took.
+    """What came of a query: its status, as HTTP has it, 0 where the connection was lost, and how long it took.
 
     That is since it was due, or, where all were due at once, since it was sent.
     """
@@ -39,6 +42,15 @@ class Answer(NamedTuple):
     seconds: float
 
 
+class Query(NamedTuple):
+    """What is under way: its number, its request's place, and by `perf_counter` when it was due and was sent."""
+
+    number: int
+    request: int
+    due: float
+    sent: float
+
+
 class Sender:
     """Sends any of some requests, whenever asked to, from a thread of its own."""
 
@@ -47,23 +59,27 @@ class Sender:
         url: str,
         requests: Sequence[Sent],
         on_answers: Callable[[list[Answer]], None],
-        connections: int = CONNECTIONS,
+        connection_class: "type[Connection]",
+        at_once: int = AT_ONCE,
         *,
-        at_once: bool = False,
+        due_together: bool = False,
     ) -> None:
         """`on_answers` is called in the thread, with all answers that came in one turn of the loop.
 
-        `at_once` says that all requests are due together, and none of them is late.
+        `due_together` says that all requests are, and none of them is late.
         """
         address = urlsplit(url)
         self._host, self._port = address.hostname or "127.0.0.1", address.port or 80
-        self._requests = [_written(address.netloc, request) for request in requests]
+        self._connection_class = connection_class
+        self._requests = [connection_class.written(address.netloc, request) for request in requests]
         self._on_answers = on_answers
         self._due: deque[tuple[int, int, float]] = deque()
-        self._idle: list[_Connection] = []
-        self._connections: set[_Connection] = set()
-        self._open, self._most = 0, connections
-        self._at_once = at_once
+        self._free: list[Connection] = []
+        """A connection as often as it takes another request."""
+        self._connections: set[Connection] = set()
+        self._slots, self._most = 0, at_once
+        """Of requests on all connections, and the most that there may be."""
+        self._due_together = due_together
         self._answers: list[Answer] = []
         self._awake = False
         self._loop = uvloop.new_event_loop()
@@ -91,37 +107,47 @@ class Sender:
 
     def _send_due(self) -> None:
         self._awake = False
-        due, idle = self._due, self._idle
+        due, free = self._due, self._free
         while due:
-            if idle:
-                connection = idle.pop()
-            elif self._open < self._most:
-                self._open += 1
-                task = self._loop.create_task(self._connect(*due.popleft()))
+            if free:
+                connection = free.pop()
+            elif self._slots < self._most:
+                slots = min(self._connection_class.max_slots, self._most - self._slots)
+                self._slots += slots
+                task = self._loop.create_task(self._connect(slots, *due.popleft()))
                 task.add_done_callback(_look)
                 continue
             else:
                 return  # the next answer goes on
             self._write(connection, *due.popleft())
 
-    def _write(self, connection: "_Connection", query: int, request: int, due: float) -> None:
+    def _write(self, connection: "Connection", number: int, request: int, due: float) -> None:
         now = time.perf_counter()
-        if self._at_once:
+        if self._due_together:
             due = now
         self.sent += 1
         self.late += now - due > LATE_S
-        connection.send(query, request, due, now, self._requests[request])
+        connection.send(Query(number, request, due, now), self._requests[request])
 
-    async def _connect(self, query: int, request: int, due: float) -> None:
+    async def _connect(self, slots: int, number: int, request: int, due: float) -> None:
+        connection = self._connection_class(self, slots)
         try:
-            async with asyncio.timeout(5):
-                _, connection = await self._loop.create_connection(lambda: _Connection(self), self._host, self._port)
+            async with asyncio.timeout(CONNECT_S):
+                await self._loop.create_connection(lambda: connection, self._host, self._port)
+                await connection.ready
+            if connection.ended:
+                raise ConnectionResetError("the connection was lost before a request was sent")
         except OSError:  # TimeoutError is one
-            self._open -= 1
-            self.answered(Answer(query, request, 0, b"", time.perf_counter() - due))
+            connection.close()
+            self._slots -= slots
+            self.answered(Query(number, request, due, due), 0, b"")
             self._send_due()
             return
-        self._write(connection, query, request, due)
+        self._connections.add(connection)
+        self._slots -= slots - connection.slots
+        self._free += [connection] * (connection.slots - 1)
+        self._write(connection, number, request, due)
+        self._send_due()
 
     def _give_up(self) -> None:
         """Look, now and then, for requests that had time enough."""
@@ -130,100 +156,73 @@ class Sender:
             connection.give_up(latest)
         self._loop.call_later(ANSWER_S / 10, self._give_up)
 
-    def opened(self, connection: "_Connection") -> None:
-        """A connection is there."""
-        self._connections.add(connection)
-
-    def answered(self, answer: Answer) -> None:
-        """A connection has an answer, or has lost it."""
+    def answered(self, query: Query, status: int, body: bytes) -> None:
+        """A query has its answer, or, with status 0, will have none."""
         if not self._answers:
             self._loop.call_soon(self._tell)
-        self._answers.append(answer)
+        took = time.perf_counter() - query.due
+        self._answers.append(Answer(query.number, query.request, status, body, took))
 
-    def free(self, connection: "_Connection") -> None:
-        """A connection can be used again."""
-        self._idle.append(connection)
+    def free(self, connection: "Connection") -> None:
+        """A connection takes another request."""
+        self._free.append(connection)
         if self._due:
             self._send_due()
 
-    def lost(self, connection: "_Connection") -> None:
-        """A connection is no more."""
-        self._open -= 1
-        self._connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        if self._due:
-            self._send_due()
+    def drain(self, connection: "Connection") -> None:
+        """A connection takes no more requests."""
+        self._free[:] = [other for other in self._free if other is not connection]
+
+    def lost(self, connection: "Connection") -> None:
+        """A connection is no more; of those that were never ready nothing was known."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            self._slots -= connection.slots
+            self.drain(connection)
+            if self._due:
+                self._send_due()
 
     def _tell(self) -> None:
         answers, self._answers = self._answers, []
         self._on_answers(answers)
 
     def _stop(self) -> None:
-        for connection in list(self._idle):
+        for connection in list(self._connections):
             connection.close()
         self._loop.call_soon(self._loop.stop)
 
 
-class _Connection(asyncio.Protocol):
-    """One request at a time."""
+class Connection(asyncio.Protocol):
+    """A connection of a sender: it takes `slots` requests at a time once `ready` is done, and until it has `ended`."""
 
-    __slots__ = ("_body", "_due", "_parser", "_query", "_request", "_sender", "_sent", "_transport")
+    max_slots: ClassVar[int]
 
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self._query = -1
-        self._parser = httptools.HttpResponseParser(self)
-        self._body: list[bytes] = []
+    def __init__(self, sender: Sender, slots: int) -> None:
+        self.sender, self.slots, self.ended = sender, slots, False
+        self.ready = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport | None = None
 
-    def send(self, query: int, request: int, due: float, sent: float, content: bytes) -> None:
-        self._query, self._request, self._due, self._sent = query, request, due, sent
-        self._transport.write(content)
+    @staticmethod
+    def written(netloc: str, request: Sent) -> bytes:
+        """A request as it is sent, as far as it is the same each time."""
+        raise NotImplementedError
 
-    def close(self) -> None:
-        self._transport.close()
+    def send(self, query: Query, content: bytes) -> None:
+        """Send what `written` gave; the sender is told of its answer."""
+        raise NotImplementedError
 
     def give_up(self, latest: float) -> None:
-        """Hang up where the answer to what was sent before that moment is still to come."""
-        if self._query >= 0 and self._sent < latest:
-            self._transport.abort()
+        """Wait no more for answers to what was sent before that moment."""
+        raise NotImplementedError
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._sender.opened(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._transport.abort()
+    def close(self) -> None:
+        """Hang up."""
+        if self.transport is not None:
+            self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._sender.lost(self)
-        if self._query >= 0:
-            self._answer(0, b"")
-
-    def on_body(self, data: bytes) -> None:
-        self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        body, self._body = b"".join(self._body), []
-        keep = self._parser.should_keep_alive()
-        self._answer(self._parser.get_status_code(), body)
-        if keep:
-            self._sender.free(self)
-        else:
-            self._transport.close()
-
-    def _answer(self, status: int, body: bytes) -> None:
-        query, self._query = self._query, -1
-        self._sender.answered(Answer(query, self._request, status, body, time.perf_counter() - self._due))
-
-
-def _written(netloc: str, request: Sent) -> bytes:
-    headers = {"Host": netloc, "Content-Length": str(len(request.body)), **request.headers}
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST {request.path} HTTP/1.1\r\n{head}\r\n".encode() + request.body
+        self.ended = True
+        self.sender.lost(self)
 
 
 def _look(task: "asyncio.Task[None]") -> None:

@@ -1,6 +1,7 @@
 """LoadGen drives the real server, and its verdict and ours arrive; what was measured is nobody's business here."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -28,25 +29,45 @@ def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
             "closed_64",
             "Server",
             "Server at half of that",
+            "Server",
             "overload",
         ]
         assert all(row["figure"] > 0 for row in rows)
         assert rows[0]["figure"] == 100
-        (aim,) = [aim for row in rows for aim in row["aims"]]
-        assert aim in (f"p99 <= 5 ms: {reached}" for reached in ("reached", "missed"))
-        assert aim in table
+        aims = [aim for row in rows for aim in row["aims"]]
+        assert aims[0] in (f"p99 <= 5 ms: {reached}" for reached in ("reached", "missed"))
+        assert re.fullmatch(r"\d+% of the peak, >= 90%: (reached|missed)", aims[1])
+        assert re.fullmatch(r"\d+% refused, p99 .* ms, <= 10 ms: (reached|missed)", aims[2])
+        assert len(aims) == 3
+        assert all(aim in table for aim in aims)
     assert list(tmp_path.glob("loadgen/*/*/mlperf_log_summary.txt"))
     assert list(tmp_path.glob("loadgen/*/*/mlperf_log_detail.txt"))
     assert "<svg" in (tmp_path / "open-loop-embedded-False.svg").read_text()
+
+
+def test_what_is_sent_can_be_chosen(tmp_path: Path) -> None:
+    open_loop.run(tmp_path, quick=True, engines=["embedded"], soak_s=5, rate=100, kind="grpc")
+    ((accuracy, soak),) = json.loads((tmp_path / "soak-grpc.json").read_text())["engines"].values()
+    assert accuracy["figure"] == 100
+    assert soak["figure"] > 0
+
+
+@pytest.mark.parametrize(("kind", "said"), [("png", "a png holds one image"), ("smoke", "no kind of request 'smoke'")])
+def test_what_cannot_be_packed_is_refused(tmp_path: Path, kind: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        open_loop.run(tmp_path, quick=True, kind=kind)
 
 
 def test_a_soak_at_a_rate_that_is_known_is_all_that_is_measured(tmp_path: Path) -> None:
     open_loop.run(tmp_path, quick=True, engines=["embedded"], soak_s=5, rate=100)
     ((accuracy, soak),) = json.loads((tmp_path / "soak.json").read_text())["engines"].values()
     assert accuracy["figure"] == 100
-    assert soak["name"].startswith("soak, 5 s (p99 of tenths ")
-    assert "'gateway': [" in soak["name"]
-    assert [aim.partition(":")[0] for aim in soak["aims"]] == ["p99 of its tenths within 2 times each other"]
+    assert soak["name"].startswith("soak, 5 s: p99 of its tenths ")
+    assert re.search(r"after the last: gateway (\d+\.\d(, |$)){3}", soak["name"])
+    assert [aim.partition(":")[0] for aim in soak["aims"]] == [
+        "p99 of its tenths within 2 times each other",
+        "gateway within 1.02 times its memory after the first",
+    ]
 
 
 def test_a_rate_without_a_soak_is_refused(tmp_path: Path) -> None:
@@ -67,7 +88,7 @@ def test_a_run_that_is_too_short_is_invalid_by_loadgen(embedded: ServeCommand, t
 
 
 def test_latencies_of_a_closed_loop_are_not_those_of_its_line(embedded: ServeCommand, tmp_path: Path) -> None:
-    plan = Plan("Offline", 0.2, queries=200, rate=100, connections=2)
+    plan = Plan("Offline", 0.2, queries=200, rate=100, at_once=2)
     outcome = loadgen.run(embedded.url, prepare([find_kind("octets")]), plan, tmp_path)
     # Two at a time: all answers together took no longer than two runs, and half of them no less than the median.
     assert 0 < outcome.percentiles_ms["p50"] * outcome.seen.answered / 2 < 2 * 1e3 * outcome.seconds
@@ -77,11 +98,14 @@ def test_wrong_labels_and_failures_are_seen(embedded: ServeCommand, tmp_path: Pa
     right = prepare([find_kind("octets")])[:4]
     wrong = [Request(each.kind, each.sent, ["Bag" if each.labels == ["Coat"] else "Coat"]) for each in right]
     refused = [Request(each.kind, Sent(each.sent.path, b"no image", each.sent.headers), each.labels) for each in right]
-    plan = Plan("Offline", 0.2, queries=20, rate=100, connections=2)
+    plan = Plan("Offline", 0.2, queries=20, rate=100, at_once=2)
     seen = loadgen.run(embedded.url, wrong, plan, tmp_path / "wrong")
     assert seen.seen.wrong_labels
     assert not seen.seen.answered
     assert "wrong labels" in seen.reasons[0]
+    junk = [Request(find_kind("json"), each.sent, each.labels) for each in right]
+    seen = loadgen.run(embedded.url, junk, plan, tmp_path / "junk")
+    assert seen.seen.failures == {"no labels in the answer": seen.seen.requests}
     seen = loadgen.run(embedded.url, refused, plan, tmp_path / "refused")
     assert seen.seen.failures == {"status 400": seen.seen.requests}
     assert seen.reasons == [f"{seen.seen.requests:,} requests failed"]
@@ -91,14 +115,15 @@ def test_refusals_are_failures_unless_they_are_asked_for(tmp_path: Path) -> None
     with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_MAX_WAITING_IMAGES="1") as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         for refusals in (False, True):
-            plan = Plan("Offline", 0.2, queries=500, rate=100, connections=32, refusals=refusals)
+            plan = Plan("Offline", 0.2, queries=500, rate=100, at_once=32, refusals=refusals)
             outcome = loadgen.run(command.url, prepare([find_kind("octets")]), plan, tmp_path / str(refusals))
             assert outcome.statuses.keys() == {200, 429}
             assert outcome.reasons == ([] if refusals else [f"{outcome.statuses[429]:,} requests failed"])
+            assert outcome.refusals.total() == (outcome.statuses[429] if refusals else 0)
 
 
 def test_a_server_that_is_not_there_is_no_hang(tmp_path: Path) -> None:
-    plan = Plan("Offline", 0.2, queries=20, rate=100, connections=2)
+    plan = Plan("Offline", 0.2, queries=20, rate=100, at_once=2)
     outcome = loadgen.run("http://127.0.0.1:9/", prepare([find_kind("octets")])[:4], plan, tmp_path)
     assert outcome.statuses.keys() == {0}
     assert outcome.seen.failures
@@ -106,7 +131,7 @@ def test_a_server_that_is_not_there_is_no_hang(tmp_path: Path) -> None:
 
 def test_a_server_that_never_answers_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "ANSWER_S", 0.2)
-    plan = Plan("Offline", 0.2, queries=20, rate=100, connections=8)
+    plan = Plan("Offline", 0.2, queries=20, rate=100, at_once=8)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         outcome = loadgen.run(url, prepare([find_kind("octets")])[:4], plan, tmp_path)
@@ -115,7 +140,16 @@ def test_a_server_that_never_answers_is_no_hang(tmp_path: Path, monkeypatch: pyt
 
 def test_accuracy_mode_sends_each_image_once(embedded: ServeCommand, tmp_path: Path) -> None:
     requests = prepare([find_kind("octets x 100")], requests=None)
-    plan = Plan("Offline", 1, rate=100, connections=4, accuracy=True)
+    plan = Plan("Offline", 1, rate=100, at_once=4, accuracy=True)
     outcome = loadgen.run(embedded.url, requests, plan, tmp_path)
     assert outcome.accuracy == 1.0
     assert outcome.seen.images == 10_000
+
+
+def test_accuracy_mode_sees_what_is_not_as_it_must_be(embedded: ServeCommand, tmp_path: Path) -> None:
+    requests = prepare([find_kind("octets x 100")], 4)
+    labels = requests[0].labels
+    wrong = Request(requests[0].kind, requests[0].sent, ["Bag" if labels[0] == "Coat" else "Coat", *labels[1:]])
+    plan = Plan("Offline", 1, rate=100, at_once=4, accuracy=True)
+    outcome = loadgen.run(embedded.url, [wrong, *requests[1:]], plan, tmp_path)
+    assert outcome.accuracy == 399 / 400
