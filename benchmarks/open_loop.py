@@ -245,12 +245,16 @@ class _Measuring:
         return low or high
 
     def _confirmed(self, name: str, requests: Sequence[Request], rate: float, seconds: float, queries: int) -> float:
-        """That rate, or the next lower one at which all runs of so many seconds are VALID; they make the row."""
+        """That rate, or the next lower one at which all runs of so many seconds are VALID; they make the row.
+
+        A run that is short may be repeated more often.
+        """
+        most = round(self._size.tries * self._size.confirm_s / seconds)
         confirmed: list[Outcome] = []
-        for tries in range(self._size.tries):
+        for tries in range(most):
             plan = Plan("Server", seconds, queries, rate, BOUND_MS)
             outcome = self._run(f"{name} at {rate:,.0f}, confirmed", requests, plan)
-            if (not outcome.valid or outcome.seen.failures) and tries + self._size.repeats < self._size.tries:
+            if (not outcome.valid or outcome.seen.failures) and tries + self._size.repeats < most:
                 confirmed.clear()
                 rate *= 0.93
                 continue
