@@ -50,7 +50,7 @@ STEADY: Final = 2.0
 """How many times the lowest p99 of a soak's tenths the highest may be."""
 
 GOODPUT: Final = 0.9
-"""What is aimed at of what a server can do, in right answers, where twice as many are asked for."""
+"""What is aimed at of a rate, in right answers, where twice as many are asked for."""
 
 OVERLOAD_IMAGES: Final = 16
 """Images a body of overload. Of single images the generator cannot send twice as many as the server can do."""
@@ -210,11 +210,12 @@ class _Measuring:
             outcomes = self._closed(f"closed_{at_once}", singles, at_once, tried=20_000)
             self._add(f"closed_{at_once}", outcomes, "queries/s", _right_per_s)
             closed = self.rows[-1].figure
-        peak = self._confirmed(singles, self._found(singles, closed))
+        found = self._found("Server", singles, closed)
+        peak = self._confirmed("Server", singles, found, size.confirm_s, size.confirm_queries)
         half = self._repeat("Server at half", singles, Plan("Server", size.seconds, rate=peak / 2, bound_ms=BOUND_MS))
         row = self._add("Server at half of that", half, "queries/s", _right_per_s)
         row.aim(f"p99 <= {HALF_MS:g} ms", row.p99_ms is not None and row.p99_ms <= HALF_MS)
-        self._overload()
+        self._overloads()
         if soak_s:
             self.soak(peak / 2, soak_s)
 
@@ -230,25 +231,25 @@ class _Measuring:
             Row(name, 100 * (outcome.accuracy or 0.0), "%", None, None, outcome.stolen_share, True, reasons)
         )
 
-    def _found(self, singles: Sequence[Request], closed: float) -> float:
+    def _found(self, name: str, requests: Sequence[Request], closed: float) -> float:
         """The highest rate of queries at which 99 % come within the bound, by short runs."""
         low, high = 0.0, closed * 1.1
         for _ in range(self._size.steps):
             rate = (low + high) / 2 if low else high * 0.7
             plan = Plan("Server", self._size.seconds, 100, rate, BOUND_MS)
-            outcome = self._run(f"Server at {rate:,.0f}", singles, plan)
+            outcome = self._run(f"{name} at {rate:,.0f}", requests, plan)
             if outcome.percentiles_ms.get("p99", 1e9) <= BOUND_MS and not outcome.seen.failures:
                 low = rate
             else:
                 high = rate
         return low or high
 
-    def _confirmed(self, singles: Sequence[Request], rate: float) -> float:
-        """That rate, or the next lower one at which long runs are VALID; they make the row."""
+    def _confirmed(self, name: str, requests: Sequence[Request], rate: float, seconds: float, queries: int) -> float:
+        """That rate, or the next lower one at which all runs of so many seconds are VALID; they make the row."""
         confirmed: list[Outcome] = []
         for tries in range(self._size.tries):
-            plan = Plan("Server", self._size.confirm_s, self._size.confirm_queries, rate, BOUND_MS)
-            outcome = self._run(f"Server at {rate:,.0f}, confirmed", singles, plan)
+            plan = Plan("Server", seconds, queries, rate, BOUND_MS)
+            outcome = self._run(f"{name} at {rate:,.0f}, confirmed", requests, plan)
             if (not outcome.valid or outcome.seen.failures) and tries + self._size.repeats < self._size.tries:
                 confirmed.clear()
                 rate *= 0.93
@@ -256,37 +257,43 @@ class _Measuring:
             confirmed.append(outcome)
             if len(confirmed) == self._size.repeats:
                 break
-        self._add("Server", confirmed, "queries/s", _right_per_s)
-        self.distributions["Server"] = confirmed[0].seen.distribution()
+        self._add(name, confirmed, "queries/s" if requests[0].kind.images == 1 else "images/s", _right_per_s)
+        self.distributions[name] = confirmed[0].seen.distribution()
         return rate
 
-    def _overload(self) -> None:
-        """Twice what the server can do: nearly as many right answers as it can give, and the rest refused at once."""
-        several, size, name = self._bodies.several, self._size, f"closed_64, bodies of {OVERLOAD_IMAGES} images"
+    def _overloads(self) -> None:
+        """Twice the highest rate, and twice what the server can do without a bound on how long it takes."""
+        several, size, bodies = self._bodies.several, self._size, f"bodies of {OVERLOAD_IMAGES} images"
+        name = f"closed_64, {bodies}"
         self._add(name, self._closed(name, several, at_once=64, tried=5000), "images/s", _right_per_s)
-        at_most = self.rows[-1]
-        peak = at_most.figure / OVERLOAD_IMAGES
-        outcomes = self._repeat(
-            "overload", several, Plan("Server", size.seconds, 100, 2 * peak, BOUND_MS, refusals=True)
-        )
+        most = self.rows[-1]
+        found = self._found(f"Server, {bodies}", several, most.figure / OVERLOAD_IMAGES)
+        self._confirmed(f"Server, {bodies}", several, found, size.seconds, queries=100)
+        self._overload("overload, twice that", self.rows[-1])
+        self._overload("overload, twice closed_64", most)
+
+    def _overload(self, name: str, peak: Row) -> None:
+        """Twice a rate: as many right answers as at that, nearly, and the rest refused at once."""
+        several, rate = self._bodies.several, 2 * peak.figure / OVERLOAD_IMAGES
+        outcomes = self._repeat(name, several, Plan("Server", self._size.seconds, 100, rate, BOUND_MS, refusals=True))
         refusals: Counter[int] = Counter()
         for outcome in outcomes:
             outcome.valid = True  # LoadGen's bound is meant to be missed
             refusals.update(outcome.refusals)
-        row = self._add("overload, twice that: right answers", outcomes, "images/s", _right_per_s)
+        row = self._add(f"{name}: right answers", outcomes, "images/s", _right_per_s)
         # Theirs alone: a refusal is faster.
-        right = self.distributions["overload"]
+        right = self.distributions[name]
         row.p50_ms, row.p99_ms = (quantile(right, share) if right else None for share in (0.5, 0.99))
-        if not at_most.valid or at_most.reasons:
+        if not peak.valid or peak.reasons:
             row.reasons.append("the rate that it is twice of is not sure")
-        share = row.figure / at_most.figure if at_most.figure else 0.0
-        row.aim(f"{share:.0%} of what it can do, >= {GOODPUT:.0%}", share >= GOODPUT)
-        if not refusals:
-            row.reasons.append("nothing was refused: it was too little")
-            return
-        refused_ms = quantile(refusals, 0.99)
-        refused = refusals.total() / sum(outcome.statuses.total() for outcome in outcomes)
-        row.aim(f"{refused:.0%} refused, p99 {refused_ms:.2f} ms, <= {BOUND_MS:g} ms", refused_ms <= BOUND_MS)
+        share = row.figure / peak.figure if peak.figure else 0.0
+        row.aim(f"{share:.0%} of that, >= {GOODPUT:.0%}", share >= GOODPUT)
+        if refusals:
+            refused_ms = quantile(refusals, 0.99)
+            refused = refusals.total() / sum(outcome.statuses.total() for outcome in outcomes)
+            row.aim(f"{refused:.0%} refused, p99 {refused_ms:.2f} ms, <= {BOUND_MS:g} ms", refused_ms <= BOUND_MS)
+        else:
+            row.aims.append("nothing refused")
 
     def soak(self, rate: float, seconds: int) -> None:
         """A tenth of the time at a go, so that what grows is seen to grow: after the first of them nothing should."""
