@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, cast
 import hpack
 from hpack.table import HeaderTable
 
+from fashion_mnist import http2_frames as frames
 from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, Overloaded, RequestTimeout
 from gateway.connection import BODY_BYTES_PER_S, LINGER_S, Server, grown
 from gateway.patience import Patience, TooMuch
@@ -32,30 +33,6 @@ WRITE_AT: Final = 4096
 """Bytes of answers that are worth a system call, which costs more than all of our work on an answer; fewer wait for the
 event loop's next turn. Were it all answers of a batch, the client would rest while they are written."""
 
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_FRAME: Final = struct.Struct(">BHBBL")
-_DATA: Final = 0
-_HEADERS: Final = 1
-_RST_STREAM: Final = 3
-_SETTINGS: Final = 4
-_PUSH_PROMISE: Final = 5
-_PING: Final = 6
-_GOAWAY: Final = 7
-_WINDOW_UPDATE: Final = 8
-_CONTINUATION: Final = 9
-_END_STREAM: Final = 0x1
-_ACK: Final = 0x1
-_END_HEADERS: Final = 0x4
-_PADDED: Final = 0x8
-_WITH_PRIORITY: Final = 0x20
-
-_MAX_STREAMS: Final = 3
-_INITIAL_WINDOW: Final = 4
-_MAX_FRAME: Final = 5
-_MAX_HEADER_LIST: Final = 6
-_FIRST_WINDOW: Final = 65_535
-_LARGEST_WINDOW: Final = 2**31 - 1
-_OUR_FRAME: Final = 16_384
 
 NO_ERROR: Final = 0x0
 PROTOCOL_ERROR: Final = 0x1
@@ -210,8 +187,8 @@ class Connection(asyncio.Protocol):
         self._block_stream = self._block_flags = 0
         self._block_deadline = 0.0
         self._last = 0  # the highest stream that there was
-        self._window = self._stream_window = _FIRST_WINDOW  # what the client takes
-        self._frame_size = _OUR_FRAME
+        self._window = self._stream_window = frames.FIRST_WINDOW  # what the client takes
+        self._frame_size = frames.FIRST_FRAME
         self._received = 0  # of our own window
         self._patience = Patience(CHATTER)
         self._prefaced = self._leaving = self._peer_done = self._ended = False
@@ -231,12 +208,12 @@ class Connection(asyncio.Protocol):
         self.server.connections.add(self)
         # A message is refused for its length before it fills the window of its stream.
         ours = {
-            _MAX_STREAMS: STREAMS,
-            _INITIAL_WINDOW: min(_LARGEST_WINDOW, settings.max_body_bytes + _FIRST_WINDOW),
-            _MAX_HEADER_LIST: settings.max_head_bytes,
+            frames.MAX_CONCURRENT_STREAMS: STREAMS,
+            frames.INITIAL_WINDOW: min(frames.LARGEST_WINDOW, settings.max_body_bytes + frames.FIRST_WINDOW),
+            frames.MAX_HEADER_LIST: settings.max_head_bytes,
         }
-        self._frame(_SETTINGS, 0, 0, b"".join(struct.pack(">HL", *setting) for setting in ours.items()))
-        self._frame(_WINDOW_UPDATE, 0, 0, (_LARGEST_WINDOW - _FIRST_WINDOW).to_bytes(4, "big"))
+        self._frame(frames.SETTINGS, 0, 0, b"".join(struct.pack(">HL", *setting) for setting in ours.items()))
+        self._frame(frames.WINDOW_UPDATE, 0, 0, (frames.LARGEST_WINDOW - frames.FIRST_WINDOW).to_bytes(4, "big"))
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -291,21 +268,21 @@ class Connection(asyncio.Protocol):
             self.leave()
         length = len(body)
         if not length:
-            self._frame(_HEADERS, _END_HEADERS | _END_STREAM, stream.id, head)
+            self._frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, head)
             self._finish(stream)
         elif length <= self._window and length <= stream.window and length <= self._frame_size and self._writable:
             self._window -= length
             out = self._out
-            out += _FRAME.pack(0, len(head), _HEADERS, _END_HEADERS, stream.id)
+            out += frames.HEAD.pack(0, len(head), frames.HEADERS, frames.END_HEADERS, stream.id)
             out += head
-            out += _FRAME.pack(length >> 16, length & 0xFFFF, _DATA, 0, stream.id)
+            out += frames.HEAD.pack(length >> 16, length & 0xFFFF, frames.DATA, 0, stream.id)
             out += body
-            out += _FRAME.pack(0, len(tail), _HEADERS, _END_HEADERS | _END_STREAM, stream.id)
+            out += frames.HEAD.pack(0, len(tail), frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id)
             out += tail
             self._write()
             self._finish(stream)
         else:
-            self._frame(_HEADERS, _END_HEADERS, stream.id, head)
+            self._frame(frames.HEADERS, frames.END_HEADERS, stream.id, head)
             stream.unsent, stream.tail = memoryview(body), tail
             stream.deadline = self.server.now + self.server.settings.receive_timeout_s
             self._release(stream)
@@ -343,7 +320,7 @@ class Connection(asyncio.Protocol):
         """Ask for no more requests; those that come all the same are answered."""
         if not self._leaving and not self._ended and not self._transport.is_closing():
             self._leaving = True
-            self._frame(_GOAWAY, 0, 0, struct.pack(">LL", _LARGEST_WINDOW, NO_ERROR))
+            self._frame(frames.GOAWAY, 0, 0, struct.pack(">LL", frames.LARGEST_WINDOW, NO_ERROR))
 
     def close_if_idle(self) -> None:
         """Close the connection where no request is being received or answered."""
@@ -357,28 +334,28 @@ class Connection(asyncio.Protocol):
         """Take what whole frames there are; where the next one begins. Raises Broken."""
         position, end = 0, len(data)
         if not self._prefaced:
-            if not _PREFACE.startswith(data[: len(_PREFACE)]):
+            if not frames.PREFACE.startswith(data[: len(frames.PREFACE)]):
                 raise Broken(PROTOCOL_ERROR)
-            if end < len(_PREFACE):
+            if end < len(frames.PREFACE):
                 return 0
             self._prefaced = True
-            position = len(_PREFACE)
+            position = len(frames.PREFACE)
             self._rest()
-        while end - position >= _FRAME.size and not self._ended:
-            high, low, kind, flags, stream_id = _FRAME.unpack_from(data, position)
-            start = position + _FRAME.size
+        while end - position >= frames.HEAD.size and not self._ended:
+            high, low, kind, flags, stream_id = frames.HEAD.unpack_from(data, position)
+            start = position + frames.HEAD.size
             position_behind = start + (high << 16) + low
-            if high or low > _OUR_FRAME:
+            if high or low > frames.FIRST_FRAME:
                 raise Broken(FRAME_SIZE_ERROR)
             if position_behind > end:
                 break
             payload, stream_id = data[start:position_behind], stream_id & 0x7FFF_FFFF
             position = position_behind
-            if self._block_stream and (kind != _CONTINUATION or stream_id != self._block_stream):
+            if self._block_stream and (kind != frames.CONTINUATION or stream_id != self._block_stream):
                 raise Broken(PROTOCOL_ERROR)
-            if kind == _DATA:
+            if kind == frames.DATA:
                 self._on_data(flags, stream_id, payload)
-            elif kind == _HEADERS:
+            elif kind == frames.HEADERS:
                 self._on_headers(flags, stream_id, payload)
             else:
                 self._patience.chat()
@@ -388,8 +365,8 @@ class Connection(asyncio.Protocol):
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         self._received += len(payload)
-        if self._received >= _LARGEST_WINDOW // 2:
-            self._frame(_WINDOW_UPDATE, 0, 0, self._received.to_bytes(4, "big"))
+        if self._received >= frames.LARGEST_WINDOW // 2:
+            self._frame(frames.WINDOW_UPDATE, 0, 0, self._received.to_bytes(4, "big"))
             self._received = 0
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -399,7 +376,7 @@ class Connection(asyncio.Protocol):
             return  # it was refused, or taken back
         if stream.complete:
             raise Broken(STREAM_CLOSED)
-        if flags & _PADDED:
+        if flags & frames.PADDED:
             payload = _unpadded(payload)
         if payload:
             stream.content = grown(stream.content, payload) if stream.content else payload
@@ -416,21 +393,21 @@ class Connection(asyncio.Protocol):
             if server.waiting_bytes > server.settings.max_waiting_bytes:
                 stream.refuse(Overloaded("as many bodies wait as there is room for: send it again a moment later"))
                 return
-        elif not flags & _END_STREAM:
+        elif not flags & frames.END_STREAM:
             self._patience.chat()
-        if flags & _END_STREAM:
+        if flags & frames.END_STREAM:
             self._complete(stream)
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id & 1:
             raise Broken(PROTOCOL_ERROR)
-        if flags & _PADDED:
+        if flags & frames.PADDED:
             payload = _unpadded(payload)
-        if flags & _WITH_PRIORITY:
+        if flags & frames.WITH_PRIORITY:
             if len(payload) < 5:
                 raise Broken(FRAME_SIZE_ERROR)
             payload = payload[5:]
-        if flags & _END_HEADERS:
+        if flags & frames.END_HEADERS:
             self._on_block(flags, stream_id, payload)
         else:
             self._block, self._block_flags, self._block_stream = payload, flags, stream_id
@@ -442,7 +419,7 @@ class Connection(asyncio.Protocol):
         self._block += payload
         if len(self._block) > self.server.settings.max_head_bytes:
             raise Broken(ENHANCE_YOUR_CALM)
-        if flags & _END_HEADERS:
+        if flags & frames.END_HEADERS:
             block, self._block, self._block_stream = self._block, b"", 0
             self._on_block(self._block_flags, stream_id, block)
 
@@ -452,7 +429,7 @@ class Connection(asyncio.Protocol):
             # Behind a body, where nothing is read from them; or of a stream that is closed already.
             stream = self._streams.get(stream_id)
             if stream is not None:
-                if stream.complete or not flags & _END_STREAM:
+                if stream.complete or not flags & frames.END_STREAM:
                     raise Broken(PROTOCOL_ERROR)
                 self._complete(stream)
             else:
@@ -467,7 +444,7 @@ class Connection(asyncio.Protocol):
             self._patience.chat()
         else:
             stream = self._streams[stream_id] = self._accept(self, stream_id, headers, self._stream_window)
-            stream.complete = bool(flags & _END_STREAM)
+            stream.complete = bool(flags & frames.END_STREAM)
             try:
                 # Before its body is received: who may not ask must not take room from those who may.
                 if (admit := self.server.admit) is not None and (error := admit(stream)) is not None:
@@ -492,15 +469,15 @@ class Connection(asyncio.Protocol):
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise Broken(PROTOCOL_ERROR)
-        if len(payload) % 6 or (flags & _ACK and payload):
+        if len(payload) % 6 or (flags & frames.ACK and payload):
             raise Broken(FRAME_SIZE_ERROR)
-        if flags & _ACK:
+        if flags & frames.ACK:
             return
         self._patience.take_settings(len(payload) // 6)
         # Of a setting that is there twice the last value counts (RFC 9113, 6.5.3).
         settings: dict[int, int] = dict(struct.iter_unpack(">HL", payload))
-        window = settings.get(_INITIAL_WINDOW, self._stream_window)
-        frame_size = settings.get(_MAX_FRAME, self._frame_size)
+        window = settings.get(frames.INITIAL_WINDOW, self._stream_window)
+        frame_size = settings.get(frames.MAX_FRAME, self._frame_size)
         if not 16_384 <= frame_size < 2**24:
             raise Broken(PROTOCOL_ERROR)
         self._frame_size = frame_size
@@ -508,9 +485,9 @@ class Connection(asyncio.Protocol):
         if change:
             for stream in self._streams.values():
                 stream.window += change
-        if max([window, *[stream.window for stream in self._streams.values()]]) > _LARGEST_WINDOW:
+        if max([window, *[stream.window for stream in self._streams.values()]]) > frames.LARGEST_WINDOW:
             raise Broken(FLOW_CONTROL_ERROR)
-        self._frame(_SETTINGS, _ACK, 0, b"")
+        self._frame(frames.SETTINGS, frames.ACK, 0, b"")
         self._send_unsent()
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -518,8 +495,8 @@ class Connection(asyncio.Protocol):
             raise Broken(FRAME_SIZE_ERROR)
         if stream_id:
             raise Broken(PROTOCOL_ERROR)
-        if not flags & _ACK:
-            self._frame(_PING, _ACK, 0, payload)
+        if not flags & frames.ACK:
+            self._frame(frames.PING, frames.ACK, 0, payload)
 
     def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -528,12 +505,12 @@ class Connection(asyncio.Protocol):
         if not stream_id:
             self._patience.take_window(len(self._unsent))
             self._window += increment
-            if not increment or self._window > _LARGEST_WINDOW:
+            if not increment or self._window > frames.LARGEST_WINDOW:
                 raise Broken(FLOW_CONTROL_ERROR if increment else PROTOCOL_ERROR)
             self._send_unsent()
         elif (stream := self._streams.get(stream_id)) is not None:
             stream.window += increment
-            if not increment or stream.window > _LARGEST_WINDOW:
+            if not increment or stream.window > frames.LARGEST_WINDOW:
                 self._reset(stream_id, FLOW_CONTROL_ERROR if increment else PROTOCOL_ERROR)
                 self._forget(stream)
                 self._patience.reset()
@@ -593,11 +570,11 @@ class Connection(asyncio.Protocol):
                 return
             self._window -= size
             stream.window -= size
-            self._frame(_DATA, 0, stream.id, stream.unsent[:size])
+            self._frame(frames.DATA, 0, stream.id, stream.unsent[:size])
             stream.unsent = stream.unsent[size:]
             stream.deadline = self.server.more_time(stream.deadline, size)
         if not stream.unsent and self._unsent.pop(stream.id, None) is not None:
-            self._frame(_HEADERS, _END_HEADERS | _END_STREAM, stream.id, stream.tail)
+            self._frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, stream.tail)
             self._finish(stream)
 
     def _finish(self, stream: Stream) -> None:
@@ -631,7 +608,7 @@ class Connection(asyncio.Protocol):
             self.deadline = self.server.now + self.server.settings.idle_timeout_s
 
     def _reset(self, stream_id: int, code: int) -> None:
-        self._frame(_RST_STREAM, 0, stream_id, code.to_bytes(4, "big"))
+        self._frame(frames.RST_STREAM, 0, stream_id, code.to_bytes(4, "big"))
 
     def _break(self, code: int) -> None:
         """The client cannot be understood any more, or will not be served."""
@@ -642,7 +619,7 @@ class Connection(asyncio.Protocol):
     def _end(self, code: int) -> None:
         """Say so, and close our half: a socket that is closed while bytes come in takes back what it has sent."""
         if not self._ended and not self._transport.is_closing():
-            self._frame(_GOAWAY, 0, 0, struct.pack(">LL", self._last, code))
+            self._frame(frames.GOAWAY, 0, 0, struct.pack(">LL", self._last, code))
             self._flush()
             if self._transport.can_write_eof():
                 self._transport.write_eof()
@@ -653,7 +630,7 @@ class Connection(asyncio.Protocol):
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes | memoryview) -> None:
         length = len(payload)
-        self._out += _FRAME.pack(length >> 16, length & 0xFFFF, kind, flags, stream_id)
+        self._out += frames.HEAD.pack(length >> 16, length & 0xFFFF, kind, flags, stream_id)
         self._out += payload
         self._write()
 
@@ -676,13 +653,13 @@ class Connection(asyncio.Protocol):
 
 
 _FURTHER: Final[dict[int, Callable[[Connection, int, int, bytes], None]]] = {
-    _RST_STREAM: Connection._on_reset,
-    _SETTINGS: Connection._on_settings,
-    _PUSH_PROMISE: Connection._on_push_promise,
-    _PING: Connection._on_ping,
-    _GOAWAY: Connection._on_goaway,
-    _WINDOW_UPDATE: Connection._on_window_update,
-    _CONTINUATION: Connection._on_continuation,
+    frames.RST_STREAM: Connection._on_reset,
+    frames.SETTINGS: Connection._on_settings,
+    frames.PUSH_PROMISE: Connection._on_push_promise,
+    frames.PING: Connection._on_ping,
+    frames.GOAWAY: Connection._on_goaway,
+    frames.WINDOW_UPDATE: Connection._on_window_update,
+    frames.CONTINUATION: Connection._on_continuation,
 }
 """What is done with frames that are neither data nor headers; the rest, priorities and unknown kinds, says nothing."""
 

@@ -6,6 +6,8 @@ server's clock to the next; past a budget the connection ends with ENHANCE_YOUR_
 
 from typing import Final
 
+from fashion_mnist import http2_frames as frames
+
 HEAD_COST: Final = 256 * 1024
 """Of the heads that are read between two ticks: a byte costs one, a field FIELD_COST; some 0.1 s of hpack."""
 
@@ -27,16 +29,6 @@ SETTINGS_ENTRIES: Final = 32
 
 SETTINGS_FRAMES: Final = 50
 """Between two ticks, where nothing else is sent."""
-
-_DATA: Final = 0
-_HEADERS: Final = 1
-_SETTINGS: Final = 4
-_WINDOW_UPDATE: Final = 8
-_CONTINUATION: Final = 9
-_ACK: Final = 0x1
-_END_HEADERS: Final = 0x4
-_PREFACE_BYTES: Final = 24
-_FRAME_BYTES: Final = 9
 
 
 class TooMuch(Exception):
@@ -103,7 +95,7 @@ class FrameHeads:
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._rest = b""
-        self._skip = _PREFACE_BYTES
+        self._skip = len(frames.PREFACE)
         self.in_block = False
         """Whether the end of a header block is still to come."""
 
@@ -111,17 +103,17 @@ class FrameHeads:
         """Count what came, while so many answers wait. Raises TooMuch."""
         patience = self._patience
         data, position = self._rest + data, self._skip
-        while position + _FRAME_BYTES <= len(data):
+        while position + frames.HEAD.size <= len(data):
             length, kind, flags = int.from_bytes(data[position : position + 3]), data[position + 3], data[position + 4]
-            position += _FRAME_BYTES + length
-            if kind == _DATA:
+            position += frames.HEAD.size + length
+            if kind == frames.DATA:
                 patience.take_data(length)
-            elif kind == _SETTINGS and not flags & _ACK:
+            elif kind == frames.SETTINGS and not flags & frames.ACK:
                 patience.take_settings(length // 6)
-            elif kind == _WINDOW_UPDATE:
+            elif kind == frames.WINDOW_UPDATE:
                 patience.take_window(waiting)
-            elif kind in (_HEADERS, _CONTINUATION):
-                self.in_block = not flags & _END_HEADERS
+            elif kind in (frames.HEADERS, frames.CONTINUATION):
+                self.in_block = not flags & frames.END_HEADERS
                 patience.take_head(length, 0)
             else:
                 patience.chat()

@@ -13,6 +13,7 @@ from typing import ClassVar, Final, cast
 
 import hpack
 
+from fashion_mnist import http2_frames as frames
 from loadtest.kinds import Sent
 from loadtest.sender import Connection, Query, Sender
 
@@ -25,27 +26,6 @@ STATUSES: Final = {0: 200, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 12: 501, 14: 
 https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 """
 
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_FRAME: Final = struct.Struct(">BHBBL")
-_DATA: Final = 0
-_HEADERS: Final = 1
-_RST_STREAM: Final = 3
-_SETTINGS: Final = 4
-_PING: Final = 6
-_GOAWAY: Final = 7
-_WINDOW_UPDATE: Final = 8
-_CONTINUATION: Final = 9
-_END_STREAM: Final = 0x1
-_ACK: Final = 0x1
-_END_HEADERS: Final = 0x4
-_PADDED: Final = 0x8
-_WITH_PRIORITY: Final = 0x20
-_TABLE_SIZE: Final = 1
-_MAX_CONCURRENT_STREAMS: Final = 3
-_INITIAL_WINDOW: Final = 4
-_FIRST_WINDOW: Final = 65_535
-_LARGEST_WINDOW: Final = 2**31 - 1
-_LARGEST_FRAME: Final = 16_384
 _CANCEL: Final = 8
 _PREFIX: Final = 5
 """Bytes before a message: whether it is compressed, and its length."""
@@ -75,7 +55,7 @@ class GRPCConnection(Connection):
         self._block = b""
         self._block_flags = 0
         self._next = 1
-        self._window = self._stream_window = _FIRST_WINDOW
+        self._window = self._stream_window = frames.FIRST_WINDOW
         self._received = 0
         self._decoder = hpack.Decoder()
         self._known: dict[bytes, int] = {}
@@ -102,11 +82,16 @@ class GRPCConnection(Connection):
         message = memoryview(content)[4 + size :]
         stream, self._next = self._next, self._next + 2
         self._queries[stream], self._bodies[stream] = query, []
-        head = _FRAME.pack(size >> 16, size & 0xFFFF, _HEADERS, _END_HEADERS, stream) + content[4 : 4 + size]
+        head = (
+            frames.HEAD.pack(size >> 16, size & 0xFFFF, frames.HEADERS, frames.END_HEADERS, stream)
+            + content[4 : 4 + size]
+        )
         length = len(message)
-        if length <= _LARGEST_FRAME and length <= self._window and length <= self._stream_window:
+        if length <= frames.FIRST_FRAME and length <= self._window and length <= self._stream_window:
             self._window -= length
-            self._transport.write(b"".join((head, _FRAME.pack(0, length, _DATA, _END_STREAM, stream), message)))
+            self._transport.write(
+                b"".join((head, frames.HEAD.pack(0, length, frames.DATA, frames.END_STREAM, stream), message))
+            )
         else:
             self._unsent[stream] = _Unsent(message, self._stream_window)
             self._transport.write(head)
@@ -120,26 +105,26 @@ class GRPCConnection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = self._transport = cast(asyncio.Transport, transport)
-        ours = {_TABLE_SIZE: 0, _INITIAL_WINDOW: _LARGEST_WINDOW}
+        ours = {frames.TABLE_SIZE: 0, frames.INITIAL_WINDOW: frames.LARGEST_WINDOW}
         settings = b"".join(struct.pack(">HL", *setting) for setting in ours.items())
-        self._transport.write(_PREFACE + _FRAME.pack(0, len(settings), _SETTINGS, 0, 0) + settings)
-        self._widen(_LARGEST_WINDOW - _FIRST_WINDOW)
+        self._transport.write(frames.PREFACE + frames.HEAD.pack(0, len(settings), frames.SETTINGS, 0, 0) + settings)
+        self._widen(frames.LARGEST_WINDOW - frames.FIRST_WINDOW)
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
         position, end = 0, len(data)
-        while end - position >= _FRAME.size:
-            high, low, kind, flags, stream = _FRAME.unpack_from(data, position)
-            start = position + _FRAME.size
+        while end - position >= frames.HEAD.size:
+            high, low, kind, flags, stream = frames.HEAD.unpack_from(data, position)
+            start = position + frames.HEAD.size
             behind = start + (high << 16) + low
             if behind > end:
                 break
-            self._received += (behind - start) * (kind == _DATA)
+            self._received += (behind - start) * (kind == frames.DATA)
             self._on_frame(kind, flags, stream & 0x7FFF_FFFF, data[start:behind])
             position = behind
         self._buffer = data[position:]
-        if self._received > _LARGEST_WINDOW // 2:
+        if self._received > frames.LARGEST_WINDOW // 2:
             self._widen(self._received)
             self._received = 0
 
@@ -152,39 +137,39 @@ class GRPCConnection(Connection):
         self._queries.clear()
 
     def _on_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind in (_DATA, _HEADERS) and flags & _PADDED:
+        if kind in (frames.DATA, frames.HEADERS) and flags & frames.PADDED:
             payload = payload[1 : len(payload) - payload[0]]
-        if kind == _DATA:
+        if kind == frames.DATA:
             if stream in self._bodies:
                 self._bodies[stream].append(payload)
-            if flags & _END_STREAM:
+            if flags & frames.END_STREAM:
                 self._end(stream, 500)  # without a status
-        elif kind == _HEADERS:
+        elif kind == frames.HEADERS:
             self._block_flags = flags
-            self._on_block(flags, stream, payload[5:] if flags & _WITH_PRIORITY else payload)
-        elif kind == _CONTINUATION:
+            self._on_block(flags, stream, payload[5:] if flags & frames.WITH_PRIORITY else payload)
+        elif kind == frames.CONTINUATION:
             self._on_block(flags, stream, self._block + payload)
-        elif kind == _SETTINGS and not flags & _ACK:
+        elif kind == frames.SETTINGS and not flags & frames.ACK:
             self._on_settings(dict(struct.iter_unpack(">HL", payload)))
-        elif kind == _WINDOW_UPDATE:
+        elif kind == frames.WINDOW_UPDATE:
             size = int.from_bytes(payload, "big")
             if not stream:
                 self._window += size
             elif stream in self._unsent:
                 self._unsent[stream].window += size
             self._send_unsent()
-        elif kind == _PING and not flags & _ACK:
-            self._transport.write(_FRAME.pack(0, len(payload), _PING, _ACK, 0) + payload)
-        elif kind == _RST_STREAM:
+        elif kind == frames.PING and not flags & frames.ACK:
+            self._transport.write(frames.HEAD.pack(0, len(payload), frames.PING, frames.ACK, 0) + payload)
+        elif kind == frames.RST_STREAM:
             self._unsent.pop(stream, None)
             self._end(stream, 0)
-        elif kind == _GOAWAY:
+        elif kind == frames.GOAWAY:
             self._on_goaway(int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF)
 
     def _on_block(self, flags: int, stream: int, block: bytes) -> None:
-        if not flags & _END_HEADERS:
+        if not flags & frames.END_HEADERS:
             self._block = block
-        elif self._block_flags & _END_STREAM:
+        elif self._block_flags & frames.END_STREAM:
             self._end(stream, self._status(block))
 
     def _on_goaway(self, last: int) -> None:
@@ -196,14 +181,14 @@ class GRPCConnection(Connection):
             self._transport.abort()
 
     def _on_settings(self, theirs: dict[int, int]) -> None:
-        change = theirs.get(_INITIAL_WINDOW, self._stream_window) - self._stream_window
+        change = theirs.get(frames.INITIAL_WINDOW, self._stream_window) - self._stream_window
         self._stream_window += change
         for unsent in self._unsent.values():
             unsent.window += change
-        self._transport.write(_FRAME.pack(0, 0, _SETTINGS, _ACK, 0))
+        self._transport.write(frames.HEAD.pack(0, 0, frames.SETTINGS, frames.ACK, 0))
         self._send_unsent()
         if not self.ready.done():
-            self.slots = max(1, min(self.slots, theirs.get(_MAX_CONCURRENT_STREAMS, self.slots)))
+            self.slots = max(1, min(self.slots, theirs.get(frames.MAX_CONCURRENT_STREAMS, self.slots)))
             self.ready.set_result(None)
 
     def _status(self, block: bytes) -> int:
@@ -232,18 +217,18 @@ class GRPCConnection(Connection):
     def _send_unsent(self) -> None:
         """Send of the messages that wait as much as the server takes."""
         for stream, unsent in list(self._unsent.items()):
-            while (size := min(self._window, unsent.window, _LARGEST_FRAME, len(unsent.message))) > 0:
+            while (size := min(self._window, unsent.window, frames.FIRST_FRAME, len(unsent.message))) > 0:
                 part, unsent.message = unsent.message[:size], unsent.message[size:]
                 self._window -= size
                 unsent.window -= size
-                last = 0 if unsent.message else _END_STREAM
-                self._transport.write(b"".join((_FRAME.pack(0, size, _DATA, last, stream), part)))
+                last = 0 if unsent.message else frames.END_STREAM
+                self._transport.write(b"".join((frames.HEAD.pack(0, size, frames.DATA, last, stream), part)))
             if not unsent.message:
                 del self._unsent[stream]
 
     def _reset(self, stream: int) -> None:
         """Say that no more is sent, and no answer awaited."""
-        self._transport.write(_FRAME.pack(0, 4, _RST_STREAM, 0, stream) + struct.pack(">L", _CANCEL))
+        self._transport.write(frames.HEAD.pack(0, 4, frames.RST_STREAM, 0, stream) + struct.pack(">L", _CANCEL))
 
     def _free(self) -> None:
         if not self.ended:
@@ -253,4 +238,4 @@ class GRPCConnection(Connection):
 
     def _widen(self, size: int) -> None:
         """Let the server send so many bytes more on this connection."""
-        self._transport.write(_FRAME.pack(0, 4, _WINDOW_UPDATE, 0, 0) + struct.pack(">L", size))
+        self._transport.write(frames.HEAD.pack(0, 4, frames.WINDOW_UPDATE, 0, 0) + struct.pack(">L", size))
