@@ -53,7 +53,7 @@ CODES: Final = (
 """What may come of a request: an answer, or an error by its code."""
 
 # A tuple for each in a list takes as long, and NumPy longer to read them.
-_TIMES: Final = struct.Struct("6d")
+_TIMES: Final = struct.Struct(f"{1 + len(STAGES)}d")
 _write_times: Final = _TIMES.pack_into
 
 _SHAPES: Final = {

@@ -9,7 +9,7 @@ grpcio's own client takes several times as long for a call: benchmarks/LOG.md.
 import asyncio
 import struct
 from dataclasses import dataclass
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 
 import hpack
 
@@ -89,12 +89,12 @@ class GRPCConnection(Connection):
         length = len(message)
         if length <= frames.FIRST_FRAME and length <= self._window and length <= self._stream_window:
             self._window -= length
-            self._transport.write(
+            self.transport.write(
                 b"".join((head, frames.HEAD.pack(0, length, frames.DATA, frames.END_STREAM, stream), message))
             )
         else:
             self._unsent[stream] = _Unsent(message, self._stream_window)
-            self._transport.write(head)
+            self.transport.write(head)
             self._send_unsent()
 
     def give_up(self, latest: float) -> None:
@@ -104,10 +104,10 @@ class GRPCConnection(Connection):
             self._end(stream, 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         ours = {frames.TABLE_SIZE: 0, frames.INITIAL_WINDOW: frames.LARGEST_WINDOW}
         settings = b"".join(struct.pack(">HL", *setting) for setting in ours.items())
-        self._transport.write(frames.PREFACE + frames.HEAD.pack(0, len(settings), frames.SETTINGS, 0, 0) + settings)
+        self.transport.write(frames.PREFACE + frames.HEAD.pack(0, len(settings), frames.SETTINGS, 0, 0) + settings)
         self._widen(frames.LARGEST_WINDOW - frames.FIRST_WINDOW)
 
     def data_received(self, data: bytes) -> None:
@@ -159,7 +159,7 @@ class GRPCConnection(Connection):
                 self._unsent[stream].window += size
             self._send_unsent()
         elif kind == frames.PING and not flags & frames.ACK:
-            self._transport.write(frames.HEAD.pack(0, len(payload), frames.PING, frames.ACK, 0) + payload)
+            self.transport.write(frames.HEAD.pack(0, len(payload), frames.PING, frames.ACK, 0) + payload)
         elif kind == frames.RST_STREAM:
             self._unsent.pop(stream, None)
             self._end(stream, 0)
@@ -178,14 +178,14 @@ class GRPCConnection(Connection):
         for stream in [stream for stream in self._queries if stream > last]:
             self._end(stream, 0)
         if not self._queries:
-            self._transport.abort()
+            self.transport.abort()
 
     def _on_settings(self, theirs: dict[int, int]) -> None:
         change = theirs.get(frames.INITIAL_WINDOW, self._stream_window) - self._stream_window
         self._stream_window += change
         for unsent in self._unsent.values():
             unsent.window += change
-        self._transport.write(frames.HEAD.pack(0, 0, frames.SETTINGS, frames.ACK, 0))
+        self.transport.write(frames.HEAD.pack(0, 0, frames.SETTINGS, frames.ACK, 0))
         self._send_unsent()
         if not self.ready.done():
             self.slots = max(1, min(self.slots, theirs.get(frames.MAX_CONCURRENT_STREAMS, self.slots)))
@@ -222,20 +222,20 @@ class GRPCConnection(Connection):
                 self._window -= size
                 unsent.window -= size
                 last = 0 if unsent.message else frames.END_STREAM
-                self._transport.write(b"".join((frames.HEAD.pack(0, size, frames.DATA, last, stream), part)))
+                self.transport.write(b"".join((frames.HEAD.pack(0, size, frames.DATA, last, stream), part)))
             if not unsent.message:
                 del self._unsent[stream]
 
     def _reset(self, stream: int) -> None:
         """Say that no more is sent, and no answer awaited."""
-        self._transport.write(frames.HEAD.pack(0, 4, frames.RST_STREAM, 0, stream) + struct.pack(">L", _CANCEL))
+        self.transport.write(frames.HEAD.pack(0, 4, frames.RST_STREAM, 0, stream) + struct.pack(">L", _CANCEL))
 
     def _free(self) -> None:
         if not self.ended:
             self.sender.free(self)
         elif not self._queries:
-            self._transport.abort()
+            self.transport.abort()
 
     def _widen(self, size: int) -> None:
         """Let the server send so many bytes more on this connection."""
-        self._transport.write(frames.HEAD.pack(0, 4, frames.WINDOW_UPDATE, 0, 0) + struct.pack(">L", size))
+        self.transport.write(frames.HEAD.pack(0, 4, frames.WINDOW_UPDATE, 0, 0) + struct.pack(">L", size))

@@ -1,7 +1,7 @@
 """A sender's connections of HTTP/1.1: one request at a time on each, read by httptools."""
 
 import asyncio
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import httptools
 
@@ -29,23 +29,23 @@ class HTTPConnection(Connection):
 
     def send(self, query: Query, content: bytes) -> None:
         self._query = query
-        self._transport.write(content)
+        self.transport.write(content)
 
     def give_up(self, latest: float) -> None:
         if self._query is not None and self._query.sent < latest:
-            self._transport.abort()
+            self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         self.ready.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._transport.abort()
+            self.transport.abort()
         # Not before all of it is read: more of it would be taken for the answer to what is sent next.
-        if self._answered and not self._transport.is_closing():
+        if self._answered and not self.transport.is_closing():
             self._answered = False
             self.sender.free(self)
 
@@ -60,14 +60,14 @@ class HTTPConnection(Connection):
         if self._parser.get_status_code() < 200:
             return  # the answer is still to come
         if self._query is None:
-            self._transport.abort()  # to what was never asked
+            self.transport.abort()  # to what was never asked
             return
         body, self._body = b"".join(self._body), []
         keep = self._parser.should_keep_alive()
         self._answer(self._parser.get_status_code(), body)
         self._answered = True
         if not keep:
-            self._transport.close()
+            self.transport.close()
 
     def _answer(self, status: int, body: bytes) -> None:
         query, self._query = self._query, None

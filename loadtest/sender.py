@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -131,14 +131,17 @@ class Sender:
 
     async def _connect(self, slots: int, number: int, request: int, due: float) -> None:
         connection = self._connection_class(self, slots)
+        transport: asyncio.BaseTransport | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
-                await self._loop.create_connection(lambda: connection, self._host, self._port)
+                made = await self._loop.create_connection(lambda: connection, self._host, self._port)
+                transport = cast(asyncio.BaseTransport, made[0])  # uvloop's types say otherwise
                 await connection.ready
             if connection.ended:
                 raise ConnectionResetError("the connection was lost before a request was sent")
         except OSError:  # TimeoutError is one
-            connection.close()
+            if transport is not None:
+                transport.close()
             self._slots -= slots
             self.answered(Query(number, request, due, due), 0, b"")
             self._send_due()
@@ -188,7 +191,7 @@ class Sender:
 
     def _stop(self) -> None:
         for connection in list(self._connections):
-            connection.close()
+            connection.transport.close()
         self._loop.call_soon(self._loop.stop)
 
 
@@ -196,11 +199,11 @@ class Connection(asyncio.Protocol):
     """A connection of a sender: it takes `slots` requests at a time once `ready` is done, and until it has `ended`."""
 
     max_slots: ClassVar[int]
+    transport: asyncio.Transport
 
     def __init__(self, sender: Sender, slots: int) -> None:
         self.sender, self.slots, self.ended = sender, slots, False
         self.ready = asyncio.get_running_loop().create_future()
-        self.transport: asyncio.Transport | None = None
 
     @staticmethod
     def written(netloc: str, request: Sent) -> bytes:
@@ -215,10 +218,8 @@ class Connection(asyncio.Protocol):
         """Wait no more for answers to what was sent before that moment."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Hang up."""
-        if self.transport is not None:
-            self.transport.close()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def connection_lost(self, error: Exception | None) -> None:
         self.ended = True
