@@ -50,6 +50,14 @@ def tree(pid: int) -> list[psutil.Process]:
         return []
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether a process runs: one that ended and was not waited for yet does not. It may end while we look."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def stop(process: "subprocess.Popen[bytes]", grace_s: float) -> bool:
     """End a process and all that it started: SIGTERM, `grace_s` seconds, then SIGKILL. True where the term sufficed."""
     family = tree(process.pid)

@@ -101,7 +101,7 @@ class TorchServe:
                 raise self._failure("TorchServe ended while it started")
             for worker in self._workers():
                 workers.setdefault(worker.pid, worker)
-            if sum(not _alive(worker) for worker in workers.values()) >= CRASHES:
+            if sum(not processes.alive(worker) for worker in workers.values()) >= CRASHES:
                 raise self._failure("TorchServe's worker dies again and again while it loads the model")
             try:
                 readiness.ask_canary(config.LOOPBACK, self.ports.inference, self._canary)
@@ -187,10 +187,3 @@ class TorchServe:
             "OMP_NUM_THREADS": str(self.settings.threads),
             "TS_DECODE_INPUT_REQUEST": "false",
         }
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from serving import state
+from serving.processes import alive
 
 COMMAND = str(Path(sys.executable).parent / "fashion-mnist")
 DEADLINE_S = 60.0
@@ -52,9 +53,13 @@ class ServeCommand:
         process = psutil.Process(self.process.pid)
         return [process, *process.children(recursive=True)]
 
+    def jvms(self) -> list[psutil.Process]:
+        """The Java processes: one of each TorchServe."""
+        return [process for process in self.family() if _name(process) == "java"]
+
     def jvm(self) -> psutil.Process:
         """TorchServe's Java process."""
-        return next(process for process in self.family() if process.name() == "java")
+        return self.jvms()[0]
 
     def worker(self) -> psutil.Process:
         """TorchServe's Python worker."""
@@ -98,10 +103,18 @@ def serve_command(folder: Path, *arguments: str, **environment: str) -> Iterator
     finally:
         leftovers = command.family() if process.poll() is None else []
         for leftover in leftovers:
-            leftover.kill()
+            with suppress(psutil.NoSuchProcess):  # it ends with its parent
+                leftover.kill()
         process.wait(10)
 
 
 def gone(processes: list[psutil.Process]) -> bool:
     """Whether none of these processes runs any more."""
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    return not any(alive(process) for process in processes)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""  # one that was started only to ask it something

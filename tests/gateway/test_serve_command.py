@@ -140,7 +140,11 @@ class TestDeaths:
     RECOVERY_S = 10.0
 
     @pytest.mark.parametrize("victim", ["worker", "jvm", "gateway"])
-    def test_of_one_process(self, server: ServeCommand, dataset: Dataset, labels: list[str], victim: str) -> None:
+    def test_of_one_process(
+        self, server: ServeCommand, canary: bytes, dataset: Dataset, labels: list[str], victim: str
+    ) -> None:
+        # Whole again after the death before.
+        wait_until(lambda: answers(server.url, canary), "an answer")
         process: psutil.Process = getattr(server, victim)()
         with load(server.url, dataset.test.images[:500], labels) as found:
             found.wait_for(100)

@@ -309,7 +309,7 @@ def test_no_request_is_lost_while_versions_come_and_go(
         assert operator.names() == ("2.0", ["2.0"])
         family = command.family()
         if engine == "torchserve":
-            assert len([process for process in family if process.name() == "java"]) == 1
+            assert len(command.jvms()) == 1
         assert command.end() == 0
         assert gone(family)
 
@@ -578,10 +578,10 @@ class TestTorchServe:
         with serve_command(tmp_path) as command:
             wait_until(lambda: command.times_ready() == 1, "ready")
             operator = Operator(command)
-            first = {process.pid for process in command.family() if process.name() == "java"}
+            first = {process.pid for process in command.jvms()}
             operator.load(second)
             assert answered_by(command, images, "2.0") == {"2.0"}
-            (jvm,) = (process for process in command.family() if process.name() == "java" and process.pid not in first)
+            (jvm,) = (process for process in command.jvms() if process.pid not in first)
             with clients(command.url, images) as found, clients(f"{command.url}/2.0", images, 2) as others:
                 others.wait_for("2.0")
                 jvm.kill()
@@ -595,7 +595,7 @@ class TestTorchServe:
             assert "TorchServe of version 2.0 died and is started again" in command.said()
             # Of two, the one that is told to go.
             operator.unload("2.0")
-            assert {process.pid for process in command.family() if process.name() == "java"} == first
+            assert {process.pid for process in command.jvms()} == first
 
     def test_a_signal_during_a_load_ends_everything(self, tmp_path: Path, second: Path) -> None:
         with serve_command(tmp_path) as command:
@@ -604,7 +604,7 @@ class TestTorchServe:
 
             def second_jvm() -> bool:
                 seen.update(command.family())
-                return len([process for process in command.family() if process.name() == "java"]) == 2
+                return len(command.jvms()) == 2
 
             with ThreadPoolExecutor(1) as pool:
                 loading = pool.submit(operator.try_to_load, second)
