@@ -69,21 +69,25 @@ class Native:
 
 def _understand(head: Head) -> Wanted:
     """What requests with this head want. Raises BadParameter."""
-    query = head.url.partition(b"?")[2]
-    top_k = (query and _top_k(query.decode("latin-1"))) or head.top_k
+    top_k = _top_k(head)
     form = Form(octets=OCTET_STREAM in head.accept)
-    if top_k:
+    if top_k is not None:
         form = form._replace(top_k=parse_top_k(top_k))
     content_type = head.content_type
     if content_type[:33].lower() == "application/x-www-form-urlencoded":
         # What curl says of --data-binary unless it is told better: it says nothing about the body.
         content_type = ""
-    return Wanted(content_type, form, content_type[:10].lower() == "multipart/", bool(top_k))
+    return Wanted(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None)
 
 
-def _top_k(query: str) -> str:
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
-    top_k = parameters.pop("top_k", "")
+def _top_k(head: Head) -> str | None:
+    """As the query has it, else the header; None where nothing is said. Raises BadParameter.
+
+    An empty parameter is a wrong one: somebody's variable had nothing in it. An empty header is none.
+    """
+    query = head.url.partition(b"?")[2]
+    parameters = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    top_k = parameters.pop("top_k", None)
     if parameters:
         raise BadParameter(f"unknown parameter {next(iter(parameters))[:40]!r}: there is top_k")
-    return top_k
+    return (head.top_k or None) if top_k is None else top_k

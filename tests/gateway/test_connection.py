@@ -229,6 +229,8 @@ def test_head_is_answered_without_a_body(embedded: ServeCommand) -> None:
         ("GET", "/%00", 404, "not_found"),
         ("POST", "/predictions/fashion_mnist?topk=3", 400, "bad_parameter"),
         ("POST", "/predictions/fashion_mnist?top_k=0", 400, "bad_parameter"),
+        ("POST", "/predictions/fashion_mnist?top_k=", 400, "bad_parameter"),
+        ("POST", "/predictions/fashion_mnist?top_k", 400, "bad_parameter"),
         ("POST", "/predictions/fashion_mnist?top_k=%F0%9F%98%80", 400, "bad_parameter"),
     ],
 )
