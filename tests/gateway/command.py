@@ -7,15 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 
-from serving import state
-from serving.processes import alive
+from serving import processes, state
 
 COMMAND = str(Path(sys.executable).parent / "fashion-mnist")
 DEADLINE_S = 60.0
@@ -101,16 +100,12 @@ def serve_command(folder: Path, *arguments: str, **environment: str) -> Iterator
     try:
         yield command
     finally:
-        leftovers = command.family() if process.poll() is None else []
-        for leftover in leftovers:
-            with suppress(psutil.NoSuchProcess):  # it ends with its parent
-                leftover.kill()
-        process.wait(10)
+        processes.stop(process, grace_s=0)
 
 
-def gone(processes: list[psutil.Process]) -> bool:
+def gone(family: list[psutil.Process]) -> bool:
     """Whether none of these processes runs any more."""
-    return not any(alive(process) for process in processes)
+    return not any(processes.alive(process) for process in family)
 
 
 def _name(process: psutil.Process) -> str:
