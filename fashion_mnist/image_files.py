@@ -134,6 +134,9 @@ def _decode_jpeg(body: memoryview, budget: Budget) -> tuple[Pixels, list[str]]:
         if position + 4 > len(body) or body[position] != 0xFF:
             raise CorruptImage("the JPEG is damaged or cut short: send the whole file")
         marker = body[position + 1]
+        if not marker:
+            # libjpeg reads on behind it as if nothing were there, and may find another header than a segment's end has.
+            raise CorruptImage("the JPEG is damaged, a marker in it is none: send the original file")
         if marker == 0xFF or marker in _JPEG_BARE:
             position += 1 if marker == 0xFF else 2
             continue
