@@ -23,6 +23,7 @@ from fashion_mnist.errors import (
     FashionMNISTError,
     Forbidden,
     HeadTooLarge,
+    InputError,
     Overloaded,
     RequestTimeout,
     Unauthorized,
@@ -71,6 +72,7 @@ HEADERS: Final = {
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
+    b"host": "host",
     b"inference-header-content-length": "inference_length",
     b"origin": "origin",
     b"traceparent": "traceparent",
@@ -80,6 +82,19 @@ HEADERS: Final = {
     b"x-top-k": "top_k",
 }
 """The headers that are read, and the attributes of a head that they become."""
+
+_LISTS: Final = frozenset({"accept", "transfer_encoding", "tracestate"})
+"""Of those, the ones whose lines are parts of one list (RFC 9110, 5.3)."""
+
+_ONCE: Final = frozenset({"authorization", "content_encoding", "content_type", "host", "inference_length", "top_k"})
+"""And the ones of which a second line would leave open what is meant."""
+
+_HOST: Final = re.compile(r"([\w.~!$&'()*+,;=%-]*|\[[\da-fA-F:.]+\])(:\d*)?", re.ASCII)
+"""Host and port (RFC 9110, 7.2)."""
+
+_ABSOLUTE: Final = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+_ESCAPED: Final = re.compile(rb"%([2-7][0-9A-Fa-f])")
+_KEPT_ESCAPED: Final = b"#%/?\x7f"
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _BARE_400: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -103,11 +118,13 @@ class Head:
         "content_length",
         "content_type",
         "expect",
+        "host",
         "inference_length",
         "keep_alive",
         "method",
         "origin",
         "plan",
+        "repeated",
         "request_id",
         "route",
         "top_k",
@@ -122,6 +139,9 @@ class Head:
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
         self.content_encoding = self.inference_length = self.transfer_encoding = ""
         self.authorization = self.origin = self.traceparent = self.tracestate = ""
+        self.host: str | None = None
+        self.repeated = ""
+        """A header that has two lines and may have one."""
         self.keep_alive = True
         self.plan: Any = None
         """What its protocol makes of it, once that is known."""
@@ -372,7 +392,10 @@ class Connection(asyncio.Protocol):
         if not self._in_head:
             return  # behind a body in chunks: what stands there means nothing to us (RFC 9110, 6.5.1)
         if attribute := HEADERS.get(name.lower()):
-            setattr(request.head, attribute, value.decode("latin-1"))
+            text, before = value.decode("latin-1"), getattr(request.head, attribute)
+            if before is not None and attribute in _ONCE and (before or attribute == "host"):
+                request.head.repeated = name.decode("latin-1")
+            setattr(request.head, attribute, f"{before}, {text}" if before and attribute in _LISTS else text)
 
     def on_headers_complete(self) -> None:
         request = self._request
@@ -384,8 +407,11 @@ class Connection(asyncio.Protocol):
         version = self._parser.get_http_version()
         head.keep_alive = self._parser.should_keep_alive() and version != "1.0"
         request.keep_alive = head.keep_alive
+        head.url = normalised(head.url)
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
+        elif (malformed := _malformed(head, version)) is not None:
+            self._refuse_with(malformed)
         elif self.server.admit is not None and (error := self.server.admit(head)) is not None:
             # Before its body is received: who may not ask must not take room from those who may.
             self._refuse_with(error)
@@ -679,6 +705,42 @@ class Connected(Protocol):
 
     def close_if_idle(self) -> None:
         """Close the connection where no request is being received or answered."""
+
+
+def normalised(target: bytes) -> bytes:
+    """A request's target as paths are looked up here: without scheme and host (RFC 9112, 3.2.2), and without escapes
+    that say nothing (RFC 3986, 6.2.2); those stay that would part the path elsewhere.
+    """
+    if found := _ABSOLUTE.match(target):
+        target = target[found.end() :]
+        target = target if target.startswith(b"/") else b"/" + target
+    if b"%" not in target:
+        return target
+    path, mark, query = target.partition(b"?")
+    return _ESCAPED.sub(_unescaped, path) + mark + query
+
+
+def _unescaped(escape: "re.Match[bytes]") -> bytes:
+    byte = bytes([int(escape[1], 16)])
+    return escape[0] if byte in _KEPT_ESCAPED else byte
+
+
+def _malformed(head: Head, version: str) -> InputError | None:
+    """What is wrong with a request by RFC 9112, as far as llhttp leaves that to the server."""
+    if version not in ("1.0", "1.1"):
+        return InputError("the request is not of HTTP/1.1 or 1.0: send it by one of these")
+    if head.repeated:
+        return InputError(f"two lines of the header {head.repeated[:40]!r}: send one")
+    if head.host is None and version == "1.1":
+        return InputError("no Host header: HTTP/1.1 asks for one")
+    if head.host and not _HOST.fullmatch(head.host):
+        return InputError(f"the Host header is {head.host[:80]!r}: send host:port")
+    if head.transfer_encoding and (head.transfer_encoding.lower() != "chunked" or version == "1.0"):
+        return InputError(
+            f"transfer-encoding {head.transfer_encoding[:40]!r} in HTTP/{version}: send the body chunked, as it is, "
+            "or with its length"
+        )
+    return None
 
 
 def _has_body(head: Head) -> bool:

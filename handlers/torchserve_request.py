@@ -16,13 +16,13 @@ from fashion_mnist.errors import (
 from fashion_mnist.images import KINDS, NOTHING, Decoded, decode, decode_many
 from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import (
-    OCTET_STREAM,
     Answer,
     Form,
     Probabilities,
     answer,
     answer_error,
     parse_top_k,
+    wants_binary,
 )
 from fashion_mnist.shared_pixels import MEDIA_TYPE, Reader
 
@@ -42,7 +42,7 @@ class Request:
         self._item = item
         self._properties = properties
         self._error: FashionMNISTError | None = None
-        self._form = Form(octets=OCTET_STREAM in _header(properties, "accept"))
+        self._form = Form(octets=wants_binary(_header(properties, "accept")))
         self.decoded = NOTHING
 
     def decode(self, limits: Limits, shared: Reader) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from fashion_mnist.errors import BadMultipart, BadParameter
 from fashion_mnist.images import Decoded, decode, decode_many, is_plain
 from fashion_mnist.limits import Limits
-from fashion_mnist.predictions import OCTET_STREAM, Answer, Form, answer, parse_top_k
+from fashion_mnist.predictions import Answer, Form, answer, parse_top_k, wants_binary
 from gateway import forms
 from gateway.batching import Job
 from gateway.connection import Head, Request
@@ -70,7 +70,7 @@ class Native:
 def _understand(head: Head) -> Wanted:
     """What requests with this head want. Raises BadParameter."""
     top_k = _top_k(head)
-    form = Form(octets=OCTET_STREAM in head.accept)
+    form = Form(octets=wants_binary(head.accept))
     if top_k is not None:
         form = form._replace(top_k=parse_top_k(top_k))
     content_type = head.content_type

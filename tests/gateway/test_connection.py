@@ -27,6 +27,7 @@ from tests.gateway.command import ServeCommand, serve_command, wait_until
 from tests.gateway.http import TIMEOUT_S, connected, parse, read_answer, read_answers, request
 
 IMAGE = bytes(784)
+UPGRADE = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_a_request_that_asks_for_another_protocol_is_read_as_it_is(embedded: Ser
 def test_a_flood_of_upgrades_is_answered(embedded: ServeCommand) -> None:
     count = 3000
     with connected(embedded.url) as connection:
-        sender = threading.Thread(target=connection.sendall, args=(b"CONNECT a:1 HTTP/1.1\r\n\r\n" * count,))
+        sender = threading.Thread(target=connection.sendall, args=(UPGRADE * count,))
         sender.start()
         found = b""
         while found.count(b"HTTP/1.1 404 ") < count:
@@ -307,8 +308,8 @@ class TestLimits:
             (b"GET /", b"a" * 10_000),
             (b"GET / HTTP/1.1\r\nA: ", b"a" * 10_000),
             (b"GET / HTTP/1.1\r\n", b"a: b\r\n" * 1000),
-            (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ", b"a" * 10_000),
-            (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;a=", b"a" * 10_000),
+            (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ", b"a" * 10_000),
+            (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;a=", b"a" * 10_000),
         ],
         ids=["path", "header", "headers", "trailer", "chunk extension"],
     )

@@ -16,7 +16,7 @@ from tests.gateway.http import connected, read_answer, request
 IMAGE = bytes(784)
 HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 BAD = request(b"\xff\xd8\xff\xe0")
-UPGRADE = b"CONNECT a:1 HTTP/1.1\r\n\r\n"
+UPGRADE = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"
 
 
 class Flood:
@@ -66,7 +66,7 @@ def flood(command: ServeCommand, data: bytes) -> Iterator[Flood]:
 def test_others_are_answered_between_the_requests_of_a_client_that_pipelines_thousands(
     embedded: ServeCommand, data: bytes
 ) -> None:
-    """One read of the socket holds some 5,000 such requests; a turn has some dozens, and a request takes a few turns."""
+    """One read of the socket holds some 5,000 such requests, a turn some dozens."""
     with flood(embedded, data) as flooding, connected(embedded.url) as connection:
         meanwhile = []
         for _ in range(30):
@@ -141,7 +141,16 @@ def hidden_jpeg(side: int) -> bytes:
     huffman = b"".join(segment(0xC4, bytes([kind, 1] + [0] * 15 + [0])) for kind in (0x00, 0x10))
     scan = segment(0xDA, bytes([1, 1, 0, 0, 63, 0])) + bytes(200)
     skipped = b"\xff\x00" + struct.pack(">H", len(hidden) + 2) + hidden
-    return b"\xff\xd8" + segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0") + skipped + shown + tables + huffman + scan + b"\xff\xd9"
+    return (
+        b"\xff\xd8"
+        + segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0")
+        + skipped
+        + shown
+        + tables
+        + huffman
+        + scan
+        + b"\xff\xd9"
+    )
 
 
 @pytest.mark.parametrize("repeats", [1, 40])
