@@ -25,6 +25,7 @@ from cli.settings import settings
 from cli.train import train
 from cli.unknown import unknown
 from fashion_mnist.errors import FashionMNISTError, UsageError
+from fashion_mnist.line_sink import open_standard_files
 
 COMMANDS = (
     describe,
@@ -66,8 +67,11 @@ def _options(
 
 def main() -> None:
     """The console script. An error that we know is one line on stderr, and the exit status says its kind."""
+    open_standard_files()
     # As after Ctrl-C, what was started is ended. While it serves, `serve` has its own way.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signal_number) != signal.SIG_IGN:
+            signal.signal(signal_number, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except FashionMNISTError as error:

@@ -131,7 +131,7 @@ def _ask(method: str, path: str, url: str | None, sent: Any = None) -> Any:
 
 def _url(settings: Settings) -> str:
     """Where the admin port of the server on the settings' port is; that of the settings where it is another user's."""
-    running = state.read(settings.port)
+    running = state.read(settings.port, settings.host)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin_host, settings.admin_host)
     tls = running.tls if running else bool(settings.tls_certificate)
     port = running.admin_port if running else settings.admin_port

@@ -98,7 +98,7 @@ class Health:
     def _answered(self) -> None:
         self.on_canary(True)
         if not self.answers:
-            log.warning("engine answers", extra={"version": self._version})
+            log.info("engine answers", extra={"version": self._version})
         self.started.set()
         changed, self.answers = not self.answers, True
         self._reason = ""

@@ -198,7 +198,7 @@ class Models:
 
     def _use(self, model: Model) -> None:
         if model is not self.default:
-            log.warning("another default", extra={"version": model.version.name, "before": self.default.version.name})
+            log.info("another default", extra={"version": model.version.name, "before": self.default.version.name})
         self.default.batcher.on_batch = self._count_other
         # Drift is measured of the default alone, from what it was trained on.
         model.batcher.on_batch = self._metrics.batch
@@ -221,7 +221,7 @@ class Models:
         while not model.idle and loop.time() < deadline:
             await asyncio.sleep(RETIRE_POLL_S)
         await self._close(model)
-        log.warning("version unloaded", extra={"version": model.version.name})
+        log.info("version unloaded", extra={"version": model.version.name})
 
     async def _close(self, model: Model) -> None:
         if model.watching is not None:

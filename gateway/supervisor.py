@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import psutil
-
 from fashion_mnist.errors import ServingError
+from fashion_mnist.line_sink import LineSink, relayed
 from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from gateway import admin, keys, listening
@@ -43,7 +41,7 @@ class _Stop(BaseException):
 def serve(
     settings: Settings, model_store: Path, build_archive: Build, on_ready: Callable[[str, float], None], tell: Tell
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then let open requests be answered, and return; no process survives.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then let open requests be answered, and return; no process survives.
 
     `build_archive` writes TorchServe's archive of a model store, its first argument, to a path, its second; `on_ready`
     is called with the URL and the seconds it took, when a real image got its right label, at first and after each
@@ -54,7 +52,10 @@ def serve(
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Stop(number)
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)  # nohup: it is to outlive its terminal
+    previous = {number: signal.signal(number, stop) for number in numbers}
     try:
         listening.allow_connections()
         with _Server(settings, model_store, build_archive, tell) as server:
@@ -77,8 +78,11 @@ class _Server:
     """The processes of one `serve`, its sockets and its folder. Leaving it ends them all."""
 
     def __init__(self, settings: Settings, model_store: Path, build_archive: Build, tell: Tell) -> None:
+        log_format = settings.log_format
+        if log_format == "auto":
+            log_format = "text" if os.isatty(2) else "json"
         # What goes to other processes can be read by everybody on the machine.
-        self._settings = dataclasses.replace(settings, key="")
+        self._settings = dataclasses.replace(settings, key="", log_format=log_format)
         self._model_store = model_store
         self._build_archive = build_archive
         self._tell = tell
@@ -98,6 +102,7 @@ class _Server:
             check_free(settings.host, settings.grpc_port, "GRPC_PORT")
         check_free(settings.admin_host, settings.admin_port, "ADMIN_PORT")
         with self._cleanup as cleanup:
+            self._log = cleanup.enter_context(relayed(LineSink(2)))
             self._sockets = listening.listen(settings.host, settings.port, settings.gateways)
             self._grpc_sockets: list[socket.socket] = []
             if settings.grpc == "on":
@@ -105,13 +110,8 @@ class _Server:
             for public in [*self._sockets, *self._grpc_sockets]:
                 cleanup.callback(public.close)
             self._port: int = self._sockets[0].getsockname()[1]
-            self._folder = state.folder(self._port)
-            shutil.rmtree(self._folder, ignore_errors=True)
-            cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
-            try:
-                self._folder.mkdir(mode=0o700)
-            except OSError as error:
-                raise ServingError(f"{self._folder} cannot be written ({error.strerror}): set TMPDIR") from None
+            self._folder = state.folder(settings.host, self._port)
+            cleanup.enter_context(state.owned(self._folder))
             if len(longest := str(self._doors()[-1])) > SOCKET_PATH_LENGTH:
                 raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
             self._rollout = Rollout(settings, self._folder, self._doors(), self._metrics(), self._build_archive)
@@ -133,18 +133,16 @@ class _Server:
     def start(self) -> None:
         """Start everything; returns when TorchServe answers, if there is one."""
         self._started = time.monotonic()
-        state.write(
-            state.State(
-                pid=os.getpid(),
-                started=psutil.Process().create_time(),
-                host=self._settings.host,
-                port=self._port,
-                admin_port=self._admin_port,
-                tls=self._tls is not None,
-                doors=[str(door) for door in self._doors()],
-                grpc_port=self._grpc_sockets[0].getsockname()[1] if self._grpc_sockets else 0,
-            )
+        self._state = state.State(
+            pid=os.getpid(),
+            host=self._settings.host,
+            port=self._port,
+            admin_port=self._admin_port,
+            tls=self._tls is not None,
+            doors=[str(door) for door in self._doors()],
+            grpc_port=self._grpc_sockets[0].getsockname()[1] if self._grpc_sockets else 0,
         )
+        state.write(self._state)
         self._rollout.start()
         self._gateways = [self._start_gateway(place) for place in range(self._settings.gateways)]
         self._rollout.wait_until_ready()
@@ -154,6 +152,8 @@ class _Server:
         ready = False
         while True:
             try:
+                if not state.is_told(self._state):
+                    state.write(self._state)
                 died = self._dead()
             except OSError as error:
                 # No memory, no open file left: that passes, and nobody but us would start them again.
@@ -176,7 +176,7 @@ class _Server:
         self._rollout.interrupt()
         for gateway in self._gateways:
             if gateway.poll() is None:
-                gateway.send_signal(number)
+                gateway.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
         deadline = time.monotonic() + self._settings.stop_timeout_s + KILL_S
         for gateway in self._gateways:
             try:
@@ -220,6 +220,7 @@ class _Server:
         return True
 
     def _start_gateway(self, place: int) -> "subprocess.Popen[bytes]":
+        self._rollout.restore_files()
         public = self._sockets[place].fileno()
         grpc = [self._grpc_sockets[place].fileno()] if self._grpc_sockets else []
         task = Task(
@@ -232,7 +233,7 @@ class _Server:
             door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
-        return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public, *grpc])
+        return processes.start(command, os.environ, self._folder, output=self._log, pass_fds=[public, *grpc])
 
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]

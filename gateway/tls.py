@@ -39,7 +39,7 @@ class Tls:
         )
         if current is not None:
             self._current = current
-            log.warning("the certificate was read again")
+            log.info("the certificate was read again")
 
     def _take_current(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._current

@@ -197,14 +197,14 @@ class Gateway:
 
 def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
     """Run one gateway. The only argument is a `Task` as JSON."""
-    logs.configure()
     task = Task.from_json(*arguments)
-    listening.allow_connections()
-    try:
-        uvloop.run(_run(task))
-    except FashionMNISTError as error:
-        log.error(error.message, extra={"code": error.code})
-        sys.exit(1)
+    with logs.configured(task.settings.log_format):
+        listening.allow_connections()
+        try:
+            uvloop.run(_run(task))
+        except FashionMNISTError as error:
+            log.error(error.message, extra={"code": error.code})
+            sys.exit(1)
 
 
 async def _run(task: Task) -> None:

@@ -17,6 +17,7 @@ from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from serving import config, gc_log, java, processes, readiness, state
 from serving.config import Ports, RunFolder
+from serving.kept_files import KeptFiles
 
 POLL_S: Final = 0.05
 CRASHES: Final = 2
@@ -43,7 +44,8 @@ class TorchServe:
         """`folder` is where its files go, by default one named by its port; nothing is written or started yet."""
         self.settings = settings
         self.ports = Ports.choose(settings)
-        self.folder = RunFolder(folder or state.folder(self.ports.inference))
+        self.folder = RunFolder(folder or state.folder(config.LOOPBACK, self.ports.inference))
+        self._files = KeptFiles()
         self._canary = read_canary(model_store)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -75,6 +77,7 @@ class TorchServe:
             self.folder.path.mkdir(mode=0o700, parents=True)
             config.write(self.folder, self.settings, self.ports)
             build_archive(self.folder.store / config.ARCHIVE)
+            self._files.keep([self.folder.path])
         except OSError as error:
             raise ServingError(
                 f"{self.folder.path} cannot be written ({error.strerror or error}): make room there, or set TMPDIR to "
@@ -82,7 +85,9 @@ class TorchServe:
             ) from None
 
     def start(self) -> None:
-        """Start the JVM, which starts the workers. Returns at once."""
+        """Start the JVM, which starts the workers. Returns at once. Raises OSError."""
+        self._files.restore()
+        self.folder.temporary.mkdir(exist_ok=True)
         with (self.folder.path / "jvm.out").open("ab") as output:
             self._process = processes.start(self._command(), self._environment(), self.folder.path, output)
 

@@ -119,7 +119,7 @@ class TestKeyring:
         with editing(path) as keys:
             keys.remove(key)
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_bytes", lambda _: _raise(PermissionError(13, "Permission denied")))
+            patch.setattr(atomic, "read_regular", lambda _: _raise(PermissionError(13, "Permission denied")))
             keyring.refresh()
         assert refusal(keyring, text) is None
         # Nothing about the file is new, but that it can be read.
