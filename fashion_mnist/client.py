@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_mnist.addresses import checked_url, open_http
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.errors import BadArray, FashionMNISTError, InputError, Overloaded, Unavailable
 
@@ -168,9 +169,11 @@ class Client:
 
         A request has `timeout_s` for each of its steps, connecting and every read and write. While nobody listens, and
         after 429 and 503 with Retry-After, it is sent again for `patience_s` seconds; 0 never. `tls` says whom to
-        believe and who we are, for https; by default the machine's own authorities are believed.
+        believe and who we are, for https; by default the machine's own authorities are believed. Raises UsageError
+        where `url` is none, or what the environment says of proxies or certificates cannot be used.
         """
-        self._http = httpx.Client(timeout=timeout_s, headers=_headers(key), verify=tls or True)
+        url = checked_url(url)
+        self._http = open_http(httpx.Client, url, timeout=timeout_s, headers=_headers(key), verify=tls)
         self._exchanges = _Exchanges(self._http, _base(url), patience_s)
 
     def __enter__(self) -> Self:
@@ -237,7 +240,8 @@ class AsyncClient:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """See `Client`."""
-        self._http = httpx.AsyncClient(timeout=timeout_s, headers=_headers(key), verify=tls or True)
+        url = checked_url(url)
+        self._http = open_http(httpx.AsyncClient, url, timeout=timeout_s, headers=_headers(key), verify=tls)
         self._exchanges = _Exchanges(self._http, _base(url), patience_s)
 
     async def __aenter__(self) -> Self:
@@ -308,7 +312,7 @@ def _headers(key: str) -> dict[str, str]:
 
 
 def _base(url: str) -> str:
-    return url.rstrip("/").removesuffix(PATH)
+    return url.removesuffix(PATH)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
