@@ -166,10 +166,10 @@ class TorchServe:
         return [
             java.find_java(),
             f"-Dmodel_server_home={home}",
-            f"-Dlog4j.configurationFile=file://{self.folder.log_configuration}",
+            f"-Dlog4j.configurationFile={self.folder.log_configuration.as_uri()}",
             f"-Djava.io.tmpdir={self.folder.temporary}",
             *config.jvm_arguments(self.settings),
-            gc_log.jvm_argument(self.folder.gc_log),
+            gc_log.jvm_argument(Path(self.folder.gc_log.name)),  # it runs there, and -Xlog knows no escapes
             "-cp",
             f"{home}/ts/frontend/*",
             "org.pytorch.serve.ModelServer",
@@ -191,4 +191,6 @@ class TorchServe:
             # Threads of libraries that nobody asked for; the engine's own number is a setting.
             "OMP_NUM_THREADS": str(self.settings.threads),
             "TS_DECODE_INPUT_REQUEST": "false",
+            # Java takes the encoding of file names from here, and knows ASCII alone where nothing is said.
+            "LC_ALL": "C.UTF-8",
         }

@@ -6,6 +6,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -135,6 +136,14 @@ def test_a_server_whose_temporary_files_are_removed_goes_on(tmp_path: Path) -> N
         environment = {**os.environ, "TMPDIR": str(tmp_path)}
         done = subprocess.run([COMMAND, "status", "--port", str(port)], env=environment, timeout=30, check=False)
         assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["é", "\\", "a b", "Ω$'\"<&%d"])
+def test_torchserve_starts_in_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
+    # Not in pytest's folder, whose path leaves too little for that of a Unix socket.
+    with tempfile.TemporaryDirectory(prefix=name) as folder, serve_command(tmp_path, TMPDIR=folder) as command:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        assert httpx.post(command.url, content=IMAGE, timeout=10).status_code == 200
 
 
 def test_two_addresses_may_have_a_server_on_one_port(tmp_path: Path) -> None:
