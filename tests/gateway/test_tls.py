@@ -35,7 +35,6 @@ from gateway.protocols import inference_pb2 as pb
 from gateway.tls import open_tls
 from tests.gateway import http
 from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
-from tests.gateway.http2 import PREFACE, SETTINGS, Frame, call, message
 from tests.gateway.load import load
 from tests.gateway.test_oip_grpc import SERVICE, tensor
 
@@ -191,40 +190,6 @@ class TestServer:
             with grpc.secure_channel(address, credentials) as channel, pytest.raises(grpc.RpcError) as refused:
                 ask(channel, INFER)
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-
-    def test_an_answer_reaches_a_client_that_closes_behind_another_question(
-        self, server: ServeCommand, files: Files
-    ) -> None:
-        context = files.trusting(files.ca)
-        context.set_alpn_protocols(["h2"])
-        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = context.wrap_bio(coming, going, server_hostname="127.0.0.1")
-        frames = [
-            Frame(SETTINGS, 0, 0, b""),
-            *call(1, b"", SERVICE + "ServerLive"),
-            *call(3, INFER.SerializeToString()),
-        ]
-        with socket.create_connection(("127.0.0.1", server.state().grpc_port or 0), 10) as plain:
-            while True:
-                try:
-                    client.do_handshake()
-                    break
-                except ssl.SSLWantReadError:
-                    plain.sendall(going.read())
-                    coming.write(plain.recv(65536))
-            # What is left of the handshake goes first: the rest shall come in one piece.
-            plain.sendall(going.read())
-            client.write(PREFACE + b"".join(frame.to_bytes() for frame in frames))
-            with contextlib.suppress(ssl.SSLWantReadError):
-                client.unwrap()
-            plain.sendall(going.read())
-            while received := plain.recv(65536):
-                coming.write(received)
-        answer = b""
-        with contextlib.suppress(ssl.SSLError):
-            while piece := client.read(65536):
-                answer += piece
-        assert message(pb.ServerLiveResponse(live=True).SerializeToString()) in answer
 
     def test_status_needs_none_of_it(self, server: ServeCommand) -> None:
         command = [COMMAND, "status", "--port", str(urlsplit(server.url).port)]
