@@ -136,6 +136,16 @@ class InferenceService:
         self._server = server
         self._receiver = receiver
         self._handle = handle
+        self._released = asyncio.Event()
+        self._released.set()
+
+    def hold_answers(self) -> None:
+        """Keep answers back until `release_answers`."""
+        self._released.clear()
+
+    def release_answers(self) -> None:
+        """Send what was kept back."""
+        self._released.set()
 
     def handler(self, call: Call) -> grpc.RpcMethodHandler:
         """The handler of one call."""
@@ -162,6 +172,8 @@ class InferenceService:
             call.answer_error(FashionMNISTError("the call failed, which is not your fault: report it"))
         try:
             message, headers = await call.reply()
+            if not self._released.is_set():
+                await self._released.wait()
         except Refused as refused:
             await abort(context, refused.error, refused.headers)
         # A client may take its time to read the answer.

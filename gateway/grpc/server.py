@@ -4,6 +4,7 @@ Every gateway listens at the same address by SO_REUSEPORT, and the kernel spread
 `gateway.listening.reserve`.
 """
 
+import asyncio
 import functools
 import logging
 from collections.abc import Callable
@@ -31,6 +32,12 @@ MIN_PING_INTERVAL_S: Final = 5
 MAX_CONNECTION_AGE_S: Final = 600
 """Then clients are asked to connect anew, which costs no call. It spreads them over gateways that were started later,
 and ends what a client holds that does not read its answers."""
+
+HOLD_S: Final = 0.1
+"""What has been sent to us is being answered after so long."""
+
+TOLD_S: Final = 0.01
+"""So long after it was told to stop, grpcio has told the clients."""
 
 
 def _concerns_us(record: logging.LogRecord) -> bool:
@@ -76,8 +83,17 @@ class GrpcServer(grpc.GenericRpcHandler):
         await self._grpc.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more connections, ask clients to go elsewhere, and wait so long for the calls that have begun."""
-        await self._grpc.stop(grace_s)
+        """Take no more connections, ask clients to go elsewhere, and wait so long for the calls that have begun.
+
+        grpcio cancels calls that reach it after it was told to stop and before their client knows. So answers are held
+        back for a moment first: clients that wait for them send no others, and read that we stop before the answers.
+        """
+        self._inference.hold_answers()
+        await asyncio.sleep(min(HOLD_S, grace_s))
+        stopping = asyncio.create_task(self._grpc.stop(grace_s))
+        await asyncio.sleep(TOLD_S)
+        self._inference.release_answers()
+        await stopping
         self._receiver.close()
 
     def service(self, details: Any) -> grpc.RpcMethodHandler:
