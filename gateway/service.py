@@ -103,7 +103,9 @@ class Service:
             elif said := oip_grpc.say(call.url, call.body, self.models.offered):
                 call.answer(said)
             else:
-                self.refuse(call, MethodNotAllowed(f"{oip_grpc.SERVICE} has no such call: ask for its calls by reflection"))
+                self.refuse(
+                    call, MethodNotAllowed(f"{oip_grpc.SERVICE} has no such call: ask for its calls by reflection")
+                )
         except FashionMNISTError as error:
             self.refuse(call, error)
 

@@ -28,7 +28,6 @@ class Pem(NamedTuple):
     client_ca: bytes | None
 
 
-
 class Tls:
     """The server's end of TLS. `context` is good for as long as the server runs; `pem` changes."""
 

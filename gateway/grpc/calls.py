@@ -58,6 +58,7 @@ class Call:
         "body",
         "expires",
         "gone",
+        "method",
         "on_gone",
         "received",
         "span",
@@ -68,12 +69,10 @@ class Call:
         "waiting_bytes",
     )
 
-    method: Final = b"POST"
-
     def __init__(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """`method` is the call's full name, as `/package.Service/Method`."""
         self.started = self.received = time.perf_counter()
-        self.url = method.encode()
+        self.method, self.url = b"POST", method.encode()
         self.body = b""
         self.expires = _NEVER
         self.gone = False

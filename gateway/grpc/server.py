@@ -48,7 +48,7 @@ def _concerns_us(record: logging.LogRecord) -> bool:
 logging.getLogger("grpc._cython.cygrpc").addFilter(_concerns_us)
 
 
-class GrpcServer(grpc.GenericRpcHandler):
+class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Serves from `start` to `stop`."""
 
     def __init__(
@@ -76,7 +76,9 @@ class GrpcServer(grpc.GenericRpcHandler):
             else:
                 self._grpc.add_secure_port(address, _credentials(tls))
         except RuntimeError:
-            raise ServingError(f"gRPC cannot listen at {address}: stop what does, or set FASHION_MNIST_GRPC_PORT") from None
+            raise ServingError(
+                f"gRPC cannot listen at {address}: stop what does, or set FASHION_MNIST_GRPC_PORT"
+            ) from None
 
     async def start(self) -> None:
         """Take connections."""

@@ -29,7 +29,7 @@ MAX_WATCHES: Final = 1024
 """Of one process at a time: they need no key, and do not end by themselves."""
 
 
-class Health(health_pb2_grpc.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """`grpc.health.v1.Health`, of the server as a whole, "", and of each service.
 
     The servicer that comes with the package writes to a client while it holds the lock that every change of the status

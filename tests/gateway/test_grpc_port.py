@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+import httpx
 import psutil
 import pytest
 
@@ -98,24 +99,32 @@ def test_a_port_is_reserved_before_anybody_listens() -> None:
         pass
 
 
-def test_a_call_that_is_cancelled_leaves_the_queue(tmp_path: Path) -> None:
-    """While TorchServe's worker is stopped, one call after another is cancelled, and all room is free again."""
-    environment = {"FASHION_MNIST_MAX_WAITING_IMAGES": "4", "FASHION_MNIST_ENGINE_TIMEOUT_S": "30"}
-    with serve_command(tmp_path, **environment) as command:
+def computed(command: ServeCommand) -> float:
+    """Images that the engine has answered."""
+    page = httpx.get(f"http://127.0.0.1:{command.state().admin_port}/metrics", timeout=10).text
+    (line,) = [line for line in page.splitlines() if line.startswith("fashion_mnist_batch_images_sum ")]
+    return float(line.split()[1])
+
+
+def test_calls_that_are_cancelled_or_late_are_not_computed(tmp_path: Path) -> None:
+    calls, images = 30, 100
+    with serve_command(tmp_path) as command:
         wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
         worker = command.worker()
         with channel(command) as opened:
-            opened.unary_unary(INFER)(infer(), timeout=5)
+            method = opened.unary_unary(INFER)
+            method(infer(), timeout=5)
             worker.send_signal(signal.SIGSTOP)
             try:
-                method = opened.unary_unary(INFER)
-                calls = [method.future(infer(), timeout=10) for _ in range(64)]
-                codes = lambda: [call.code() for call in calls if call.done()]  # noqa: E731
-                wait_until(lambda: grpc.StatusCode.RESOURCE_EXHAUSTED in codes(), "a full queue", 10)
-                for call in calls:
+                late = [method.future(infer(images), timeout=0.5) for _ in range(calls // 2)]
+                cancelled = [method.future(infer(images), timeout=20) for _ in range(calls // 2)]
+                assert {call.code() for call in late} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+                for call in cancelled:
                     call.cancel()
-                wait_until(lambda: not method.future(infer(), timeout=0.5).exception() or True, "room", 10)
             finally:
                 worker.send_signal(signal.SIGCONT)
             wait_until(lambda: answers(command), "an answer", 10)
+        wait_until(lambda: computed(command) >= 1, "the count", 5)
+        # What the engine had taken already is.
+        assert computed(command) < calls * images / 2
         assert command.end() == 0

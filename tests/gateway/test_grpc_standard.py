@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from gateway.grpc.standard import MAX_WATCHES
 from gateway.keys import PREDICT
 from tests.gateway.command import ServeCommand, serve_command, wait_until
-from tests.gateway.grpc_frames import END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW, Frame, call, connected, head
+from tests.gateway.grpc_frames import END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW, call, connected, head
 from tests.gateway.test_keys import add
 
 SERVICE = "inference.GRPCInferenceService"
@@ -120,7 +120,7 @@ class TestReflection:
         call = channel.unary_unary(f"/{SERVICE}/ModelInfer", request.SerializeToString, response.FromString)
         sent: Any = request(model_name="fashion_mnist", raw_input_contents=[bytes(784)])
         sent.inputs.add(name="images", datatype="UINT8", shape=[1, 28, 28])
-        assert [output.name for output in call(sent, timeout=TIMEOUT_S).outputs][0] == "probabilities"
+        assert call(sent, timeout=TIMEOUT_S).outputs[0].name == "probabilities"
 
     def test_unknown_names_are_answered(self, channel: grpc.Channel) -> None:
         asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.thing")]

@@ -20,9 +20,9 @@ from fashion_mnist.settings import Settings
 from gateway.keys import ADMIN, PREDICT, Key, Keyring, editing, make, read, wanted
 from gateway.protocols import inference_pb2 as pb
 from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
-from tests.gateway.http import connected, read_answer, read_answers, request
 from tests.gateway.grpc_frames import DATA, Frame, head
 from tests.gateway.grpc_frames import connected as calling
+from tests.gateway.http import connected, read_answer, read_answers, request
 from tests.gateway.test_oip_grpc import Stub, tensor
 
 IMAGE = bytes(784)
