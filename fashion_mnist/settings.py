@@ -75,7 +75,7 @@ class Settings:
     )
     gateways: int = _setting(1, "processes of the gateway", minimum=1)
     max_connections: int = _setting(
-        16384, "open connections of one gateway, by HTTP and by gRPC each; one more is closed at once", minimum=1
+        16384, "open connections of one gateway, over HTTP and over gRPC each; one more is closed at once", minimum=1
     )
     max_head_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)
     receive_timeout_s: int = _setting(

@@ -124,7 +124,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 1),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_concurrent_streams", MAX_STREAMS),
-        ("grpc.max_receive_message_length", settings.max_body_bytes),  # packed or not
+        ("grpc.max_receive_message_length", settings.max_body_bytes),  # compressed or not
         ("grpc.max_send_message_length", -1),
         # Between the two, calls would be refused by chance.
         ("grpc.max_metadata_size", settings.max_head_bytes),
@@ -146,16 +146,17 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:
     """Those of `tls`, which are asked for at each handshake, so that new files count for new connections."""
-    used: list[Pem] = []
+    used = tls.pem
 
     def changed() -> Any:
         # In a thread of grpcio's own.
-        if used == [tls.pem]:
+        nonlocal used
+        if used is tls.pem:
             return None
-        used[:] = [tls.pem]
-        return configuration(used[0])
+        used = tls.pem
+        return configuration(used)
 
     def configuration(pem: Pem) -> Any:
         return grpc.ssl_server_certificate_configuration([(pem.key, pem.certificate)], pem.client_ca)
 
-    return grpc.dynamic_ssl_server_credentials(configuration(tls.pem), changed, tls.pem.client_ca is not None)
+    return grpc.dynamic_ssl_server_credentials(configuration(used), changed, used.client_ca is not None)

@@ -241,8 +241,8 @@ class TestServer:
             client.predict(IMAGE)
             new = files.issue()
             wait_until(lambda: shown(server, tls) == new, "the new certificate", 10)
-            for port in (server.state().admin_port, server.state().grpc_port):
-                wait_until(lambda port=port: shown(server, tls, port) == new, "on the other ports", 10)
+            wait_until(lambda: shown(server, tls, server.state().admin_port) == new, "on the admin port", 10)
+            wait_until(lambda: shown(server, tls, server.state().grpc_port) == new, "on the port of gRPC", 10)
             client.predict(IMAGE)
 
     def test_a_broken_one_changes_nothing_and_is_said(self, server: ServeCommand, files: Files) -> None:
