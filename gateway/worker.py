@@ -23,7 +23,7 @@ from gateway import listening, logs
 from gateway.batching import Batcher
 from gateway.connection import Connection, Server
 from gateway.control import Control
-from gateway.engines import Engine
+from gateway.engines import Backend
 from gateway.health import Health
 from gateway.keys import Keyring
 from gateway.metrics import Metrics
@@ -226,7 +226,7 @@ def _traces(settings: Settings, version: str) -> "Traces | None":
     return Traces(settings, version)
 
 
-def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Engine:
+def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Backend:
     # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
     if settings.engine == "embedded":
         from gateway.engines.embedded import EmbeddedEngine
