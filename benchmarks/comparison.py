@@ -76,7 +76,6 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
             packed = comparison.packed()
             memory = comparison.memory()
             comparison.check_labels()
-        observed = comparison.observed()
         cores = comparison.cores()
     results = {
         "machine": {"name": machine(device), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -89,7 +88,6 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
         "single": single,
         "packed": packed,
         "memory": memory,
-        "observed": observed,
         "cores": cores,
         "png_decode_us": round(comparison.decode_us(), 1),
     }
@@ -141,7 +139,6 @@ class _Comparison:
             "TorchServe, batch 1": servers.torchserve_alone(folder / "ts1", batch_size=1, device=self._device),
             "gateway + TorchServe": servers.fashion_mnist(folder / "front", "torchserve", self._device),
             "gateway, embedded": servers.fashion_mnist(folder / "embedded", "embedded", self._device),
-            "constant": servers.constant(folder / "constant"),
         }.items():
             self._tell(f"starting: {name}")
             self._servers[name] = stack.enter_context(starting)
@@ -152,7 +149,7 @@ class _Comparison:
         ours = self._engine.predict(self._images).argmax(axis=1).tolist()
         for name, server in self._servers.items():
             for kind, (bodies, content_type) in self._sent.items():
-                if name == "constant" or (name, kind) in _left_out(self._servers):
+                if (name, kind) in _left_out(self._servers):
                     continue
                 self._tell(f"checking the labels of {self._size.checked:,} images: {name}, {kind}")
                 found = classify_singly(server.url, bodies, content_type)
@@ -208,19 +205,6 @@ class _Comparison:
             "mb": {name: [round(before[name], 1), round(after[name], 1)] for name in before},
         }
 
-    def observed(self) -> dict[str, float]:
-        """Requests a second of a gateway, and of one that has no metrics, request ids and timings."""
-        rates: dict[str, list[float]] = {"as it is": [], "without": []}
-        with (
-            servers.gateway_alone(self._folder / "as-it-is", device=self._device) as as_it_is,
-            servers.gateway_alone(self._folder / "without", "benchmarks.unobserved", self._device) as without,
-        ):
-            for repeat in range(2 * self._size.repeats):
-                self._tell(f"what metrics cost, repeat {repeat + 1} of {2 * self._size.repeats}")
-                for name, server in (("as it is", as_it_is), ("without", without)):
-                    rates[name].append(self._load(server, "raw", 64).per_second)
-        return {name: round(statistics.median(found)) for name, found in rates.items()}
-
     def cores(self) -> list[dict[str, Any]]:
         """Images for each second of processor time of all a server's processes, with one and with two of each."""
         rows = []
@@ -260,8 +244,8 @@ class _Comparison:
 
 
 def _left_out(names: dict[str, Server]) -> set[tuple[str, str]]:
-    """The stock handler takes no raw pixels, and what answers the same to everything is the same with all."""
-    return {(name, "raw") for name in names if name.startswith("stock")} | {("constant", "png")}
+    """The stock handler takes no raw pixels."""
+    return {(name, "raw") for name in names if name.startswith("stock")}
 
 
 def _median(key: tuple[str, str, int], loads: list[Load]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ _NAMES = {
     "TorchServe, batch 1": "our TorchServe alone, batchSize 1",
     "gateway + TorchServe": "**this service**",
     "gateway, embedded": "**this service, embedded engine**",
-    "constant": "limit: an event loop, a constant answer",
 }
 _KINDS = {"png": "PNG", "raw": "raw bytes"}
 _SINGLE = ["server", "body", "connections", "requests/s", "lowest-highest", "p50, ms", "p99, ms"]
@@ -44,11 +43,8 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     for heading, rows in _tables(results):
         lines += ["", *markdown_table(heading, rows)]
-    observed, memory = results["observed"], results["memory"]
+    memory = results["memory"]
     lines += [
-        "",
-        f"A gateway by itself, raw bytes, 64 connections: {observed['as it is']:,} requests/s, and "
-        f"{observed['without']:,} without metrics, request ids and timings.",
         "",
         f"Memory over {memory['requests']:,} requests, before and after: "
         + ", ".join(f"{name} {before:,} and {after:,} MiB" for name, (before, after) in memory["mb"].items())

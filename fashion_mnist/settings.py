@@ -89,7 +89,9 @@ class Settings:
         3, "versions of the model that are loaded at once, at most; each takes memory", minimum=1, maximum=16
     )
     gateways: int = _setting(1, "processes of the gateway", minimum=1)
-    max_connections: int = _setting(16384, "open connections of one gateway; one more is closed at once", minimum=1)
+    max_connections: int = _setting(
+        16384, "open connections of one gateway, over HTTP and over gRPC each; one more is closed at once", minimum=1
+    )
     max_head_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)
     receive_timeout_s: int = _setting(
         10, "seconds for a request's head, and for its body, which gets one more for each 64 KiB", minimum=1

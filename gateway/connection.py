@@ -687,24 +687,11 @@ def grown(body: bytes | bytearray, part: bytes) -> bytes | bytearray:
 
 
 class Asking(Protocol):
-    """A request whose head is there, as HTTP/1.1 or as a call has it."""
+    """A request whose head is there, or a call whose metadata are."""
 
     authorization: str
     method: bytes
     url: bytes
-
-
-class Connected(Protocol):
-    """A client's connection, of whichever version of HTTP, as the server sees it."""
-
-    def look_at_the_clock(self) -> None:
-        """Close the connection where its deadline is over."""
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-
-    def close_if_idle(self) -> None:
-        """Close the connection where no request is being received or answered."""
 
 
 def normalised(target: bytes) -> bytes:
@@ -753,7 +740,7 @@ class Server:
     def __init__(self, settings: Settings, handle: Callable[[Request], None]) -> None:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
-        self.connections: set[Connected] = set()
+        self.connections: set[Connection] = set()
         self.handshakes = 0
         """Clients that have connected, and are no connections yet."""
         self.known_heads: dict[bytes, Head] = {}
@@ -781,10 +768,6 @@ class Server:
             headers,
             answer.body if with_body else b"",
         )
-
-    def more_time(self, deadline: float, size: int) -> float:
-        """Until when a client must have read on, after so many bytes more: it reads as fast as a body must come."""
-        return min(deadline + size / BODY_BYTES_PER_S, self.now + self.settings.receive_timeout_s)
 
     def know(self, data: bytes, head: Head) -> None:
         """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""
@@ -818,7 +801,7 @@ class Server:
         for connection in list(self.connections):
             connection.abort()
 
-    def tend(self, what: Callable[[Connected], None]) -> None:
+    def tend(self, what: Callable[[Connection], None]) -> None:
         """Do something with each connection. One that fails at it is cut off, and the others have their turn."""
         for connection in list(self.connections):
             try:

@@ -15,7 +15,7 @@ from fashion_mnist.image_files import Pixels
 from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from gateway.batching import Batcher
-from gateway.engines import Engine
+from gateway.engines import Backend
 from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.protocols import MODEL, Offered, Speaker, native, oip_grpc, oip_rest, v1
@@ -36,7 +36,7 @@ V1: Final = "v1"
 class Model:
     """One version, loaded."""
 
-    def __init__(self, version: Version, engine: Engine, batcher: Batcher, health: Health, tally: Tally) -> None:
+    def __init__(self, version: Version, engine: Backend, batcher: Batcher, health: Health, tally: Tally) -> None:
         name, threshold = version.name, unknown_threshold(version.folder)
         self.version = version
         self.engine = engine

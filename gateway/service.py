@@ -18,7 +18,6 @@ from gateway import openapi
 from gateway.batching import Job
 from gateway.connection import Asking, Head, Request, Server, headers_of
 from gateway.cors import PREFLIGHT
-from gateway.grpc_call import Call
 from gateway.health import Health
 from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
@@ -94,7 +93,7 @@ class Service:
             head.route = self._route(head)
         head.route(request)
 
-    def handle_call(self, call: Call) -> None:
+    def handle_call(self, call: Exchange) -> None:
         """Answer a call of gRPC, now or later."""
         try:
             if call.url == oip_grpc.INFER:
@@ -104,7 +103,9 @@ class Service:
             elif said := oip_grpc.say(call.url, call.body, self.models.offered):
                 call.answer(said)
             else:
-                self.refuse(call, MethodNotAllowed(f"there is no such call: there are those of {oip_grpc.SERVICE}"))
+                self.refuse(
+                    call, MethodNotAllowed(f"{oip_grpc.SERVICE} has no such call: ask for its calls by reflection")
+                )
         except FashionMNISTError as error:
             self.refuse(call, error)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from gateway import admin, keys, listening
 from gateway.cors import Cors
+from gateway.grpc import ENVIRONMENT as GRPC_ENVIRONMENT
 from gateway.keys import Keyring
 from gateway.rollout import PER_S, RESTARTS, Build, Rollout
 from gateway.tls import open_tls
@@ -104,11 +104,13 @@ class _Server:
         with self._cleanup as cleanup:
             self._log = cleanup.enter_context(relayed(LineSink(2)))
             self._sockets = listening.listen(settings.host, settings.port, settings.gateways)
-            self._grpc_sockets: list[socket.socket] = []
-            if settings.grpc == "on":
-                self._grpc_sockets = listening.listen(settings.host, settings.grpc_port, settings.gateways)
-            for public in [*self._sockets, *self._grpc_sockets]:
+            for public in self._sockets:
                 cleanup.callback(public.close)
+            self._grpc_port = 0
+            if settings.grpc == "on":
+                reserved = cleanup.enter_context(listening.reserve(settings.host, settings.grpc_port))
+                host, self._grpc_port, *_ = reserved.getsockname()
+                self._grpc_address = f"[{host}]:{self._grpc_port}" if ":" in host else f"{host}:{self._grpc_port}"
             self._port: int = self._sockets[0].getsockname()[1]
             self._folder = state.folder(settings.host, self._port)
             cleanup.enter_context(state.owned(self._folder))
@@ -140,7 +142,7 @@ class _Server:
             admin_port=self._admin_port,
             tls=self._tls is not None,
             doors=[str(door) for door in self._doors()],
-            grpc_port=self._grpc_sockets[0].getsockname()[1] if self._grpc_sockets else 0,
+            grpc_port=self._grpc_port,
         )
         state.write(self._state)
         self._rollout.start()
@@ -189,8 +191,7 @@ class _Server:
         for place, gateway in enumerate(self._gateways):
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                for sockets in filter(None, (self._sockets, self._grpc_sockets)):
-                    listening.admit(sockets[place])
+                listening.admit(self._sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
         return "TorchServe" if self._rollout.attend(self._tell) else ""
@@ -222,18 +223,18 @@ class _Server:
     def _start_gateway(self, place: int) -> "subprocess.Popen[bytes]":
         self._rollout.restore_files()
         public = self._sockets[place].fileno()
-        grpc = [self._grpc_sockets[place].fileno()] if self._grpc_sockets else []
         task = Task(
             settings=self._settings,
             # A gateway may have died of one that is being checked.
             versions=self._rollout.wanted.only_open(),
             socket_fd=public,
-            grpc_fd=grpc[0] if grpc else -1,
+            grpc_address=self._grpc_address if self._grpc_port else "",
             metrics=self._metrics()[place],
             door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
-        return processes.start(command, os.environ, self._folder, output=self._log, pass_fds=[public, *grpc])
+        environment = {**os.environ, **GRPC_ENVIRONMENT}
+        return processes.start(command, environment, self._folder, output=self._log, pass_fds=[public])
 
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]

@@ -24,7 +24,7 @@ QUICK_PIXELS: Final = 64 * 1024
 
 
 class Exchange(Protocol):
-    """A request and the way back, over HTTP/1.1 or HTTP/2."""
+    """A request and the way back, over HTTP or gRPC."""
 
     body: bytes
     started: float

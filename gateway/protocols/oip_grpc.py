@@ -12,8 +12,7 @@ from fashion_mnist.json_bodies import pixel_bytes
 from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import Answer
 from gateway.batching import Job
-from gateway.grpc_call import Call
-from gateway.protocols import MODEL, Offered, oip, wire
+from gateway.protocols import MODEL, Exchange, Offered, oip, wire
 from gateway.protocols import inference_pb2 as pb
 
 SERVICE: Final = "inference.GRPCInferenceService"
@@ -56,11 +55,11 @@ class OipGrpc:
         self._unknown_threshold = unknown_threshold
         self._version = version
 
-    def is_plain(self, request: Call) -> bool:
+    def is_plain(self, request: Exchange) -> bool:
         # The lists of numbers are what takes time, and files; the message itself is read in no time.
         return wire.outline(request.body).plain
 
-    def read(self, request: Call, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Exchange, limits: Limits) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         if len(request.body) > wire.BESIDE_TENSORS:
             wire.check_contents(request.body, wire.outline(request.body).contents, limits.max_images)

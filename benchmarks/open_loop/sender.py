@@ -1,7 +1,7 @@
 """Many requests at once from one thread: kept connections on an event loop of its own.
 
-It is as lean as Python allows, because what it takes itself the server cannot be seen to do. What a connection speaks
-is another module's: `loadtest.http1`, one request at a time on each, or `loadtest.grpc_calls`, many.
+It is as lean as Python allows, because what it takes itself the server cannot be seen to do. Its connections are those
+of `benchmarks.open_loop.http_connection`, with one request at a time on each, or `grpc_connection`, with many.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import uvloop
@@ -131,24 +131,17 @@ class Sender:
 
     async def _connect(self, slots: int, number: int, request: int, due: float) -> None:
         connection = self._connection_class(self, slots)
-        transport: asyncio.BaseTransport | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
-                made = await self._loop.create_connection(lambda: connection, self._host, self._port)
-                transport = cast(asyncio.BaseTransport, made[0])  # uvloop's types say otherwise
-                await connection.ready
-            if connection.ended:
-                raise ConnectionResetError("the connection was lost before a request was sent")
+                await connection.connect(self._host, self._port)
         except OSError:  # TimeoutError is one
-            if transport is not None:
-                transport.close()
+            connection.close()
             self._slots -= slots
             self.answered(Query(number, request, due, due), 0, b"")
             self._send_due()
             return
         self._connections.add(connection)
-        self._slots -= slots - connection.slots
-        self._free += [connection] * (connection.slots - 1)
+        self._free += [connection] * (slots - 1)
         self._write(connection, number, request, due)
         self._send_due()
 
@@ -172,16 +165,12 @@ class Sender:
         if self._due:
             self._send_due()
 
-    def drain(self, connection: "Connection") -> None:
-        """A connection takes no more requests."""
-        self._free[:] = [other for other in self._free if other is not connection]
-
     def lost(self, connection: "Connection") -> None:
         """A connection is no more; of those that were never ready nothing was known."""
         if connection in self._connections:
             self._connections.discard(connection)
             self._slots -= connection.slots
-            self.drain(connection)
+            self._free[:] = [other for other in self._free if other is not connection]
             if self._due:
                 self._send_due()
 
@@ -191,39 +180,37 @@ class Sender:
 
     def _stop(self) -> None:
         for connection in list(self._connections):
-            connection.transport.close()
+            connection.close()
         self._loop.call_soon(self._loop.stop)
 
 
-class Connection(asyncio.Protocol):
-    """A connection of a sender: it takes `slots` requests at a time once `ready` is done, and until it has `ended`."""
+class Connection:
+    """A connection of a sender, which takes `slots` requests at a time."""
 
     max_slots: ClassVar[int]
-    transport: asyncio.Transport
 
     def __init__(self, sender: Sender, slots: int) -> None:
-        self.sender, self.slots, self.ended = sender, slots, False
-        self.ready = asyncio.get_running_loop().create_future()
+        self.sender, self.slots = sender, slots
 
     @staticmethod
-    def written(netloc: str, request: Sent) -> bytes:
-        """A request as it is sent, as far as it is the same each time."""
+    def written(netloc: str, request: Sent) -> Any:
+        """A request as `send` takes it."""
         raise NotImplementedError
 
-    def send(self, query: Query, content: bytes) -> None:
-        """Send what `written` gave; the sender is told of its answer."""
+    async def connect(self, host: str, port: int) -> None:
+        """Be ready for requests. Raises OSError."""
+        raise NotImplementedError
+
+    def send(self, query: Query, content: Any) -> None:
+        """Send what `written` gave; the sender is told of its answer, and when another request may be sent."""
         raise NotImplementedError
 
     def give_up(self, latest: float) -> None:
         """Wait no more for answers to what was sent before that moment."""
+
+    def close(self) -> None:
+        """Send no more."""
         raise NotImplementedError
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ended = True
-        self.sender.lost(self)
 
 
 def _look(task: "asyncio.Task[None]") -> None:

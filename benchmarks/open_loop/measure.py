@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from rich.console import Console
 from benchmarks import servers
 from benchmarks.load import RunFailed
 from benchmarks.machine import machine
+from benchmarks.open_loop import loadgen
+from benchmarks.open_loop.loadgen import Outcome, Plan
+from benchmarks.open_loop.row import Row
 from benchmarks.report import markdown_table
 from benchmarks.servers import Server
 from fashion_mnist.atomic import write_text
@@ -30,9 +33,8 @@ from fashion_mnist.commit import commit
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_card, model_store_path
 from fashion_mnist.settings import Settings
-from loadtest import loadgen, report
+from loadtest import report
 from loadtest.kinds import find_kind
-from loadtest.loadgen import Outcome, Plan
 from loadtest.recorder import quantile
 from loadtest.requests import Request, prepare
 from serving import processes
@@ -76,36 +78,6 @@ class _Size:
 
 _WHOLE: Final = _Size(5, 60, loadgen.SERVER_QUERIES, steps=6, tries=8, repeats=3)
 _QUICK: Final = _Size(1, 1, 10, steps=1, tries=1, repeats=1)
-
-
-@dataclass
-class Row:
-    """One line of the table."""
-
-    name: str
-    figure: float
-    unit: str
-    p50_ms: float | None
-    p99_ms: float | None
-    stolen_share: float
-    """Of the machine's time that its hypervisor gave to others: the most that a run of these suffered."""
-    valid: bool
-    reasons: list[str] = field(default_factory=list)
-    generator_bound: bool = False
-    aims: list[str] = field(default_factory=list)
-    """What is aimed at, and whether it was reached."""
-
-    def cells(self) -> list[str]:
-        """As the table shows it."""
-        verdict = "VALID" if self.valid and not self.reasons else f"INVALID: {'; '.join(self.reasons) or 'by LoadGen'}"
-        figure = f"{self.figure:,.0f} {self.unit}" if self.figure >= 10 else f"{self.figure:.4g} {self.unit}"
-        bound = f">= {figure} (generator-bound)" if self.generator_bound else figure
-        latencies = ["" if ms is None else f"{ms:.2f}" for ms in (self.p50_ms, self.p99_ms)]
-        return [self.name, bound, *latencies, f"{100 * self.stolen_share:.2f}", "; ".join([verdict, *self.aims])]
-
-    def aim(self, what: str, reached: bool) -> None:
-        """Say whether something was reached that makes the run neither valid nor invalid."""
-        self.aims.append(f"{what}: {'reached' if reached else 'missed'}")
 
 
 def run(

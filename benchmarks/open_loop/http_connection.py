@@ -1,15 +1,15 @@
 """A sender's connections of HTTP/1.1: one request at a time on each, read by httptools."""
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import httptools
 
+from benchmarks.open_loop.sender import Connection, Query, Sender
 from loadtest.kinds import Sent
-from loadtest.sender import Connection, Query, Sender
 
 
-class HTTPConnection(Connection):
+class HTTPConnection(Connection, asyncio.Protocol):
     """One of them."""
 
     max_slots: ClassVar[int] = 1
@@ -20,6 +20,7 @@ class HTTPConnection(Connection):
         self._answered = False
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
 
     @staticmethod
     def written(netloc: str, request: Sent) -> bytes:
@@ -27,17 +28,31 @@ class HTTPConnection(Connection):
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"POST {request.path} HTTP/1.1\r\n{head}\r\n".encode() + request.body
 
+    async def connect(self, host: str, port: int) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, host, port)
+        if self.transport.is_closing():
+            raise ConnectionResetError("the connection was lost before a request was sent")
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What there is after `connect`."""
+        assert self._transport is not None
+        return self._transport
+
     def send(self, query: Query, content: bytes) -> None:
         self._query = query
         self.transport.write(content)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
     def give_up(self, latest: float) -> None:
         if self._query is not None and self._query.sent < latest:
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.ready.set_result(None)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -50,7 +65,7 @@ class HTTPConnection(Connection):
             self.sender.free(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        super().connection_lost(error)
+        self.sender.lost(self)
         self._answer(0, b"")
 
     def on_body(self, data: bytes) -> None:

@@ -18,13 +18,13 @@ from typing import Final
 import mlperf_loadgen
 import psutil
 
+from benchmarks.open_loop.grpc_connection import GRPCConnection
+from benchmarks.open_loop.http_connection import HTTPConnection
+from benchmarks.open_loop.sender import AT_ONCE, Answer, Sender
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import FashionMNISTError
-from loadtest.grpc_calls import GRPCConnection
-from loadtest.http1 import HTTPConnection
 from loadtest.recorder import Seen, bucket, quantile
 from loadtest.requests import Request
-from loadtest.sender import AT_ONCE, Answer, Sender
 
 LATE_SHARE: Final = 0.01
 """Sends that may be late."""

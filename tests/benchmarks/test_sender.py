@@ -1,6 +1,7 @@
 """What sends for LoadGen: each query has its answer, from servers of ours and of others, whatever becomes of them."""
 
 import contextlib
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -8,18 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
-import h2.errors
-import h2.events
-import h2.settings
 import pytest
 
-from loadtest.grpc_calls import GRPCConnection
-from loadtest.http1 import HTTPConnection
+from benchmarks.open_loop.grpc_connection import GRPCConnection
+from benchmarks.open_loop.http_connection import HTTPConnection
+from benchmarks.open_loop.sender import Answer, Connection, Sender
 from loadtest.kinds import GRPC, Sent, find_kind
 from loadtest.requests import prepare
-from loadtest.sender import Answer, Connection, Sender
 from tests.gateway.command import ServeCommand
-from tests.loadtest.scripted import Peer, scripted
 
 DEADLINE_S = 20.0
 
@@ -103,128 +100,37 @@ def test_statuses_are_those_of_http() -> None:
     }
 
 
-# A server that does what seldom happens
-
 HELLO = [Sent(GRPC, b"hello")]
 
 
-def answer_all(peer: Peer, _: object) -> None:
-    for stream in list(peer.waiting):
-        peer.answer(stream, b"%d bytes" % len(peer.received[stream]))
+@pytest.mark.parametrize("connection_class", [GRPCConnection, HTTPConnection])
+def test_a_server_that_never_says_a_word_is_no_hang(
+    monkeypatch: pytest.MonkeyPatch, connection_class: type[Connection]
+) -> None:
+    monkeypatch.setattr("benchmarks.open_loop.sender.CONNECT_S", 0.2)
+    monkeypatch.setattr("benchmarks.open_loop.sender.ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert {answer.status for answer in send(url, HELLO, 5, connection_class, at_once=2)} == {0}
 
 
-def test_as_many_calls_at_a_time_as_a_server_allows_and_in_any_order() -> None:
-    def script(peer: Peer, event: object) -> None:
-        if len(peer.waiting) == 3 or event is None:
-            for stream in reversed(peer.waiting):
-                peer.answer(stream, b"well")
+def test_a_call_without_an_answer_is_given_up_and_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.open_loop.sender.ANSWER_S", 0.5)
+    released, calls = threading.Event(), itertools.count()
 
-    with scripted(script, MAX_CONCURRENT_STREAMS=3) as (url, peers):
-        assert {answer.status for answer in send(url, HELLO, 60, at_once=6)} == {200}
-        assert [peer.most_open for peer in peers] == [3, 3]
+    def answer(message: bytes, _: grpc.ServicerContext) -> bytes:
+        if next(calls) == 3:
+            released.wait(DEADLINE_S)
+        return message
 
-
-def test_a_window_that_opens_by_settings_is_used() -> None:
-    def script(peer: Peer, event: object) -> None:
-        if isinstance(event, h2.events.RequestReceived):
-            peer.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 100_000})
-        answer_all(peer, event)
-
-    large = [Sent(GRPC, b"x" * 50_000)]
-    with scripted(script, INITIAL_WINDOW_SIZE=1000) as (url, peers):
-        (answer,) = send(url, large, 1)
-        assert (answer.status, answer.body) == (200, b"50005 bytes")
-        assert not peers[0].reset
-
-
-def test_a_window_that_closes_by_settings_is_kept() -> None:
-    def script(peer: Peer, event: object) -> None:
-        if isinstance(event, h2.events.RequestReceived):
-            peer.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10})  # below 0, for this one
-        elif event is None and not peer.waiting and (stream := max(peer.received, default=0)):
-            peer.h2.increment_flow_control_window(100_000, stream)
-            peer.h2.increment_flow_control_window(100_000)
-        answer_all(peer, event)
-
-    large = [Sent(GRPC, b"x" * 80_000)]
-    with scripted(script) as (url, _):
-        (answer,) = send(url, large, 1)
-        assert (answer.status, answer.body) == (200, b"80005 bytes")
-
-
-def test_an_answer_may_come_before_the_request_is_whole() -> None:
-    def script(peer: Peer, event: object) -> None:
-        if isinstance(event, h2.events.RequestReceived):
-            assert event.stream_id is not None
-            peer.answer(event.stream_id, b"enough")
-
-    with scripted(script, INITIAL_WINDOW_SIZE=10, MAX_CONCURRENT_STREAMS=2) as (url, peers):
-        answers = send(url, [Sent(GRPC, b"x" * 1000)], 20, at_once=2)
-        assert {(answer.status, answer.body) for answer in answers} == {(200, b"enough")}
-        assert len(peers) == 1
-        assert peers[0].most_open <= 2
-
-
-@pytest.mark.parametrize(("padding", "trailer"), [(7, ""), (255, ""), (None, "x" * 20_000)])
-def test_frames_may_be_padded_and_blocks_in_parts(padding: int | None, trailer: str) -> None:
-    def script(peer: Peer, _: object) -> None:
-        for stream in list(peer.waiting):
-            peer.answer(stream, b"well", padding=padding, trailer=trailer)
-
-    with scripted(script) as (url, _):
-        assert {(answer.status, answer.body) for answer in send(url, HELLO, 8, at_once=4)} == {(200, b"well")}
-
-
-def test_a_call_that_is_reset_has_no_answer_and_others_have() -> None:
-    def script(peer: Peer, event: object) -> None:
-        if 1 in peer.waiting:
-            peer.h2.reset_stream(1, h2.errors.ErrorCodes.REFUSED_STREAM)
-            peer.waiting.remove(1)
-        answer_all(peer, event)
-
-    with scripted(script) as (url, _):
-        statuses = [answer.status for answer in send(url, HELLO, 20, at_once=1)]
-    assert sorted(statuses) == [0, *[200] * 19]
-
-
-def test_another_connection_follows_one_that_is_leaving() -> None:
-    """Of three calls the first is answered, and the others were not taken any more."""
-
-    def script(peer: Peer, event: object) -> None:
-        if len(peer.waiting) == 3:
-            peer.say(bytes.fromhex("000008 07 00 00000000 00000001 00000000"))  # h2 itself would say no more after it
-            peer.answer(1, b"well")
-            peer.waiting.clear()
-
-    with scripted(script) as (url, peers):
-        answers = send(url, HELLO, 9, at_once=3)
-        assert sorted(answer.status for answer in answers) == [0] * 6 + [200] * 3
-        assert len(peers) == 3
-
-
-def test_a_server_that_never_says_a_word_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtest.sender.CONNECT_S", 0.2)
-    with scripted(None) as (url, _):
-        assert {answer.status for answer in send(url, HELLO, 5, at_once=2)} == {0}
-
-
-def test_a_call_without_an_answer_is_given_up_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtest.sender.ANSWER_S", 0.3)
-
-    def script(peer: Peer, event: object) -> None:
-        for stream in list(peer.waiting):
-            if stream != 3:
-                peer.answer(stream, b"well")
-
-    with scripted(script) as (url, peers):
+    with other_server(answer) as url:
         statuses = [answer.status for answer in send(url, HELLO, 12, at_once=2)]
-        assert sorted(statuses) == [0, *[200] * 11]
-        assert len(peers) == 1
-        assert peers[0].reset <= {3}
+        released.set()
+    assert sorted(statuses) == [0, *[200] * 11]
 
 
 def test_a_port_that_speaks_something_else_is_no_hang(embedded: ServeCommand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtest.sender.CONNECT_S", 0.5)
+    monkeypatch.setattr("benchmarks.open_loop.sender.CONNECT_S", 0.5)
     assert {answer.status for answer in send(embedded.url, HELLO, 3)} == {0}
     grpc_url = f"http://127.0.0.1:{embedded.state().grpc_port}"
     (request,) = prepare([find_kind("octets")], 1)
