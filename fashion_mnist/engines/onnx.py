@@ -105,7 +105,8 @@ def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.
     torch = sys.modules.get("torch")
     if torch is None or torch.version.cuda is None:
         onnxruntime.preload_dlls()
-    chosen = {"device_id": str(gpu_id), "enable_cuda_graph": "1" if cuda_graphs else "0"}
+    # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
+    chosen = {"device_id": str(gpu_id), "use_tf32": "0", "enable_cuda_graph": "1" if cuda_graphs else "0"}
     providers: list[str | tuple[str, dict[str, str]]] = [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
     try:
         session = _session(path, _options(threads=1), providers)

@@ -36,6 +36,8 @@ class TorchScriptEngine:
         """Whether it is loaded there. Raises DeviceUnavailable where it cannot be and is `required`."""
         try:
             _check_gpu(gpu_id)
+            # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             try:
                 self._load(path, torch.device("cuda", gpu_id), gpu_batch)
             except ModelError as error:
