@@ -28,6 +28,7 @@ STEPS: Final = {
         Step("onnx-graphs", "benchmarks.gpu.engines:onnx_graphs", 60),
         Step("torch", "benchmarks.gpu.engines:torch_engines", 60),
         Step("handler", "benchmarks.gpu.handler:handler", 60),
+        Step("training", "benchmarks.gpu.training:training", 45),
         Step("embedded", "benchmarks.gpu.serving:embedded", 60),
         Step("torchserve", "benchmarks.gpu.serving:torchserve", 75),
         Step("hidden-gpu", "benchmarks.gpu.failures:hidden_gpu", 60),
@@ -78,7 +79,8 @@ def main() -> None:
     output = chosen.output or ROOT / "benchmarks" / "results" / name
     budget_s = DRY_RUN_S if run.dry else chosen.budget_s or BUDGETS_S[chosen.script]
     outcomes = run_all(steps, run, output, budget_s=budget_s, say=lambda text: print(text, flush=True))
-    print("\n".join(goals(outcomes)))
+    if not run.dry:
+        print("\n".join(goals(outcomes)))
     print(f"all of it: {output}")
     sys.exit(any(outcome.result in (FAILED, NOT_RUN) for outcome in outcomes))
 
@@ -90,10 +92,11 @@ def goals(outcomes: Sequence[Outcome]) -> list[str]:
     if not served or not card:
         return []
     lone, share = served["lone p50 ms"], served["packed images/s"] / card["images/s"]
+    packed, batch = served["images a packed body"], card["batch"]
     return [
-        f"goal: lone p50 through the embedded engine <= {LONE_P50_MS:g} ms: {lone:.3f}, {_reached(lone <= LONE_P50_MS)}",
-        f"goal: bodies of {served['images a packed body']:,} through the gateway >= {PACKED_SHARE:.0%} of what the card does "
-        f"from device memory in batches of {card['batch']:,}: {share:.1%}, {_reached(share >= PACKED_SHARE)}",
+        f"goal: a lone request, embedded engine, p50 <= {LONE_P50_MS:g} ms: {lone:.3f}, {_reached(lone <= LONE_P50_MS)}",
+        f"goal: bodies of {packed:,}, embedded engine, >= {PACKED_SHARE:.0%} of the card's rate from device memory in "
+        f"batches of {batch:,}: {share:.1%}, {_reached(share >= PACKED_SHARE)}",
     ]
 
 

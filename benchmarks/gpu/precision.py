@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu import host
 from benchmarks.gpu.engines import LARGEST_BATCH
-from benchmarks.gpu.rates import noise
+from benchmarks.gpu.rates import measure, noise
 from benchmarks.gpu.steps import Found, Run, Skipped
-from benchmarks.gpu.timing import measure
 from fashion_mnist.engines import MODEL_FILES, load_file
 from fashion_mnist.engines.fixed_batches import FixedBatches
 

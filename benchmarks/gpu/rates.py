@@ -1,6 +1,8 @@
 """What engines do, from host memory and back, and what the card does with images that it has already."""
 
 import os
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -9,12 +11,12 @@ import onnxruntime
 from benchmarks.gpu import host
 from benchmarks.gpu.engines import LARGEST_BATCH, Eager, open_onnx, open_torchscript
 from benchmarks.gpu.steps import Found, Run
-from benchmarks.gpu.timing import measure
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.engines import MODEL_FILES, Engine, open_engine
 
 BATCHES: Final = (1, 32, 512, 4096)
 RESIDENT: Final = (4096, 65536)
+WARM_UP_CALLS: Final = 5
 
 
 def rates(run: Run) -> Found:
@@ -77,3 +79,29 @@ def noise(batch: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """Images, uint8 [batch, 28, 28]: what is in them takes no more and no less time."""
     generator = np.random.default_rng(seed=0)
     return generator.integers(0, 256, (batch, GEOMETRY.height, GEOMETRY.width), dtype=np.uint8)
+
+
+def measure(
+    call: Callable[[], object], images: int, seconds: float, settle: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
+    """Images a second of calls in a row, and the median and 99th percentile of one that is waited for.
+
+    `settle` waits until the device has done what it was given.
+    """
+    for _ in range(WARM_UP_CALLS):
+        call()
+    settle()
+    calls, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds / 2:
+        call()
+        calls += 1
+    settle()
+    rate = calls * images / (time.perf_counter() - started)
+    taken: list[float] = []
+    started = time.perf_counter()
+    while (before := time.perf_counter()) - started < seconds / 2:
+        call()
+        settle()
+        taken.append(time.perf_counter() - before)
+    p50, p99 = np.percentile(taken, [50, 99]) * 1e6
+    return {"images/s": round(rate), "p50 us": round(float(p50), 1), "p99 us": round(float(p99), 1)}

@@ -7,9 +7,8 @@ from typing import Any, Final
 import torch
 
 from benchmarks.gpu.engines import LARGEST_BATCH, Eager, open_onnx
-from benchmarks.gpu.rates import noise
+from benchmarks.gpu.rates import measure, noise
 from benchmarks.gpu.steps import Found, Run
-from benchmarks.gpu.timing import measure
 from fashion_mnist.classes import CLASSES
 
 BATCHES: Final = (1, 32, 512, 4096)

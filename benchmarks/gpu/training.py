@@ -2,7 +2,9 @@
 
 import dataclasses
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -10,19 +12,47 @@ import torch
 
 from benchmarks.gpu.steps import Found, Run
 from fashion_mnist import dataset
-from fashion_mnist.dataset import Split
+from fashion_mnist.dataset import Dataset, Split
 from fashion_mnist.settings import Settings
 from training import runs
 from training.augment import draw_moves
 from training.loop import Trainer, predict
 from training.many_seeds import ManySeeds
-from training.recipes import LABELS, RECIPES, Recipe
+from training.recipes import LABELS, QUICK, RECIPES, Recipe
 from training.teachers import Teachers
 
 SEEDS: Final = 256
 EPOCHS: Final = 2
 NOISE: Final = 0.02
 """By so much two trainings of one seed may differ in accuracy, on 5,000 images."""
+WEIGHT_NOISE: Final = 5e-3
+"""By so much a weight may, after a few steps; Muon's products are of few bits."""
+
+
+def training(run: Run) -> Found:
+    """`fashion-mnist train` as it is; and two seeds at once, each of whose networks comes out as it does alone."""
+    data = dataset.load(Settings.from_environment().data)
+    few = Dataset(data.train, Split(*(each[: run.size(None, 1000)] for each in data.test)))
+    with tempfile.TemporaryDirectory() as folder:
+        summary = runs.train(
+            dataclasses.replace(QUICK, epochs=2), few, Path(folder) / "run", device=run.device, train_images=4096
+        )
+    assert summary["test_accuracy"] > 0.4, summary["test_accuracy"]
+    recipe = dataclasses.replace(QUICK, epochs=1, shift=1, batch_size=100)
+    train = Split(*(each[:600] for each in data.train))
+    many = ManySeeds(recipe, train, seeds=(3, 5), device=torch.device(run.device))
+    many.run_epoch()
+    difference = 0.0
+    for seed, result in zip((3, 5), many.results(), strict=True):
+        alone = Trainer(recipe, train, seed=seed, device=torch.device("cpu"))
+        alone.run_epoch()
+        for name, tensor in alone.result().state_dict().items():
+            difference = max(difference, float((result.state_dict()[name] - tensor).abs().max()))
+    assert difference <= WEIGHT_NOISE, f"weights differ by {difference} from those trained alone on the CPU"
+    return {
+        "test accuracy after two epochs of 4,096 images": f"{summary['test_accuracy']:.2%} on {summary['machine']}",
+        "two seeds at once, largest difference of a weight": f"{difference:.1e}",
+    }
 
 
 def many_seeds(run: Run) -> Found:

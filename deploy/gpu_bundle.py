@@ -1,6 +1,6 @@
 """`make gpu-bundle`: what a machine with a GPU, PyTorch and no network lacks, in parts, and a script that installs it.
 
-    python -m benchmarks.gpu.bundle [--python 3.12] [--output gpu-bundle]
+    python -m deploy.gpu_bundle [--python 3.12] [--output gpu-bundle]
 
 That is the data set and the wheels that `requirements/serve-torchserve-gpu.txt` pins, for that Python on x86-64 Linux,
 but for those that come with a PyTorch for CUDA 13. The parts are one tar, split.
@@ -22,7 +22,7 @@ from fashion_mnist import atomic, dataset
 from fashion_mnist.settings import Settings
 from requirements import locks
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[1]
 LOCK: Final = ROOT / "requirements" / "serve-torchserve-gpu.txt"
 PART_BYTES: Final = 54 * 10**6
 DOWNLOAD_S: Final = 900
@@ -97,7 +97,7 @@ def write(folder: Path, output: Path, part_bytes: int = PART_BYTES) -> list[Path
     splitter.close()
     sums = [f"{hashlib.sha256(part.read_bytes()).hexdigest()}  {part.name}\n" for part in splitter.parts]
     atomic.write_text(output / CHECKSUMS, "".join(sums))
-    shutil.copy(Path(__file__).with_name("bundle_installer.py"), output / INSTALLER)
+    shutil.copy(Path(__file__).with_name("gpu_bundle_installer.py"), output / INSTALLER)
     return splitter.parts
 
 
