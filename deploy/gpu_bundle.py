@@ -28,6 +28,7 @@ PART_BYTES: Final = 54 * 10**6
 DOWNLOAD_S: Final = 900
 INSTALLER: Final = "install.py"
 CHECKSUMS: Final = "SHA256SUMS"
+PART: Final = "part-"
 
 PRESENT: Final = frozenset({"numpy", "opencv-python-headless", "sympy", "networkx", "mpmath", "fsspec", "filelock"})
 PRESENT_PREFIXES: Final = ("torch-", "nvidia-", "cuda-", "triton")
@@ -87,9 +88,11 @@ def download(pins: Iterable[locks.Pin], folder: Path, python: str) -> None:
 
 
 def write(folder: Path, output: Path, part_bytes: int = PART_BYTES) -> list[Path]:
-    """Pack a folder into `output`, made anew, with checksums and the installer; returns the parts of the tar."""
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
+    """Pack a folder into `output`, with checksums and the installer; returns the parts of the tar."""
+    output.mkdir(parents=True, exist_ok=True)
+    # The checksums go first and come last: without them nothing is installed.
+    for old in (output / CHECKSUMS, *output.glob(f"{PART}*")):
+        old.unlink(missing_ok=True)
     splitter = _Splitter(output, part_bytes)
     with tarfile.open(fileobj=splitter, mode="w|") as tar:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -123,7 +126,7 @@ class _Splitter(io.RawIOBase):
         while rest:
             if not self._room:
                 self._end_part()
-                self.parts.append(self._folder / f"part-{len(self.parts):02}")
+                self.parts.append(self._folder / f"{PART}{len(self.parts):02}")
                 self._file, self._room = self.parts[-1].open("wb"), self._part_bytes
             assert self._file is not None
             written = self._file.write(rest[: self._room])
