@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.gpu import host
 from benchmarks.gpu.steps import Found, Run
 from fashion_mnist.engines import MODEL_FILES, Engine, load_file
-from fashion_mnist.engines.onnx import OnnxEngine
+from fashion_mnist.engines.onnx import OnnxEngine, load_cuda
 
 BATCHES: Final = (1, 2, 3, 7, 8, 9, 31, 32, 33, 100, 128, 129, 500, 512, 513, 1024, 2048, 4096)
 LARGEST_BATCH: Final = 4096
@@ -36,6 +36,22 @@ def open_onnx(run: Run, path: Path | None = None, *, gpu_batch: int = 512, cuda_
 def open_torchscript(run: Run) -> Engine:
     """The TorchScript engine."""
     return load_file(host.model_store() / MODEL_FILES["torchscript"], run.device, gpu_id=0)
+
+
+def open_session(
+    run: Run, path: Path, options: onnxruntime.SessionOptions | None = None, **provider_options: str
+) -> onnxruntime.InferenceSession:
+    """A session on the GPU, in a dry run on the CPU. Raises AssertionError where it is elsewhere."""
+    if options is None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if not run.dry:
+        load_cuda()
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": "0", **provider_options}))
+    session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=False)
+    assert ("CUDAExecutionProvider" in session.get_providers()) != run.dry, session.get_providers()
+    return session
 
 
 def onnx(run: Run) -> Found:
@@ -64,10 +80,7 @@ def onnx_profile(run: Run) -> Found:
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"
-        provider = "CPUExecutionProvider" if run.dry else "CUDAExecutionProvider"
-        session = onnxruntime.InferenceSession(
-            path, options, providers=[provider, "CPUExecutionProvider"][: 2 - run.dry]
-        )
+        session = open_session(run, path, options)
         session.run(None, {"images": host.images(run).images[:32, None]})
         events = json.loads(Path(session.end_profiling()).read_text())
     ran = Counter(

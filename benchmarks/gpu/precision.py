@@ -11,11 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks.gpu import host
-from benchmarks.gpu.engines import LARGEST_BATCH
+from benchmarks.gpu.engines import LARGEST_BATCH, open_session
 from benchmarks.gpu.rates import measure, noise
 from benchmarks.gpu.steps import Found, Run, Skipped
 from fashion_mnist.engines import MODEL_FILES, load_file
 from fashion_mnist.engines.fixed_batches import FixedBatches
+from fashion_mnist.engines.onnx import load_cuda
 
 TENSORRT: Final = "libnvinfer.so.10"
 
@@ -63,12 +64,7 @@ def session_predict(
     run: Run, path: Path, batch: int, **options: str
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """Bound batches of one size, by a session of its own, with other options of the CUDA provider."""
-    session_options = onnxruntime.SessionOptions()
-    session_options.log_severity_level = 3
-    on_gpu = [("CUDAExecutionProvider", options)] if not run.dry else []
-    session = onnxruntime.InferenceSession(
-        path, session_options, providers=[*on_gpu, "CPUExecutionProvider"], enable_fallback=False
-    )
+    session = open_session(run, path, **options)
     return FixedBatches(session, [batch], run.device, 0, graphs=False).run
 
 
@@ -81,6 +77,7 @@ def tensorrt(run: Run) -> Found:
     provider = "TensorrtExecutionProvider"
     if provider not in onnxruntime.get_available_providers() or run.dry:
         raise Skipped("this onnxruntime has no TensorRT provider, or this is a dry run")
+    load_cuda()
     path, batch = host.model_store() / MODEL_FILES["onnx"], LARGEST_BATCH
     rows = []
     for half in (False, True):

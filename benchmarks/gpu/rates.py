@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.gpu import host
-from benchmarks.gpu.engines import LARGEST_BATCH, Eager, open_onnx, open_torchscript
+from benchmarks.gpu.engines import LARGEST_BATCH, Eager, open_onnx, open_session, open_torchscript
 from benchmarks.gpu.steps import Found, Run
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.engines import MODEL_FILES, Engine, open_engine
@@ -35,7 +35,7 @@ def rates(run: Run) -> Found:
     for batch in run.size(BATCHES, BATCHES[:2]):
         images = noise(batch)
         for name, engine in engines.items():
-            found = measure(lambda: engine.predict(images), batch, run.size(0.5, 0.02))  # noqa: B023 - called at once
+            found = measure(lambda: engine.predict(images), batch, run.size(0.3, 0.02))  # noqa: B023 - called at once
             rows.append({"engine": name, "batch": batch, **found})
     return {"figures": rows}
 
@@ -46,7 +46,7 @@ def device_memory(run: Run) -> Found:
     for batch in run.size(RESIDENT, (64,)):
         for name, graphs in (("ONNX Runtime", False), ("ONNX Runtime, CUDA graph", True)):
             call = Resident(run, batch, graphs=graphs)
-            rows.append({"engine": name, "batch": batch, **measure(call, batch, run.size(1.0, 0.02))})
+            rows.append({"engine": name, "batch": batch, **measure(call, batch, run.size(0.6, 0.02))})
     best = max(row["images/s"] for row in rows if row["batch"] == rows[0]["batch"])
     return {"batch": rows[0]["batch"], "images/s": best, "figures": rows}
 
@@ -56,13 +56,7 @@ class Resident:
 
     def __init__(self, run: Run, batch: int, *, graphs: bool) -> None:
         path = host.model_store() / MODEL_FILES["onnx"]
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        chosen = {"use_tf32": "0", "enable_cuda_graph": "1" if graphs else "0"}
-        on_gpu = [("CUDAExecutionProvider", chosen)] if not run.dry else []
-        self._session = onnxruntime.InferenceSession(
-            path, options, providers=[*on_gpu, "CPUExecutionProvider"], enable_fallback=False
-        )
+        self._session = open_session(run, path, use_tf32="0", enable_cuda_graph="1" if graphs else "0")
         self._options = onnxruntime.RunOptions()
         self._binding = self._session.io_binding()
         self._images = onnxruntime.OrtValue.ortvalue_from_numpy(noise(batch)[:, None], run.device, 0)

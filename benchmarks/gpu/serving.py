@@ -91,7 +91,7 @@ def _figures(run: Run, engine: str) -> Found:
 
 def _rows(run: Run, engine: str, device: str, chosen: Chosen, traffics: Traffics) -> list[dict[str, Any]]:
     """What one server does under each traffic."""
-    seconds = run.size(1.5, 0.2)
+    seconds = run.size(1.0, 0.2)
     rows = []
     with _serving(engine, device, chosen) as url:
         for what, (requests, connections) in traffics.items():

@@ -34,7 +34,7 @@ def graphs(run: Run) -> Found:
         calls["eager, on the device, CUDA graph"] = captured(run, eager.classifier, on_device)
         with torch.inference_mode():
             rows += [
-                {"engine": name, "batch": batch, **measure(call, batch, run.size(0.4, 0.02), settle(run))}
+                {"engine": name, "batch": batch, **measure(call, batch, run.size(0.2, 0.02), settle(run))}
                 for name, call in calls.items()
             ]
     return {"figures": rows}

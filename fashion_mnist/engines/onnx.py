@@ -1,9 +1,12 @@
 """The ONNX Runtime engine."""
 
+import contextlib
+import io
 import logging
+import re
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -18,6 +21,16 @@ log = logging.getLogger(__name__)
 
 CPU_CHUNK: Final = 64
 """Images per run on the CPU: what a run works on then stays in the cache; 10.2 us an image, and 13.2 us at 1,024."""
+
+Provider: TypeAlias = str | tuple[str, dict[str, str]]
+"""A provider's name, and its options."""
+
+_ERRORS: Final = 3
+"""The severity from which on ONNX Runtime writes to stderr."""
+
+_CUDA_FAILURE: Final = re.compile(
+    r"(CUDA|CUDNN|CUBLAS)[A-Z_]* (failure|error) [^;]*|[Ff]ailed to allocate memory[^\n]*"
+)
 
 
 class OnnxEngine:
@@ -51,8 +64,7 @@ class OnnxEngine:
                 log.warning("device auto: computing on the CPU, because %s", error.message)
         self.provider = "CPUExecutionProvider" if self._fixed is None else "CUDAExecutionProvider"
         if self._fixed is None:
-            self._session = _session(path, _options(threads), ["CPUExecutionProvider"])
-            _check_graph(path, self._session)
+            self._session = _cpu_session(path, threads)
         if fixed_batches and self._fixed is None:
             self._fixed = FixedBatches(self._session, sizes_up_to(gpu_batch), "cpu", 0, graphs=cuda_graphs)
         self._chunk = CPU_CHUNK if self._fixed is None else self._fixed.largest
@@ -77,21 +89,27 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = _ERRORS
     # A thread that spins while it waits takes its core from TorchServe and the decoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
 def _session(
-    path: Path, options: onnxruntime.SessionOptions, providers: list[str | tuple[str, dict[str, str]]]
+    path: Path, options: onnxruntime.SessionOptions, providers: list[Provider]
 ) -> onnxruntime.InferenceSession:
+    # Without `enable_fallback` a provider that fails would be replaced by the CPU's, which is told on stdout alone.
+    return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=False)
+
+
+def _cpu_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
-        # Without it a provider that fails is replaced by the CPU's, which is told on stdout alone.
-        return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=False)
+        session = _session(path, _options(threads), ["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime's exceptions share no base class.
         raise ModelError(f"{path} cannot be loaded: {str(error)[:200]}; run `fashion-mnist export`") from None
+    _check_graph(path, session)
+    return session
 
 
 def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.InferenceSession:
@@ -102,17 +120,15 @@ def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise DeviceUnavailable("this onnxruntime has no CUDA provider: install onnxruntime-gpu")
     nvidia.check_gpu(gpu_id)
-    torch = sys.modules.get("torch")
-    if torch is None or torch.version.cuda is None:
-        onnxruntime.preload_dlls()
+    onnxruntime.set_default_logger_severity(_ERRORS)
+    load_cuda()
     # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
     chosen = {"device_id": str(gpu_id), "use_tf32": "0", "enable_cuda_graph": "1" if cuda_graphs else "0"}
-    providers: list[str | tuple[str, dict[str, str]]] = [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
     try:
-        session = _session(path, _options(threads=1), providers)
-    except ModelError as error:
+        session = _session(path, _options(threads=1), [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"])
+    except Exception as error:
         # Whether it is the GPU or the file, the CPU will tell: it is tried next, or asked for.
-        raise DeviceUnavailable(f"the model cannot be loaded onto GPU {gpu_id}: {error.message}") from None
+        raise DeviceUnavailable(f"{path} cannot be loaded onto GPU {gpu_id}: {_reason(error)}") from None
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise DeviceUnavailable(
             f"ONNX Runtime could not start its CUDA provider on GPU {gpu_id}: compare the CUDA and cuDNN versions that "
@@ -122,15 +138,29 @@ def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.
     return session
 
 
+def load_cuda() -> None:
+    """Load the CUDA libraries that ONNX Runtime links to, from their wheels, unless PyTorch has loaded them."""
+    torch = sys.modules.get("torch")
+    if torch is None or torch.version.cuda is None:
+        # What it lacks it tells on stdout, at length; the session tells it, too.
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+
+
 def _on_gpu(session: onnxruntime.InferenceSession, gpu_batch: int, gpu_id: int, *, cuda_graphs: bool) -> FixedBatches:
     """The batches of a session on a GPU. Raises DeviceUnavailable where it cannot compute, as for want of memory."""
     try:
         return FixedBatches(session, sizes_up_to(gpu_batch), "cuda", gpu_id, graphs=cuda_graphs)
     except Exception as error:
-        # ONNX Runtime's exceptions share no base class.
         raise DeviceUnavailable(
-            f"GPU {gpu_id} cannot compute ({str(error)[:200]}): see by `nvidia-smi` what else runs there"
+            f"GPU {gpu_id} cannot compute ({_reason(error)}): see by `nvidia-smi` what else runs there"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What an exception of the CUDA provider says, without the places in its source."""
+    found = _CUDA_FAILURE.search(str(error))
+    return found[0].strip() if found else str(error)[:200]
 
 
 def _check_graph(path: Path, session: onnxruntime.InferenceSession) -> None:

@@ -114,6 +114,39 @@ def test_a_gpu_that_this_process_cannot_see_is_the_reason(
         nvidia.check_gpu(gpu_id)
 
 
+@pytest.mark.parametrize("runtime", ENGINES)
+@without_gpu
+def test_a_driver_without_what_computes_is_the_reason_and_auto_falls_back(
+    tmp_path: Path, model_store: Path, runtime: str
+) -> None:
+    """A driver that shows a GPU and knows no other call: where CUDA's wheels are, they fail by it, too."""
+    (tmp_path / "driver.c").write_text(
+        "int cuInit(unsigned flags) { return 0; }\nint cuDeviceGetCount(int *count) { *count = 1; return 0; }\n"
+    )
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "driver.c"], timeout=60, check=True)
+    program = f"""
+import logging, pathlib
+from fashion_mnist.engines import open_engine
+from fashion_mnist.errors import DeviceUnavailable
+logging.basicConfig(format="%(message)s")
+store = pathlib.Path({str(model_store)!r})
+try:
+    open_engine(store, {runtime!r}, "cuda")
+except DeviceUnavailable as error:
+    print(error.message)
+print(open_engine(store, {runtime!r}, "auto").provider)
+"""
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    reason, provider = done.stdout.splitlines()
+    assert "CUDA" in reason
+    assert provider in ("CPUExecutionProvider", "cpu")
+    assert f"device auto: computing on the CPU, because {reason}" in done.stderr
+
+
 def test_a_gpu_that_is_seen_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda name: FakeDriver(2))
     nvidia.check_gpu(1)
