@@ -61,7 +61,7 @@ class Server:
 
 
 @contextmanager
-def fashion_mnist(folder: Path, engine: str, device: str = "cpu", **settings: int) -> Iterator[Server]:
+def fashion_mnist(folder: Path, engine: str, device: str = "cpu", **settings: int | str) -> Iterator[Server]:
     """`fashion-mnist serve` as people run it, with its output in a file of `folder`. Raises RunFailed."""
     folder.mkdir()
     said = folder / "output"

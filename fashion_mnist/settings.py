@@ -131,6 +131,10 @@ class Settings:
         "auto", "where; auto takes the GPU if there is one", choices=("auto", "cpu", "cuda"), handler=True
     )
     threads: int = _setting(1, "threads of one runtime on the CPU", minimum=1, handler=True)
+    gpu_batch: int = _setting(512, "most images of one run on a GPU", minimum=1, maximum=16384, handler=True)
+    cuda_graphs: str = _setting(
+        "off", "whether ONNX Runtime replays CUDA graphs on a GPU", choices=("off", "on"), handler=True
+    )
     max_body_bytes: int = _setting(16 * 2**20, "longest body, also after unpacking gzip", minimum=1024, handler=True)
     max_pixels: int = _setting(
         16 * 2**20, "most pixels of a request's encoded images together (width x height)", minimum=784, handler=True

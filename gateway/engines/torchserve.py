@@ -45,7 +45,8 @@ class TorchServeEngine:
         self._idle: list[_Connection] = []
         self.headers: Callable[[], str] = lambda: ""
         """More lines for the head of the batch that is being sent."""
-        self.max_batch = max(1, min(256, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
+        most = settings.gpu_batch if settings.device == "cuda" else 256
+        self.max_batch = max(1, min(most, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
 
     def wants(self, in_flight: int, waiting: int) -> bool:
         return in_flight == 0 or (in_flight < self._slots and waiting >= WORTH_A_BATCH)

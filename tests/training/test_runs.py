@@ -218,9 +218,3 @@ def test_an_unknown_recipe_names_the_known_ones() -> None:
 def test_a_gpu_that_is_not_there_is_the_reason() -> None:
     with pytest.raises(DeviceUnavailable, match="--device cpu"):
         runs.choose_device("cuda")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_training_on_a_gpu(small: Dataset, tmp_path: Path) -> None:
-    summary = runs.train(replace(QUICK, epochs=2), small, tmp_path / "run", device="cuda", train_images=4 * SMALL)
-    assert summary["test_accuracy"] > 0.4
