@@ -13,7 +13,7 @@ import pytest
 from benchmarks.gpu import __main__ as scripts
 from benchmarks.gpu import paper
 from benchmarks.gpu.load import closed_loop
-from benchmarks.gpu.steps import FAILED, NOT_RUN, PASSED, SKIPPED, Outcome, Run, Step, run_all
+from benchmarks.gpu.steps import FAILED, NOT_RUN, PASSED, PATIENCE, SKIPPED, Outcome, Run, Step, run_all
 from benchmarks.load import RunFailed
 from fashion_mnist.classes import CLASSES
 from loadtest.kinds import NATIVE, Sent, find_kind
@@ -36,7 +36,14 @@ def run(output: Path, *steps: Step, budget_s: float = 120) -> tuple[dict[str, Ou
 
 def test_a_step_that_fails_hides_none_after_it(tmp_path: Path) -> None:
     output = tmp_path / "found.json"
-    steps = [step("raises"), step("is_killed"), step("hangs", 2), step("lacks"), step("works"), step("is_missing")]
+    steps = [
+        step("raises"),
+        step("is_killed"),
+        step("hangs", 2 / PATIENCE),
+        step("lacks"),
+        step("works"),
+        step("is_missing"),
+    ]
     outcomes, said = run(output, *steps)
     assert {name: outcome.result for name, outcome in outcomes.items()} == {
         "raises": FAILED,
