@@ -1,4 +1,4 @@
-"""A closed loop of requests over HTTP, without wrk, which a borrowed machine may lack; one thread sends."""
+"""A closed loop of requests over HTTP, without wrk, which a machine with a GPU may lack; one thread sends."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from benchmarks.load import RunFailed
-from loadtest.http1 import HTTPConnection
+from benchmarks.open_loop.http_connection import HTTPConnection
+from benchmarks.open_loop.sender import Answer, Sender
 from loadtest.requests import Request
-from loadtest.sender import Answer, Sender
 
 LAST_ANSWERS_S: Final = 15.0
 

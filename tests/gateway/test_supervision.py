@@ -72,6 +72,13 @@ def quiet(redirection: str = "", *arguments: str, stdout: int | None = None, **e
         processes.stop(process, grace_s=0)
 
 
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Not in pytest's folder, whose path leaves too little for that of a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        yield Path(folder)
+
+
 def survives(server: Quiet) -> None:
     """It restarts what dies, and drains when it is told to end."""
     os.kill(server.gateway(), signal.SIGKILL)
@@ -122,10 +129,13 @@ def test_a_server_under_nohup_outlives_its_terminal() -> None:
 
 
 def test_a_server_whose_temporary_files_are_removed_goes_on(tmp_path: Path) -> None:
-    with serve_command(tmp_path, "--engine", "embedded", TMPDIR=str(tmp_path)) as command:
+    with (
+        temporary_folder("fm") as temporary,
+        serve_command(tmp_path, "--engine", "embedded", TMPDIR=str(temporary)) as command,
+    ):
         wait_until(lambda: command.times_ready() == 1, "ready")
         port = httpx.URL(command.url).port
-        folder = next(tmp_path.glob("fashion-mnist-*")) / f"127.0.0.1-{port}"
+        folder = next(temporary.glob("fashion-mnist-*")) / f"127.0.0.1-{port}"
         plain = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("metrics")]
         assert len(plain) > 3
         for path in plain:
@@ -133,15 +143,14 @@ def test_a_server_whose_temporary_files_are_removed_goes_on(tmp_path: Path) -> N
         wait_until((folder / "state.json").exists, "what is told of the server")
         command.gateway().kill()
         wait_until(lambda: command.times_ready() == 2, "ready again")
-        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        environment = {**os.environ, "TMPDIR": str(temporary)}
         done = subprocess.run([COMMAND, "status", "--port", str(port)], env=environment, timeout=30, check=False)
         assert done.returncode == 0
 
 
 @pytest.mark.parametrize("name", ["é", "\\", "a b", "Ω$'\"<&%d"])
 def test_torchserve_starts_in_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
-    # Not in pytest's folder, whose path leaves too little for that of a Unix socket.
-    with tempfile.TemporaryDirectory(prefix=name) as folder, serve_command(tmp_path, TMPDIR=folder) as command:
+    with temporary_folder(name) as folder, serve_command(tmp_path, TMPDIR=str(folder)) as command:
         wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
         assert httpx.post(command.url, content=IMAGE, timeout=10).status_code == 200
 
