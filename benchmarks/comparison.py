@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -27,10 +26,12 @@ from benchmarks.report import markdown, table
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
 from fashion_mnist import atomic, dataset
+from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.commit import commit
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import Engine, open_engine
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 
@@ -116,7 +117,7 @@ class _Comparison:
         self._images = dataset.load(settings.data).test.images[: size.checked]
         self._packed = self._images[np.arange(PACKED) % len(self._images)]
         self._engine: Engine = open_engine(self._store, "onnx", device, threads=settings.threads)
-        pngs = [cv2.imencode(".png", image)[1].tobytes() for image in self._images]
+        pngs = [encode_image(image) for image in self._images]
         raws = [image.tobytes() for image in self._images]
         self._sent = {"png": (pngs, "image/png"), "raw": (raws, OCTETS)}
         self._bodies = {
@@ -248,7 +249,9 @@ class _Comparison:
     def decode_us(self) -> float:
         """Microseconds to decode one PNG: the best of many rounds, which is when nothing else ran."""
         pngs = self._sent["png"][0][:CYCLED]
-        rounds = timeit.repeat(lambda: [decode(png, "image/png", self._limits) for png in pngs], number=1, repeat=50)
+        rounds = timeit.repeat(
+            lambda: [decode(png, "image/png", self._limits, GEOMETRY) for png in pngs], number=1, repeat=50
+        )
         return min(rounds) / len(pngs) * 1e6
 
     def _load(self, server: Server, kind: str, connections: int) -> Load:

@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError, InputError
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path, model_version, unknown_threshold
 from fashion_mnist.predictions import Answer, Form, answer, answer_error
 from fashion_mnist.settings import Settings
@@ -44,7 +45,7 @@ class _Waited(Job):
 
 async def _predict(body: bytes, content_type: str) -> Answer:
     try:
-        decoded = decode(body, content_type, _limits)
+        decoded = decode(body, content_type, _limits, GEOMETRY)
     except InputError as error:
         return answer_error(error)
     job = _Waited(decoded.pixels)

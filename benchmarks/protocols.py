@@ -22,10 +22,10 @@ from rich.console import Console
 from benchmarks import servers
 from benchmarks.load import RunFailed
 from benchmarks.report import markdown_table
-from fashion_mnist.classes import CLASSES
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import UsageError
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import CANARY, model_store_path
 from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
@@ -57,7 +57,7 @@ def run(*, quick: bool = False) -> str:
         raise UsageError("the load generator is missing: apt-get install nghttp2-client")
     repeats, seconds = (1, 1) if quick else (5, 5)
     store = model_store_path(Settings.from_environment())
-    image = decode((store / CANARY[0]).read_bytes(), "", Limits.from_settings(Settings())).pixels
+    image = decode((store / CANARY[0]).read_bytes(), "", Limits.from_settings(Settings()), GEOMETRY).pixels
     with tempfile.TemporaryDirectory(prefix="fm-") as name:
         folder = Path(name)
         with servers.fashion_mnist(folder / "embedded", "embedded") as server:

@@ -20,9 +20,9 @@ from benchmarks.load import RunFailed
 from benchmarks.report import markdown_table
 from export import archive
 from fashion_mnist import dataset
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings

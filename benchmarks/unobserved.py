@@ -1,6 +1,6 @@
 """A gateway without its metrics, request ids and timings: what they cost is the difference. Not for any other use."""
 
-from fashion_mnist.image_files import Pixels
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.predictions import Answer, Probabilities
 from gateway import service, worker
 from gateway.metrics import Metrics, Times

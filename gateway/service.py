@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, Unavailable
-from fashion_mnist.images import Decoded
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway import openapi
@@ -23,7 +23,7 @@ from gateway.health import Health
 from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
 from gateway.models import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Way
-from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, quick_limits, read_quickly, v1
+from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, read_quickly, v1
 
 if TYPE_CHECKING:
     from gateway.traces import Traces
@@ -70,7 +70,6 @@ class Service:
         """
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
-        self.quick_limits = quick_limits(self.server.limits)
         self.models = models
         self.metrics = metrics
         self.traces = traces
@@ -238,7 +237,7 @@ def predict(service: Service, way: Way, request: Exchange) -> None:
         if not model.health.answers:
             raise Unavailable(f"not ready: {model.health.reason}")
         model.batcher.check_room()
-        found = read_quickly(speaker, request, service.server.limits, service.quick_limits)
+        found = read_quickly(speaker, request, service.server.limits)
         if found is not None:
             _submit(service, model, speaker, request, found)
         else:

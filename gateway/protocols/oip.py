@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.decoding.bodies import decode_image, decode_pixels
+from fashion_mnist.decoding.decoded import Bytes, Decoded, join
+from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.errors import BadTensor, NotFound
-from fashion_mnist.images import Bytes, Decoded, decode_image, decode_pixels, join
-from fashion_mnist.limits import Budget
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.unknown import unknown_scores
 from gateway.protocols import MODEL, refuse_bad

@@ -6,10 +6,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.json_bodies import decode_base64, parse, pixel_bytes
+from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadJSON, BadTensor
-from fashion_mnist.images import Decoded
-from fashion_mnist.json_bodies import check_lists, decode_base64, pixel_bytes
-from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from gateway.batching import Job
 from gateway.connection import Request
@@ -84,7 +85,7 @@ class OipRest:
         # Whatever hides its type behind escapes is no slower for it, but in a thread.
         return b"UINT8" in head and b"BYTES" not in head and b"\\" not in head
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Request, limits: Limits, *, quick: bool = False) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         check_encoding(request.head.content_encoding)
         document, binary = _document(request)
@@ -95,7 +96,7 @@ class OipRest:
         inputs = _list(document, "inputs")
         if len(inputs) != 1:
             raise BadTensor(f"{len(inputs)} inputs where one must be: send {SHAPE}")
-        return form, _images(inputs[0], binary, Budget(limits))
+        return form, _images(inputs[0], binary, Budget(limits, GEOMETRY, quick=quick))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
@@ -142,11 +143,7 @@ def _document(request: Request) -> tuple[Any, bytes | None]:
                 "it is the length of the JSON in front of the tensor"
             )
         body, binary = body[: int(length)], body[int(length) :]
-    check_lists(body, SHAPE)
-    try:
-        return orjson.loads(body), binary
-    except orjson.JSONDecodeError as error:
-        raise BadJSON(f"the body is not JSON ({str(error)[:120]}): send {SHAPE}") from None
+    return parse(body, SHAPE), binary
 
 
 def _form(document: Mapping[str, Any]) -> Form:
