@@ -6,6 +6,7 @@ Nothing is decoded before its size is known and paid for; sizes are those of the
 import functools
 import importlib.util
 import io
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any, Final
@@ -29,14 +30,18 @@ from fashion_mnist.errors import CorruptImage, FashionMNISTError, UnsupportedMed
 
 # A budget is each image's limit, and may be larger than what Pillow warns of.
 Image.MAX_IMAGE_PIXELS = None
-# Of odd metadata, once a file: clients would write into our log.
+# Of odd metadata: clients would write into our log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 START_BYTES: Final = 32
 """So many of a file's first bytes tell its format."""
 
 WORKING_SIDES: Final = 8
 """The sides of the network's image that a large one keeps, at least, until it is fitted."""
+
+_ISOLATED: Final = frozenset({"TIFF", "AVIF", "HEIF"})
+"""Decoded in a process of its own: see `isolated`."""
 
 _CANVAS_WEIGHT: Final = 3
 """What a pixel counts of WebP, AVIF and HEIF, whose decoders have it in memory several times over."""
@@ -109,12 +114,12 @@ def read_picture(content: bytes, name: str, budget: Budget) -> Picture:
 
     Raises as `decode_file` does.
     """
-    if name in ("AVIF", "HEIF"):
+    if name in _ISOLATED:
         if name == "HEIF" and importlib.util.find_spec("pillow_heif") is None:
             raise UnsupportedMediaType("HEIC images are not understood here: send a JPEG, or install pillow-heif")
         budget.refuse_slow()
         picture = isolated.read_picture(content, name, int(budget.pixels), budget.limits, budget.geometry)
-        budget.take_pixels(picture.width, picture.height, _CANVAS_WEIGHT)
+        budget.take_pixels(picture.width, picture.height, 1 if name == "TIFF" else _CANVAS_WEIGHT)
         return picture
     return read_picture_here(content, name, budget)
 
@@ -226,7 +231,6 @@ def _read_gif(content: bytes, budget: Budget) -> Picture:
 
 
 def _read_tiff(content: bytes, budget: Budget) -> Picture:
-    budget.refuse_slow()
     reader = Reader(content, budget)
     reader.most_bytes = _MOST_TAG_BYTES
     image = TiffImagePlugin.TiffImageFile(reader)

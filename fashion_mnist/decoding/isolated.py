@@ -1,7 +1,8 @@
-"""Formats whose libraries decode what their own data say, whatever size the file claims: in a process of their own.
+"""Formats whose libraries cannot be trusted with a process that serves: each file is decoded in one of its own.
 
-An AVIF of a kilobyte that says 28 x 28 may hold 16,384 x 16,384 pixels, and nothing tells before they are decoded.
-The process has bounds of memory and of time, and ends with the image.
+An AVIF of a kilobyte that says 28 x 28 may hold 16,384 x 16,384 pixels, and nothing tells before they are decoded;
+libtiff writes of damaged files to the standard error. The process has bounds of memory and of time, is heard by nobody,
+and ends with the image.
 """
 
 import json
