@@ -31,6 +31,10 @@ from serving.torchserve import SOCKET_PATH_LENGTH
 
 WATCH_S: Final = 0.05
 KILL_S: Final = 2.0
+
+_ENVIRONMENT: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""For gateways: glibc gives the room of large bodies and images back when they are freed, and keeps none for others."""
+
 """How much longer than `stop_timeout_s` a gateway may take to end."""
 
 Tell = Callable[[str], None]
@@ -232,7 +236,7 @@ class _Server:
             door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
-        return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public, *grpc])
+        return processes.start(command, _ENVIRONMENT | os.environ, self._folder, output=None, pass_fds=[public, *grpc])
 
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from fashion_mnist.classes import Geometry
-from fashion_mnist.decoding import isolated
 from fashion_mnist.decoding.formats import read_picture_here
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import InputError
@@ -14,9 +13,9 @@ from fashion_mnist.errors import InputError
 
 def main() -> None:
     """Write a line of JSON, and behind it the pixels and what there is of alpha."""
-    resource.setrlimit(resource.RLIMIT_AS, (isolated.MEMORY_BYTES, isolated.MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (isolated.CPU_S, isolated.CPU_S))
     task: dict[str, Any] = json.loads(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (task["memory"], task["memory"]))
+    resource.setrlimit(resource.RLIMIT_CPU, (task["seconds"], task["seconds"]))
     budget = Budget(Limits(*task["limits"]), Geometry(*task["geometry"]))
     try:
         picture = read_picture_here(sys.stdin.buffer.read(), task["format"], budget)

@@ -6,6 +6,7 @@ its content type: raw pixels or JSON.
 
 import zlib
 from collections.abc import Sequence
+from math import inf
 from typing import Any, Final
 
 import numpy as np
@@ -27,14 +28,15 @@ from fashion_mnist.errors import (
 KINDS: Final = "an image file (PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF), raw bytes (one a pixel), .npy, IDX or JSON"
 
 
-def decode(body: Bytes, content_type: str, limits: Limits, geometry: Geometry, *, quick: bool = False) -> Decoded:
+def decode(body: Bytes, content_type: str, limits: Limits, geometry: Geometry, allowance: float = inf) -> Decoded:
     """Decode one body that holds one image or many.
 
     `content_type` is the request's header or ""; `geometry` is that of the network's images. Raises InputError where
-    the body as a whole is at fault, or where it is one image and that is bad; where it is to be `quick`, TooSlow.
+    the body as a whole is at fault, or where it is one image and that is bad; TooSlow where the `allowance`, in pixels,
+    does not pay for it.
     """
     limits.check_body(len(body))
-    budget = Budget(limits, geometry, quick=quick)
+    budget = Budget(limits, geometry, allowance)
     whole = content_type == _OCTETS and body and len(body) % image_bytes(geometry) == 0
     if whole and body[0] not in _TELLING and body[4:8] != _BOX:
         # What `decode_part` would find in the end, by more questions than an image has microseconds.
@@ -53,14 +55,14 @@ def is_plain(body: Bytes, content_type: str) -> bool:
 
 
 def decode_many(
-    bodies: Sequence[tuple[Bytes, str]], limits: Limits, geometry: Geometry, *, quick: bool = False
+    bodies: Sequence[tuple[Bytes, str]], limits: Limits, geometry: Geometry, allowance: float = inf
 ) -> Decoded:
     """Decode several bodies, such as the fields of a form, each with its content type; a bad one fails alone.
 
     Raises BodyTooLarge or TooManyImages where they exceed the limits together, and TooSlow as `decode` does.
     """
     limits.check_body(sum(len(body) for body, _ in bodies))
-    budget = Budget(limits, geometry, quick=quick)
+    budget = Budget(limits, geometry, allowance)
     return join(bodies, lambda part: decode_part(*part, budget), budget)
 
 
@@ -128,7 +130,7 @@ def _counted(pixels: np.ndarray[Any, np.dtype[np.uint8]], budget: Budget) -> Dec
 
 def _unpack(body: Bytes, budget: Budget) -> bytes:
     """What a gzip stream holds, at the expense of the budget."""
-    budget.refuse_slow()
+    budget.allow(budget.unpacked_bytes)
     unpacker = zlib.decompressobj(wbits=31)
     try:
         # One byte past the limit is enough to know; a bomb is never unpacked further.

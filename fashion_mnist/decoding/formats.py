@@ -43,7 +43,13 @@ WORKING_SIDES: Final = 8
 _ISOLATED: Final = frozenset({"TIFF", "AVIF", "HEIF"})
 """Decoded in a process of its own: see `isolated`."""
 
-_CANVAS_WEIGHT: Final = 3
+_ISOLATED_COST: Final = 2**23
+"""What starting the process counts, in pixels: beside another one there is no memory for it."""
+
+_SLOW_COST: Final = 2**17
+"""What counts more than is quick, and of which no more is known."""
+
+_CANVAS_WEIGHT: Final = 2.5
 """What a pixel counts of WebP, AVIF and HEIF, whose decoders have it in memory several times over."""
 
 _RLE_WEIGHT: Final = 32
@@ -117,7 +123,7 @@ def read_picture(content: bytes, name: str, budget: Budget) -> Picture:
     if name in _ISOLATED:
         if name == "HEIF" and importlib.util.find_spec("pillow_heif") is None:
             raise UnsupportedMediaType("HEIC images are not understood here: send a JPEG, or install pillow-heif")
-        budget.refuse_slow()
+        budget.allow(_ISOLATED_COST)
         picture = isolated.read_picture(content, name, int(budget.pixels), budget.limits, budget.geometry)
         budget.take_pixels(picture.width, picture.height, 1 if name == "TIFF" else _CANVAS_WEIGHT)
         return picture
@@ -151,7 +157,7 @@ class Reader(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self._left -= 1
         if self._left < 0:
-            self._budget.refuse_slow()
+            self._budget.allow(_SLOW_COST)
             raise CorruptImage("the file consists of too many pieces: save it anew")
         if self.most_bytes is not None and size is not None and size > self.most_bytes:
             raise CorruptImage("the file has too much in it that is no image: save it without layers")
@@ -222,7 +228,7 @@ def _read_bmp(content: bytes, budget: Budget) -> Picture:
 
 
 def _read_gif(content: bytes, budget: Budget) -> Picture:
-    budget.refuse_slow()
+    budget.allow(_SLOW_COST)
     image = GifImagePlugin.GifImageFile(Reader(content, budget))
     budget.take_pixels(*image.size)
     animated = image.is_animated

@@ -31,7 +31,15 @@ def read_picture(content: bytes, name: str, pixels: int, limits: Limits, geometr
 
     Raises CorruptImage, TooManyPixels.
     """
-    task = json.dumps({"format": name, "limits": limits._replace(max_pixels=pixels), "geometry": geometry})
+    task = json.dumps(
+        {
+            "format": name,
+            "memory": MEMORY_BYTES,
+            "seconds": CPU_S,
+            "limits": limits._replace(max_pixels=pixels),
+            "geometry": geometry,
+        }
+    )
     # Isolated from the folder that we run in, which is none of the module's.
     command = [sys.executable, "-P", "-m", "fashion_mnist.decoding", task]
     root = str(Path(fashion_mnist.__path__[0]).resolve().parent)

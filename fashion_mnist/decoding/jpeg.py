@@ -94,8 +94,7 @@ def pay(image: Image.Image, content: bytes, header_end: int, frame: Frame, budge
     scans = content.count(b"\xff\xda")
     if width * height * scans > MOST_SCANS * max(budget.limits.max_pixels, 2**20):
         raise TooManyPixels(f"the JPEG has {width} x {height} pixels and up to {scans:,} scans of them: save it anew")
-    if width * height * scans > 2**16:
-        budget.refuse_slow()
+    budget.allow(width * height * scans * BASELINE_WEIGHT)
     if frame.several_scans and content.find(b"\xff\xda", header_end) < 0:
         raise CorruptImage("the JPEG is cut short, it lacks its later scans: send the whole file")
     budget.take_pixels(width, height, BASELINE_WEIGHT if frame.streams else 1)

@@ -1,6 +1,6 @@
 """What one request may cost at most, and what is left of it while it is decoded."""
 
-from math import ceil
+from math import ceil, inf
 from typing import Final, NamedTuple
 
 from fashion_mnist.classes import Geometry
@@ -12,7 +12,12 @@ QUICK_PIXELS: Final = 64 * 1024
 
 
 class TooSlow(Exception):
-    """A quick budget does not pay for this: it is to be decoded where nobody else waits. Nothing has been spent."""
+    """An allowance does not pay for this: it is to be decoded where nobody else waits. Nothing has been spent."""
+
+    def __init__(self, cost: float) -> None:
+        """`cost` is what it takes, in pixels, as far as that is known."""
+        super().__init__(cost)
+        self.cost = cost
 
 
 class Limits(NamedTuple):
@@ -43,14 +48,14 @@ class Budget:
     bombs are one big one.
     """
 
-    __slots__ = ("geometry", "limits", "pixels", "quick", "unpacked_bytes")
+    __slots__ = ("allowance", "geometry", "limits", "pixels", "unpacked_bytes")
 
-    def __init__(self, limits: Limits, geometry: Geometry, *, quick: bool = False) -> None:
-        """`geometry` is that of the network's images. `quick`: whatever may be slow raises TooSlow instead."""
+    def __init__(self, limits: Limits, geometry: Geometry, allowance: float = inf) -> None:
+        """`geometry` is that of the network's images; what costs more pixels than the allowance raises TooSlow."""
         self.limits = limits
         self.geometry = geometry
-        self.pixels = min(QUICK_PIXELS, limits.max_pixels) if quick else limits.max_pixels
-        self.quick = quick
+        self.pixels = limits.max_pixels
+        self.allowance = allowance
         self.unpacked_bytes = limits.max_body_bytes
 
     def take_pixels(self, width: int, height: int, weight: float = 1) -> None:
@@ -62,18 +67,24 @@ class Budget:
             raise CorruptImage(f"the image is {width} x {height} pixels by its header: send the original file")
         cost = ceil(width * height * weight)
         if cost > self.pixels:
-            self.refuse_slow()
             counted = "" if weight == 1 else f", of which each counts {weight:g} here,"
             raise TooManyPixels(
                 f"the image has {width} x {height} pixels{counted} and one request may have "
                 f"{self.limits.max_pixels:,}, all its images together (the setting max_pixels): scale it down first"
             )
+        self.allow(cost)
         self.pixels -= cost
+        self.allowance -= cost
 
-    def refuse_slow(self) -> None:
-        """Raise TooSlow where the budget is a quick one."""
-        if self.quick:
-            raise TooSlow
+    def allow(self, cost: float) -> None:
+        """Raise TooSlow where the allowance does not pay for so many pixels, or for what takes as long."""
+        if cost > self.allowance:
+            raise TooSlow(self.limits.max_pixels - self.pixels + cost)
+
+    @property
+    def quick(self) -> bool:
+        """Whether others wait for what is done."""
+        return self.allowance <= QUICK_PIXELS
 
     def check_images(self, images: int) -> None:
         """Raise TooManyImages where a request holds more images than the limit."""

@@ -17,7 +17,7 @@ _STRIP_PIXELS: Final = 2**19
 _SHIFTS: Final = {"I;12": 4}
 """By how many bits the samples of a 16-bit mode are reduced, where that is not 8, by the file's own layout."""
 
-_GRAY_LEVELS: Final = {"1": 255, "L;2": 85, "L;4": 17}
+_GRAY_LEVELS: Final = {"L;2": 85, "L;4": 17}
 """What one step of a sample is worth in 8 bits, by the file's own layout. Pillow scales pixels, not the tRNS value."""
 
 

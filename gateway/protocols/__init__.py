@@ -5,10 +5,11 @@ All of them decode by the core, wait in the same line and raise the same errors;
 
 import json
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from fashion_mnist.decoding.decoded import Decoded
-from fashion_mnist.decoding.limits import Limits, TooSlow
+from fashion_mnist.decoding.limits import QUICK_PIXELS, Limits, TooSlow
 from fashion_mnist.errors import FashionMNISTError, UnsupportedMediaType
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.predictions import answer_error as answer_native_error
@@ -77,10 +78,10 @@ class Speaker(Protocol[R, F]):
     def is_plain(self, request: R) -> bool:
         """Whether a long request holds pixels as they are, so that reading it takes no time whatever its length."""
 
-    def read(self, request: R, limits: Limits, *, quick: bool = False) -> tuple[F, Decoded]:
+    def read(self, request: R, limits: Limits, allowance: float = inf) -> tuple[F, Decoded]:
         """The form of the answer, and the images. Raises InputError where the request as a whole is at fault.
 
-        Where it is to be `quick`, TooSlow is raised for whatever may not be.
+        What costs more pixels than the allowance raises TooSlow.
         """
 
     def write(self, job: Job, decoded: Decoded, form: F) -> Answer:
@@ -111,17 +112,14 @@ def page(document: Mapping[str, Any], not_ready: Mapping[str, Any] | None = None
     return Page(ready, Answer(503, JSON, json.dumps(not_ready).encode()) if not_ready else ready, version)
 
 
-def read_quickly(speaker: Speaker[R, F], request: R, limits: Limits) -> tuple[F, Decoded] | None:
-    """Read a request, unless other requests would have to wait for that: then None, and `read` belongs in a thread.
+def read_quickly(speaker: Speaker[R, F], request: R, limits: Limits) -> tuple[F, Decoded]:
+    """Read a request, unless other requests would have to wait for that: then TooSlow, and `read` belongs in a thread.
 
     A short body may hold a large image: what is quick, decoding finds out. Raises InputError.
     """
     if len(request.body) > QUICK_BYTES and not speaker.is_plain(request):
-        return None
-    try:
-        return speaker.read(request, limits, quick=True)
-    except TooSlow:
-        return None
+        raise TooSlow(len(request.body))
+    return speaker.read(request, limits, QUICK_PIXELS)
 
 
 def check_encoding(content_encoding: str) -> None:

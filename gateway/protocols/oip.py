@@ -76,10 +76,17 @@ def count_images(name: str, datatype: str, shape: list[Any], budget: Budget) -> 
     if datatype not in _TAILS:
         raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {_INPUT_FORMS}")
     if set(map(type, shape)) != {int} or shape[1:] not in _TAILS[datatype] or shape[0] < 1:
-        raise BadTensor(f"{INPUT} of type {datatype} and shape {str(shape)[:80]}: {_INPUT_FORMS}")
+        raise BadTensor(f"{INPUT} of type {datatype} and shape {_shown(shape)}: {_INPUT_FORMS}")
     count: int = shape[0]
     budget.check_images(count)
     return count
+
+
+def _shown(shape: list[Any]) -> str:
+    """A shape in a message: whatever a client put into it, it is not printed before it is known to be short."""
+    if all(type(length) is int and abs(length) < 10**12 for length in shape[:8]):
+        return str(shape[:8])
+    return "of something else than lengths"
 
 
 def from_pixels(pixels: Bytes, count: int, budget: Budget) -> Decoded:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -61,7 +62,7 @@ class OipGrpc:
         # The lists of numbers are what takes time, and files; the message itself is read in no time.
         return wire.outline(request.body).plain
 
-    def read(self, request: Call, limits: Limits, *, quick: bool = False) -> tuple[Form, Decoded]:
+    def read(self, request: Call, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         if len(request.body) > wire.BESIDE_TENSORS:
             wire.check_contents(request.body, wire.outline(request.body).contents, limits.max_images)
@@ -71,7 +72,7 @@ class OipGrpc:
         inputs = message.inputs
         if len(inputs) != 1:
             raise BadTensor(f"{len(inputs)} inputs where one must be: send {oip.INPUT}")
-        budget = Budget(limits, GEOMETRY, quick=quick)
+        budget = Budget(limits, GEOMETRY, allowance)
         tensor = inputs[0]
         count = oip.count_images(tensor.name, tensor.datatype, list(tensor.shape), budget)
         raw = message.raw_input_contents

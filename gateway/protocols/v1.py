@@ -4,6 +4,7 @@ https://www.tensorflow.org/tfx/serving/api_rest,
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
 """
 
+from math import inf
 from typing import Final, NamedTuple
 
 import orjson
@@ -70,13 +71,13 @@ class V1:
     def is_plain(self, request: Request) -> bool:
         return False
 
-    def read(self, request: Request, limits: Limits, *, quick: bool = False) -> tuple[Form, Decoded]:
+    def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         check_encoding(request.head.content_encoding)
         document = parse(request.body, _SHAPE)
         if not isinstance(document, dict) or "instances" not in document:
             raise BadJSON(f"no instances in it: send {_SHAPE}")
-        return Form(), refuse_bad(decode_instances(document["instances"], Budget(limits, GEOMETRY, quick=quick)))
+        return Form(), refuse_bad(decode_instances(document["instances"], Budget(limits, GEOMETRY, allowance)))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
