@@ -22,6 +22,7 @@ from benchmarks import aims, load, servers
 from benchmarks.client import classify_packed, classify_singly
 from benchmarks.load import Bodies, Load, RunFailed
 from benchmarks.machine import machine
+from benchmarks.photographs import per_cpu_second
 from benchmarks.report import markdown, table
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
@@ -76,6 +77,7 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
             single = comparison.single()
             packed = comparison.packed()
             memory = comparison.memory()
+            photographs = comparison.photographs()
             comparison.check_labels()
         observed = comparison.observed()
         cores = comparison.cores()
@@ -90,6 +92,7 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
         "single": single,
         "packed": packed,
         "memory": memory,
+        "photographs": photographs,
         "observed": observed,
         "cores": cores,
         "png_decode_us": round(comparison.decode_us(), 1),
@@ -208,6 +211,13 @@ class _Comparison:
             "requests": sent,
             "mb": {name: [round(before[name], 1), round(after[name], 1)] for name in before},
         }
+
+    def photographs(self) -> dict[str, float]:
+        """Photographs of 12 megapixels a second of processor time: FastAPI with Pillow, and this service."""
+        self._tell("photographs of 12 megapixels")
+        asked = {name: self._servers[name] for name in ("FastAPI", "FastAPI, tuned", "gateway, embedded")}
+        folder = self._folder / "photographs"
+        return per_cpu_second(asked, folder, self._size.seconds, self._size.repeats)
 
     def observed(self) -> dict[str, float]:
         """Requests a second of a gateway, and of one that has no metrics, request ids and timings."""

@@ -11,6 +11,7 @@ class What(StrEnum):
     """What is measured."""
 
     comparison = "comparison"
+    decoding = "decoding"
     peers = "peers"
     ratios = "ratios"
     doors = "doors"
@@ -25,7 +26,9 @@ def bench(
     what: Annotated[
         What,
         typer.Argument(
-            help="comparison: beside TorchServe and FastAPI. peers: beside seven other model servers. "
+            help="comparison: beside TorchServe and FastAPI. "
+            "decoding: what each kind of image costs, and what photographs cost others. "
+            "peers: beside seven other model servers. "
             "ratios: whether it is still as many times faster as it must be. "
             "doors: HTTP servers in front of the same engine. transports: ways to TorchServe. "
             "protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
@@ -77,6 +80,10 @@ def bench(
         from benchmarks.comparison import run
 
         run(output, device=device, quick=quick)
+    elif what is What.decoding:
+        from benchmarks import decoding
+
+        decoding.run(output, quick=quick)
     elif what is What.peers:
         from benchmarks.peers import run as peers
 

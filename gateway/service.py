@@ -317,7 +317,8 @@ class _Prediction(Job):
         else:
             try:
                 write = functools.partial(self._speaker.write, self, decoded, form)
-                service.slow.submit(len(decoded), lambda allowance: write(), self._written, lambda: self.cancelled)
+                late = functools.partial(_is_late, self._request)
+                service.slow.submit(len(decoded), lambda allowance: write(), self._written, late)
             except Overloaded as overloaded:
                 service.refuse(self._request, overloaded)
 

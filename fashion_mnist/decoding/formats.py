@@ -191,8 +191,9 @@ def _read_jpeg(content: bytes, budget: Budget) -> Picture:
     if not image.tile:
         raise CorruptImage("the JPEG is cut short: send the whole file")
     frame = jpeg.frame(image, content, header_end)
-    jpeg.pay(image, content, header_end, frame, budget)
-    end = jpeg.end(content, header_end)
+    markers = jpeg.markers(content)
+    jpeg.pay(image, markers, header_end, frame, budget)
+    end = jpeg.end(markers, header_end)
     if frame.streams:
         # Where the decoder asks for more than it looks ahead, it is not done: the pixels were cut, and an end was
         # written behind them. libjpeg would fill the rest with gray and say nothing.

@@ -280,7 +280,7 @@ def test_a_binary_file_without_its_right_length(one: str, content: bytes) -> Non
 def test_too_much_is_refused_in_the_same_words(one: str) -> None:
     refused(infer(one, {**GOOD, "shape": [10**6, 28, 28]}), 413)
     refused(httpx.post(one + INFER, content=bytes(17 * 2**20), timeout=TIMEOUT_S), 413)
-    refused(infer(one, files(png_of_size(5000, 5000))), 413)
+    refused(infer(one, files(png_of_size(8000, 8000))), 413)
     refused(httpx.post(one + INFER, json={"inputs": [GOOD]}, headers={"content-encoding": "gzip"}), 415)
     refused(httpx.get(one + INFER), 405)
     refused(httpx.post(one + "/v2"), 405)
