@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -23,14 +22,17 @@ from benchmarks import aims, load, servers
 from benchmarks.client import classify_packed, classify_singly
 from benchmarks.load import Bodies, Load, RunFailed
 from benchmarks.machine import machine
+from benchmarks.photographs import per_cpu_second
 from benchmarks.report import markdown, table
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
 from fashion_mnist import atomic, dataset
+from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.commit import commit
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import Engine, open_engine
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 
@@ -75,6 +77,7 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
             single = comparison.single()
             packed = comparison.packed()
             memory = comparison.memory()
+            photographs = comparison.photographs()
             comparison.check_labels()
         cores = comparison.cores()
     results = {
@@ -88,6 +91,7 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
         "single": single,
         "packed": packed,
         "memory": memory,
+        "photographs": photographs,
         "cores": cores,
         "png_decode_us": round(comparison.decode_us(), 1),
     }
@@ -114,7 +118,7 @@ class _Comparison:
         self._images = dataset.load(settings.data).test.images[: size.checked]
         self._packed = self._images[np.arange(PACKED) % len(self._images)]
         self._engine: Engine = open_engine(self._store, "onnx", device, threads=settings.threads)
-        pngs = [cv2.imencode(".png", image)[1].tobytes() for image in self._images]
+        pngs = [encode_image(image) for image in self._images]
         raws = [image.tobytes() for image in self._images]
         self._sent = {"png": (pngs, "image/png"), "raw": (raws, OCTETS)}
         self._bodies = {
@@ -205,6 +209,13 @@ class _Comparison:
             "mb": {name: [round(before[name], 1), round(after[name], 1)] for name in before},
         }
 
+    def photographs(self) -> dict[str, float]:
+        """Photographs of 12 megapixels a second of processor time: FastAPI with Pillow, and this service."""
+        self._tell("photographs of 12 megapixels")
+        asked = {name: self._servers[name] for name in ("FastAPI", "FastAPI, tuned", "gateway, embedded")}
+        folder = self._folder / "photographs"
+        return per_cpu_second(asked, folder, self._size.seconds, self._size.repeats)
+
     def cores(self) -> list[dict[str, Any]]:
         """Images for each second of processor time of all a server's processes, with one and with two of each."""
         rows = []
@@ -232,7 +243,9 @@ class _Comparison:
     def decode_us(self) -> float:
         """Microseconds to decode one PNG: the best of many rounds, which is when nothing else ran."""
         pngs = self._sent["png"][0][:CYCLED]
-        rounds = timeit.repeat(lambda: [decode(png, "image/png", self._limits) for png in pngs], number=1, repeat=50)
+        rounds = timeit.repeat(
+            lambda: [decode(png, "image/png", self._limits, GEOMETRY) for png in pngs], number=1, repeat=50
+        )
         return min(rounds) / len(pngs) * 1e6
 
     def _load(self, server: Server, kind: str, connections: int) -> Load:

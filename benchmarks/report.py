@@ -18,6 +18,7 @@ _KINDS = {"png": "PNG", "raw": "raw bytes"}
 _SINGLE = ["server", "body", "connections", "requests/s", "lowest-highest", "p50, ms", "p99, ms"]
 _PACKED = ["bodies of 1,024 images", "images/s"]
 _CORES = ["bodies of 1,024 images, processes", "images/s", "images per second of processor time"]
+_PHOTOGRAPHS = ["photographs of 12 megapixels", "a second of processor time"]
 _AIMS = ["figure", "measured", "aim", "reached"]
 
 Rows = list[list[str]]
@@ -58,6 +59,7 @@ def _tables(results: dict[str, Any]) -> list[tuple[list[str], Rows]]:
         (_AIMS, _aims(results)),
         (_SINGLE, _single(results)),
         (_PACKED, [[name, f"{rate:,}"] for name, rate in results["packed"].items()]),
+        (_PHOTOGRAPHS, [[_NAMES[name], f"{rate:g}"] for name, rate in results["photographs"].items()]),
         (
             _CORES,
             [[row["server"], f"{row['images_per_s']:,}", f"{row['images_per_cpu_s']:,}"] for row in results["cores"]],

@@ -11,6 +11,7 @@ class What(StrEnum):
     """What is measured."""
 
     comparison = "comparison"
+    decoding = "decoding"
     peers = "peers"
     ratios = "ratios"
     open_loop = "open-loop"
@@ -20,7 +21,9 @@ def bench(
     what: Annotated[
         What,
         typer.Argument(
-            help="comparison: beside TorchServe and FastAPI. peers: beside seven other model servers. "
+            help="comparison: beside TorchServe and FastAPI. "
+            "decoding: what each kind of image costs, and what photographs cost others. "
+            "peers: beside seven other model servers. "
             "ratios: whether it is still as many times faster as it must be. "
             "open-loop: MLPerf's scenarios by MLCommons' LoadGen."
         ),
@@ -67,6 +70,10 @@ def bench(
         from benchmarks.comparison import run
 
         run(output, device=device, quick=quick)
+    elif what is What.decoding:
+        from benchmarks import decoding
+
+        decoding.run(output, quick=quick)
     elif what is What.peers:
         from benchmarks.peers import run as peers
 

@@ -16,9 +16,9 @@ from rich.table import Table
 from fashion_mnist import file_predictions
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.client import Client
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import UsageError
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path, model_version, unknown_threshold
 from fashion_mnist.settings import Settings
 from serving import readiness

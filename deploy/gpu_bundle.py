@@ -30,7 +30,7 @@ INSTALLER: Final = "install.py"
 CHECKSUMS: Final = "SHA256SUMS"
 PART: Final = "part-"
 
-PRESENT: Final = frozenset({"numpy", "opencv-python-headless", "sympy", "networkx", "mpmath", "fsspec", "filelock"})
+PRESENT: Final = frozenset({"numpy", "sympy", "networkx", "mpmath", "fsspec", "filelock"})
 PRESENT_PREFIXES: Final = ("torch-", "nvidia-", "cuda-", "triton")
 """What a machine for PyTorch has: of these, at its own versions, is what it computes with."""
 

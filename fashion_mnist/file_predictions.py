@@ -6,15 +6,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.client import Client, File
+from fashion_mnist.decoding.bodies import decode, decode_many
+from fashion_mnist.decoding.formats import START_BYTES, format_of
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import Engine
 from fashion_mnist.errors import FashionMNISTError, Forbidden, NotFound, Overloaded, Unauthorized, Unavailable
-from fashion_mnist.image_files import image_decoder
-from fashion_mnist.images import decode, decode_many
-from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import encode_json
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy", ".json", ".raw", ".bin", "ubyte", "ubyte.gz")
+SUFFIXES: Final = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".npy",
+    ".json",
+    ".raw",
+    ".bin",
+    "ubyte",
+    "ubyte.gz",
+)
 """What the files of a folder must end with to be taken; a file that is named itself may end with anything."""
 
 PACK_FILES: Final = 256
@@ -60,7 +77,7 @@ def predict_files(paths: Iterable[Path], send: Send) -> Iterator[FileResult]:
         except OSError as error:
             yield FileResult(path, error=f"cannot be read: {error.strerror or error}")
             continue
-        if image_decoder(content[:12]) is None:
+        if format_of(content[:START_BYTES]) is None:
             # It may hold many images, or none: only alone can its part of the answer be told.
             yield _predict_alone(path, content, send)
             continue
@@ -119,9 +136,9 @@ def local_sender(engine: Engine, limits: Limits, model_version: str, unknown_thr
     def send(contents: Contents) -> list[dict[str, Any]]:
         if len(contents) == 1:
             name, content = contents[0]
-            decoded = decode(content, _content_type(name), limits)
+            decoded = decode(content, _content_type(name), limits, GEOMETRY)
         else:
-            decoded = decode_many([(content, "") for _, content in contents], limits)
+            decoded = decode_many([(content, "") for _, content in contents], limits, GEOMETRY)
         predictions: list[dict[str, Any]] = json.loads(
             encode_json(engine.predict(decoded.pixels), decoded, model_version, unknown_threshold)
         )["predictions"]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.errors import BadParameter, FashionMNISTError, InputError
-from fashion_mnist.images import Decoded
 from fashion_mnist.unknown import unknown_scores
 
 try:

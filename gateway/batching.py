@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError, Overloaded, RequestTimeout, Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities, json_rows
 from gateway.engines import Backend
 

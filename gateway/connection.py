@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httptools
 
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import (
     BodyTooLarge,
     FashionMNISTError,
@@ -29,7 +30,6 @@ from fashion_mnist.errors import (
     Unauthorized,
     Unavailable,
 )
-from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import Answer
 from fashion_mnist.settings import Settings
 from gateway.cors import Cors

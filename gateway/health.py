@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.model_store import CANARY
 from gateway.engines import Backend
 

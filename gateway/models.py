@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.drift import Reference
 from fashion_mnist.errors import FashionMNISTError, NotFound, VersionError
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from gateway.batching import Batcher

@@ -31,6 +31,9 @@ WATCH_S: Final = 0.05
 KILL_S: Final = 2.0
 """How much longer than `stop_timeout_s` a gateway may take to end."""
 
+_ENVIRONMENT: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""For gateways: glibc gives the room of large bodies and images back when they are freed, and keeps none for others."""
+
 Tell = Callable[[str], None]
 
 
@@ -233,7 +236,7 @@ class _Server:
             door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
-        environment = {**os.environ, **GRPC_ENVIRONMENT}
+        environment = {**_ENVIRONMENT, **os.environ, **GRPC_ENVIRONMENT}
         return processes.start(command, environment, self._folder, output=self._log, pass_fds=[public])
 
     def _metrics(self) -> list[Path]:

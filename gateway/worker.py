@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from gateway import listening, logs
@@ -124,7 +125,7 @@ class Gateway:
     def _load(self, version: Version) -> Model:
         """Load a version, which takes half a second. Raises FashionMNISTError."""
         settings = self._task.settings
-        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings)).pixels
+        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
         engine = _engine(settings, version, self._traces)
         health = Health(engine, canary, version.name)
         batcher = Batcher(engine, settings.max_waiting_images)

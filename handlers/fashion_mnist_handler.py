@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_version, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings

@@ -5,6 +5,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.bodies import KINDS, decode, decode_many
+from fashion_mnist.decoding.decoded import Decoded, nothing
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import (
     BadMultipart,
     BadParameter,
@@ -13,8 +17,6 @@ from fashion_mnist.errors import (
     InputError,
     UnsupportedMediaType,
 )
-from fashion_mnist.images import KINDS, NOTHING, Decoded, decode, decode_many
-from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import (
     Answer,
     Form,
@@ -43,7 +45,7 @@ class Request:
         self._properties = properties
         self._error: FashionMNISTError | None = None
         self._form = Form(octets=wants_binary(_header(properties, "accept")))
-        self.decoded = NOTHING
+        self.decoded = nothing(GEOMETRY)
 
     def decode(self, limits: Limits, shared: Reader) -> None:
         """Decode the request's images, or keep the error that stands in their way; `shared` reads the gateway's."""
@@ -76,7 +78,7 @@ class Request:
     def fail(self, error: FashionMNISTError) -> None:
         """Answer with this error in place of any prediction."""
         self._error = error
-        self.decoded = NOTHING
+        self.decoded = nothing(GEOMETRY)
 
     def answer(self, probabilities: Probabilities, model_version: str, unknown_threshold: float) -> Answer:
         """The response, for this request's rows of probabilities."""
@@ -99,15 +101,17 @@ class Request:
         body = fields.pop(names[0])
         if fields:
             raise BadParameter(f"unknown parameter {next(iter(fields))[:40]!r}: there is top_k")
-        return decode(_bytes(body), self._field_type(names[0]), limits)
+        return decode(_bytes(body), self._field_type(names[0]), limits, GEOMETRY)
 
     def _decode_form(self, fields: dict[str, Any], limits: Limits) -> Decoded:
         if not fields:
             raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
         if len(fields) == 1:
             ((name, value),) = fields.items()
-            return decode(_bytes(value), self._field_type(name), limits)
-        return decode_many([(_bytes(value), self._field_type(name)) for name, value in fields.items()], limits)
+            return decode(_bytes(value), self._field_type(name), limits, GEOMETRY)
+        return decode_many(
+            [(_bytes(value), self._field_type(name)) for name, value in fields.items()], limits, GEOMETRY
+        )
 
     def _field_type(self, name: str) -> str:
         """A field's own content type; TorchServe keeps it under the field's name, where a header may have hidden it."""

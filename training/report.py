@@ -8,12 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.network import load_weights
@@ -135,14 +135,14 @@ def _hardest(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) 
     true = probabilities[np.arange(len(labels)), labels]
     figures = []
     for place in np.argsort(true)[:HARDEST]:
-        _, content = cv2.imencode(".png", images[place])
+        content = encode_image(images[place])
         likeliest = "<br>".join(
             f"{escape(CLASSES[index])} {probabilities[place, index]:.1%}"
             for index in np.argsort(-probabilities[place])[:3]
         )
         figures.append(
             f'<figure><img alt="test image {place}" src="data:image/png;base64,'
-            f'{base64.b64encode(content.tobytes()).decode()}"><figcaption><b>{escape(CLASSES[labels[place]])} '
+            f'{base64.b64encode(content).decode()}"><figcaption><b>{escape(CLASSES[labels[place]])} '
             f"{true[place]:.1%}</b><br>{likeliest}</figcaption></figure>"
         )
     return '<div class="hardest">' + "".join(figures) + "</div>"

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.dataset import Split
+from training.warping import affine, gaussian_blur
 
 Images = NDArray[np.uint8]
 Change = Callable[[Images, float], Images]
@@ -26,9 +26,7 @@ def shift(images: Images, pixels: float) -> Images:
 
 def rotation(images: Images, degrees: float) -> Images:
     """Each image turned about its centre, to the left and to the right in turn."""
-    return _warped(
-        images, [np.asarray(cv2.getRotationMatrix2D(_CENTRE, angle, 1), np.float64) for angle in (degrees, -degrees)]
-    )
+    return _warped(images, [_about_centre(np.deg2rad(angle)) for angle in (degrees, -degrees)])
 
 
 def noise(images: Images, deviation: float) -> Images:
@@ -38,7 +36,7 @@ def noise(images: Images, deviation: float) -> Images:
 
 def blur(images: Images, deviation: float) -> Images:
     """Gaussian blur of so many pixels."""
-    return np.stack([cv2.GaussianBlur(image, (0, 0), deviation) for image in images]).astype(np.uint8)
+    return _bytes(gaussian_blur(images.astype(np.float64), deviation))
 
 
 def contrast(images: Images, factor: float) -> Images:
@@ -86,11 +84,17 @@ def _row(
     return {"change": change, "strength": strength, "accuracies": found}
 
 
+def _about_centre(angle: float) -> NDArray[np.float64]:
+    """The matrix that turns by so many radians about an image's centre."""
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return np.column_stack([turn, np.array(_CENTRE) - turn @ _CENTRE])
+
+
 def _warped(images: Images, matrices: list[NDArray[np.float64]]) -> Images:
-    size = (GEOMETRY.width, GEOMETRY.height)
-    return np.stack(
-        [cv2.warpAffine(image, matrices[place % len(matrices)], size) for place, image in enumerate(images)]
-    ).astype(np.uint8)
+    warped = np.empty_like(images)
+    for place, matrix in enumerate(matrices):
+        warped[place :: len(matrices)] = _bytes(affine(images[place :: len(matrices)], matrix))
+    return warped
 
 
 def _bytes(values: NDArray[np.float64]) -> Images:

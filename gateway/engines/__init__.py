@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from fashion_mnist.image_files import Pixels
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.predictions import Probabilities
 
 

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
 

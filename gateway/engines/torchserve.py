@@ -13,8 +13,8 @@ import httptools
 import numpy as np
 
 from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
 from fashion_mnist.settings import Settings
 from fashion_mnist.shared_pixels import MEDIA_TYPE, Writer

@@ -1,11 +1,14 @@
 """Our own protocol, TorchServe's path: any body to `/predictions/fashion_mnist`; docs/bodies.md describes it."""
 
+from math import inf
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.bodies import decode, decode_many, is_plain
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import BadMultipart, BadParameter
-from fashion_mnist.images import Decoded, decode, decode_many, is_plain
-from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import Answer, Form, answer, parse_top_k, wants_binary
 from gateway import forms
 from gateway.batching import Job
@@ -43,12 +46,12 @@ class Native:
     def is_plain(self, request: Request) -> bool:
         return is_plain(request.body, request.head.content_type)
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         wanted: Wanted | None = request.head.plan
         if wanted is None:
             wanted = request.head.plan = _understand(request.head)
         if not wanted.is_multipart:
-            return wanted.form, decode(request.body, wanted.content_type, limits)
+            return wanted.form, decode(request.body, wanted.content_type, limits, GEOMETRY, allowance)
         form = wanted.form
         fields = forms.parse(request.body, wanted.content_type, limits)
         if in_form := [field for field in fields if field.name == "top_k"]:
@@ -59,8 +62,8 @@ class Native:
         if not fields:
             raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
         if len(fields) == 1:
-            return form, decode(fields[0].content, fields[0].content_type, limits)
-        return form, decode_many([(field.content, field.content_type) for field in fields], limits)
+            return form, decode(fields[0].content, fields[0].content_type, limits, GEOMETRY, allowance)
+        return form, decode_many([(field.content, field.content_type) for field in fields], limits, GEOMETRY, allowance)
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         rows = job.rows(self._unknown_threshold) if form == _WHOLE else None

@@ -2,14 +2,16 @@
 
 import functools
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.json_bodies import pixel_bytes
+from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadTensor, NotFound
-from fashion_mnist.images import Decoded
-from fashion_mnist.json_bodies import pixel_bytes
-from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import Answer
 from gateway.batching import Job
 from gateway.protocols import MODEL, Exchange, Offered, oip, wire
@@ -59,7 +61,7 @@ class OipGrpc:
         # The lists of numbers are what takes time, and files; the message itself is read in no time.
         return wire.outline(request.body).plain
 
-    def read(self, request: Exchange, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Exchange, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         if len(request.body) > wire.BESIDE_TENSORS:
             wire.check_contents(request.body, wire.outline(request.body).contents, limits.max_images)
@@ -69,7 +71,7 @@ class OipGrpc:
         inputs = message.inputs
         if len(inputs) != 1:
             raise BadTensor(f"{len(inputs)} inputs where one must be: send {oip.INPUT}")
-        budget = Budget(limits)
+        budget = Budget(limits, GEOMETRY, allowance)
         tensor = inputs[0]
         count = oip.count_images(tensor.name, tensor.datatype, list(tensor.shape), budget)
         raw = message.raw_input_contents

@@ -4,15 +4,17 @@ https://www.tensorflow.org/tfx/serving/api_rest,
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
 """
 
+from math import inf
 from typing import Final, NamedTuple
 
 import orjson
 
-from fashion_mnist.classes import CLASSES
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.decoding.bodies import decode_instances
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.json_bodies import parse
+from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadJSON
-from fashion_mnist.images import Decoded
-from fashion_mnist.json_bodies import decode_instances, parse
-from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.unknown import unknown_scores
 from gateway.batching import Job
@@ -69,13 +71,13 @@ class V1:
     def is_plain(self, request: Request) -> bool:
         return False
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         check_encoding(request.head.content_encoding)
         document = parse(request.body, _SHAPE)
         if not isinstance(document, dict) or "instances" not in document:
             raise BadJSON(f"no instances in it: send {_SHAPE}")
-        return Form(), refuse_bad(decode_instances(document["instances"], Budget(limits)))
+        return Form(), refuse_bad(decode_instances(document["instances"], Budget(limits, GEOMETRY, allowance)))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities

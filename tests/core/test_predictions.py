@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.errors import BadParameter, CorruptImage, InputError
-from fashion_mnist.images import Decoded
 from fashion_mnist.predictions import (
     encode_error,
     encode_json,

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import cv2
 import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import CANARY
 from gateway.connection import LINGER_S
 from tests.gateway.command import ServeCommand, serve_command, wait_until
@@ -189,7 +189,7 @@ def test_what_stands_behind_a_body_changes_nothing(embedded: ServeCommand) -> No
 
 def test_a_slow_reader_of_a_last_answer_gets_all_of_it(strict: ServeCommand) -> None:
     address = urlsplit(strict.url)
-    image = cv2.imencode(".webp", np.zeros((28, 28), np.uint8))[1].tobytes()
+    image = encode_image(np.zeros((28, 28), np.uint8), "WEBP")
     body = json.dumps([base64.b64encode(image).decode()] * 1500).encode()
     with socket.socket() as connection:
         # Little room on the way: what is not read is left to the server.

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError, ModelError, NotFound, VersionError
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.model_store import CANARY
 from fashion_mnist.predictions import Probabilities
 from gateway.batching import Batcher

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import BadTensor
 from fashion_mnist.model_store import model_store_path, model_version
@@ -23,7 +24,7 @@ from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
 from gateway.protocols import wire
 from gateway.protocols.oip_grpc import _varint
-from tests.bodies import OCTETS, encoded, png_of_size
+from tests.bodies import OCTETS, png_of_size
 from tests.gateway.command import ServeCommand, serve_command, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def _unpacked(datatype: str, content: bytes) -> list[Any]:
     return labels
 
 
-FILES = [encoded(image) for image in GARMENTS]
+FILES = [encode_image(image) for image in GARMENTS]
 WAYS: dict[str, dict[str, Any]] = {
     "raw": {"inputs": [tensor("UINT8", [3, 1, 28, 28])], "raw_input_contents": [GARMENTS.tobytes()]},
     "typed": {"inputs": [tensor("UINT8", [3, 28, 28], uint_contents=GARMENTS.ravel().tolist())]},

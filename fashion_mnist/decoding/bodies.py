@@ -1,64 +1,44 @@
-"""From the bytes of a request to pixels: uint8 [n, 28, 28], with an error in the place of each image that is bad.
+"""From the bytes of a request to pixels: uint8 [n, height, width], with an error in the place of each bad image.
 
-A body is told by its first bytes: PNG, JPEG, WebP, BMP, .npy, gzip and IDX have signatures, and only what has none is
-told by its content type: raw pixels (784 bytes an image) or JSON.
+A body is told by its first bytes: image files, .npy, gzip and IDX have signatures, and only what has none is told by
+its content type: raw pixels or JSON.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias, TypeVar
+from collections.abc import Sequence
+from math import inf
+from typing import Any, Final
 
 import numpy as np
 
-from fashion_mnist.arrays import idx_images, npy_images
-from fashion_mnist.classes import GEOMETRY, IMAGE_BYTES
+from fashion_mnist.classes import Geometry
+from fashion_mnist.decoding import json_bodies
+from fashion_mnist.decoding.arrays import idx_images, npy_images
+from fashion_mnist.decoding.decoded import Bytes, Decoded, image_bytes, join
+from fashion_mnist.decoding.formats import START_BYTES, decode_file, format_of
+from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import (
     BadLength,
     BodyTooLarge,
     CorruptImage,
     EmptyBody,
-    InputError,
     UnsupportedMediaType,
 )
-from fashion_mnist.image_files import Pixels, image_decoder
-from fashion_mnist.limits import Budget, Limits
 
-Bytes: TypeAlias = bytes | bytearray | memoryview
-_Part = TypeVar("_Part")
-
-KINDS: Final = "a PNG, JPEG, WebP or BMP image, raw bytes (784 an image), .npy, IDX or JSON"
+KINDS: Final = "an image file (PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF), raw bytes (one a pixel), .npy, IDX or JSON"
 
 
-@dataclass(slots=True)
-class Decoded:
-    """The images of one request, the good and the bad.
-
-    `pixels` is uint8 [n, 28, 28]: the good ones, in order. `errors` maps the place of a bad one to its error, and
-    `adjusted` the place of one that was resized or turned to grey to what was done. Places count all of them, from 0.
-    """
-
-    pixels: Pixels
-    errors: dict[int, InputError] = field(default_factory=dict)
-    adjusted: dict[int, list[str]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.pixels) + len(self.errors)
-
-
-NOTHING: Final = Decoded(np.empty((0, GEOMETRY.height, GEOMETRY.width), np.uint8))
-"""No images."""
-
-
-def decode(body: Bytes, content_type: str, limits: Limits) -> Decoded:
+def decode(body: Bytes, content_type: str, limits: Limits, geometry: Geometry, allowance: float = inf) -> Decoded:
     """Decode one body that holds one image or many.
 
-    `content_type` is the request's header or "". Raises InputError where the body as a whole is at fault, or where it
-    is one image and that is bad.
+    `content_type` is the request's header or ""; `geometry` is that of the network's images. Raises InputError where
+    the body as a whole is at fault, or where it is one image and that is bad; TooSlow where the `allowance`, in pixels,
+    does not pay for it.
     """
     limits.check_body(len(body))
-    budget = Budget(limits)
-    if content_type == _OCTETS and body and len(body) % IMAGE_BYTES == 0 and body[0] not in _TELLING:
+    budget = Budget(limits, geometry, allowance)
+    whole = content_type == _OCTETS and body and len(body) % image_bytes(geometry) == 0
+    if whole and body[0] not in _TELLING and body[4:8] != _BOX:
         # What `decode_part` would find in the end, by more questions than an image has microseconds.
         return decode_pixels(body, budget)
     return decode_part(body, content_type, budget)
@@ -66,21 +46,23 @@ def decode(body: Bytes, content_type: str, limits: Limits) -> Decoded:
 
 def is_plain(body: Bytes, content_type: str) -> bool:
     """Whether a body holds pixels as they are, so that decoding it takes no time whatever its length."""
-    start = bytes(body[:12])
-    if image_decoder(start) or start.startswith(_GZIP):
+    start = bytes(body[:START_BYTES])
+    if format_of(start) or start.startswith(_GZIP):
         return False
     if start.startswith((_NPY, _IDX)):
         return True
     return _media_type(content_type) in _RAW_TYPES and not _looks_like_json(body)
 
 
-def decode_many(bodies: Sequence[tuple[Bytes, str]], limits: Limits) -> Decoded:
+def decode_many(
+    bodies: Sequence[tuple[Bytes, str]], limits: Limits, geometry: Geometry, allowance: float = inf
+) -> Decoded:
     """Decode several bodies, such as the fields of a form, each with its content type; a bad one fails alone.
 
-    Raises BodyTooLarge or TooManyImages where they exceed the limits together.
+    Raises BodyTooLarge or TooManyImages where they exceed the limits together, and TooSlow as `decode` does.
     """
     limits.check_body(sum(len(body) for body, _ in bodies))
-    budget = Budget(limits)
+    budget = Budget(limits, geometry, allowance)
     return join(bodies, lambda part: decode_part(*part, budget), budget)
 
 
@@ -88,31 +70,29 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
     """Decode a body or a part of one, at the expense of its request's budget. Raises as `decode` does."""
     if not body:
         raise EmptyBody(f"the body is empty: send {KINDS}")
-    start = bytes(body[:12])
-    if decode_image := image_decoder(start):
-        image, adjusted = decode_image(memoryview(body), budget)
+    start = bytes(body[:START_BYTES])
+    if name := format_of(start):
+        image, adjusted = decode_file(body, name, budget)
         return Decoded(image[None], adjusted={0: adjusted} if adjusted else {})
     media_type = _media_type(content_type)
+    length = image_bytes(budget.geometry)
     if start.startswith(_NPY):
-        return _counted(npy_images(body), budget)
+        return _counted(npy_images(body, budget.geometry), budget)
     if start.startswith(_GZIP):
         return decode_part(_unpack(body, budget), _OCTETS, budget)
-    if start.startswith(_IDX) and (len(body) % IMAGE_BYTES or "idx" in media_type):
-        return _counted(idx_images(body), budget)
+    if start.startswith(_IDX) and (len(body) % length or "idx" in media_type):
+        return _counted(idx_images(body, budget.geometry), budget)
     if media_type.endswith("json") or (media_type in _RAW_TYPES and _looks_like_json(body)):
-        # Imported here because the two modules call each other: JSON may hold encoded images.
-        from fashion_mnist.json_bodies import decode_json
-
-        return decode_json(body, budget)
+        return json_bodies.decode_json(body, decode_image, budget)
     if media_type not in _RAW_TYPES:
         raise UnsupportedMediaType(
             f"the bytes are no image file, and the content type {content_type[:80]!r} does not say what they are: "
             f"send {KINDS}"
         )
-    if len(body) % IMAGE_BYTES:
+    if len(body) % length:
         raise BadLength(
             f"the body has {len(body):,} bytes, which is no image file and no whole number of raw images of "
-            f"{IMAGE_BYTES} bytes: send {KINDS}"
+            f"{length} bytes: send {KINDS}"
         )
     return decode_pixels(body, budget)
 
@@ -122,8 +102,9 @@ def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
 
     Raises TooManyImages.
     """
-    count = len(pixels) // IMAGE_BYTES
-    return _counted(np.ndarray((count, GEOMETRY.height, GEOMETRY.width), np.uint8, pixels), budget)
+    geometry = budget.geometry
+    count = len(pixels) // image_bytes(geometry)
+    return _counted(np.ndarray((count, geometry.height, geometry.width), np.uint8, pixels), budget)
 
 
 def decode_image(content: Bytes, budget: Budget) -> Decoded:
@@ -134,37 +115,22 @@ def decode_image(content: Bytes, budget: Budget) -> Decoded:
     return decoded
 
 
-def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget: Budget) -> Decoded:
-    """Decode each part and put the results behind each other; a part that is bad takes one place, as an error.
+def decode_instances(instances: Any, budget: Budget) -> Decoded:
+    """Decode a list of images as JSON has them, pixel lists or base64; a bad one fails alone.
 
-    Raises TooManyImages past the limit.
+    Raises BadJSON where it is no list, or empty; TooManyImages.
     """
-    pixels: list[Pixels] = []
-    errors: dict[int, InputError] = {}
-    adjusted: dict[int, list[str]] = {}
-    place = 0
-    for part in parts:
-        try:
-            decoded = decode_one(part)
-        except InputError as error:
-            errors[place] = error
-            place += 1
-        else:
-            pixels.append(decoded.pixels)
-            errors.update({place + index: error for index, error in decoded.errors.items()})
-            adjusted.update({place + index: notes for index, notes in decoded.adjusted.items()})
-            place += len(decoded)
-        budget.check_images(place)
-    return Decoded(np.concatenate(pixels) if pixels else NOTHING.pixels, errors, adjusted)
+    return json_bodies.decode_instances(instances, decode_image, budget)
 
 
-def _counted(pixels: Pixels, budget: Budget) -> Decoded:
+def _counted(pixels: np.ndarray[Any, np.dtype[np.uint8]], budget: Budget) -> Decoded:
     budget.check_images(len(pixels))
     return Decoded(pixels)
 
 
 def _unpack(body: Bytes, budget: Budget) -> bytes:
     """What a gzip stream holds, at the expense of the budget."""
+    budget.allow(budget.unpacked_bytes)
     unpacker = zlib.decompressobj(wbits=31)
     try:
         # One byte past the limit is enough to know; a bomb is never unpacked further.
@@ -187,9 +153,11 @@ def _unpack(body: Bytes, budget: Budget) -> bytes:
 _NPY: Final = b"\x93NUMPY"
 _GZIP: Final = b"\x1f\x8b\x08"
 _IDX: Final = b"\x00\x00\x08"
+_BOX: Final = b"ftyp"
+"""What stands behind the first four bytes of an AVIF."""
 _OCTETS: Final = "application/octet-stream"
-_TELLING: Final = frozenset(b'\x89\xffRB\x93\x1f[{" \t\r\n')
-"""The first bytes of all that has a signature, IDX aside, and of JSON."""
+_TELLING: Final = frozenset(b'\x89\xffRBGIM\x93\x1f[{"\xef \t\r\n')
+"""The first bytes of all else that has a signature, IDX aside, and of JSON."""
 
 _RAW_TYPES: Final = frozenset({"", _OCTETS, "binary/octet-stream", "application/x-idx"})
 
@@ -200,7 +168,7 @@ def _media_type(content_type: str) -> str:
 
 def _looks_like_json(body: Bytes) -> bool:
     """Whether bytes without a telling type are JSON rather than pixels: text in brackets, and nowhere a zero byte."""
-    if bytes(body[:1]) not in b'[{" \t\r\n':
+    if bytes(body[:1]) not in b'[{"\xef \t\r\n':
         return False
-    text = bytes(body).strip()
+    text = bytes(body).removeprefix(json_bodies.BYTE_ORDER_MARK).strip()
     return b"\0" not in text and text[:1] + text[-1:] in (b"[]", b"{}", b'""')
