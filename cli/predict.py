@@ -35,7 +35,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each image.")] = False,
 ) -> None:
-    """Say what is on images: PNG, JPEG, WebP, BMP, .npy, IDX, raw bytes or JSON.
+    """Say what is on images: PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF, .npy, IDX, raw bytes or JSON.
 
     Files that cannot be read are listed at the end, and the exit status is then 1; the others are answered.
 

@@ -54,10 +54,13 @@ def describe(offered: Offered) -> dict[str, Any]:
     }
 
 
+_IMAGE_FILES: Final = ("png", "jpeg", "webp", "bmp", "gif", "tiff", "avif")
+
+
 def _native(versions: Sequence[str]) -> dict[str, Any]:
     bodies: dict[str, Any] = {
         kind: {"schema": {"type": "string", "format": "binary"}}
-        for kind in ("image/png", "image/jpeg", "image/webp", "image/bmp", OCTET_STREAM)
+        for kind in (*(f"image/{name}" for name in _IMAGE_FILES), OCTET_STREAM)
     }
     bodies[JSON] = {"schema": _ref("Images")}
     bodies["multipart/form-data"] = {
@@ -70,7 +73,8 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
     }
     operation = {
         "summary": "Predict images of any kind, one or many",
-        "description": "A PNG, JPEG, WebP or BMP file, raw bytes (784 an image), .npy, IDX, JSON, or a form of these. "
+        "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes (784 an image), .npy, IDX, JSON, or "
+        "a form of these. "
         "The first bytes say which it is. Of several images a bad one has its error in its place.",
         "parameters": [
             {

@@ -30,7 +30,7 @@ TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = "2.13.0"
 TORCHVISION = "0.28.0"
 SERVE = ["gateway", "torchserve"]
-EVERYTHING = [*SERVE, "train", "loadtest", "bench", "dev"]
+EVERYTHING = [*SERVE, "heif", "train", "loadtest", "bench", "dev"]
 CPU_BUILD = f"torch=={TORCH}+cpu"
 CUDA_BUILD = f"torch=={TORCH}"
 VARIANTS = {

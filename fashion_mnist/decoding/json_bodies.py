@@ -37,7 +37,10 @@ FORMS: Final = (
 )
 
 MOST_LISTS: Final = 250_000
-"""Of one text: each takes more than its letters do. 8,000 images of 28 rows have fewer."""
+"""Of one text: each takes more than its letters do. Of what may be values, images have far fewer."""
+
+MOST_VALUES: Final = 1_000_000
+"""Of one text. Whatever thread reads it, all others wait for that, some 60 ms; 1,250 images have fewer pixels."""
 
 MOST_NAMES: Final = 50_000
 """Names of values in one text; 16,384 images that have one each have fewer."""
@@ -71,6 +74,8 @@ def parse(body: Bytes, forms: str = FORMS) -> Any:
     if len(content) > MOST_NAMES:
         if content.count(b"[") + content.count(b"{") > MOST_LISTS:
             raise BadJSON(f"more than {MOST_LISTS:,} lists and objects in it: send fewer images at once, or {forms}")
+        if content.count(b",") > MOST_VALUES:
+            raise BadJSON(f"more than {MOST_VALUES:,} values in it: send fewer images at once, or as bytes or base64")
         if content.count(b":") > MOST_NAMES:
             raise BadJSON(f"more than {MOST_NAMES:,} names in it: send fewer images at once, or {forms}")
     try:

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -12,6 +13,7 @@ from fashion_mnist.decoding.fitting import fit
 from fashion_mnist.decoding.formats import START_BYTES, format_of, read_picture
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.decoding.picture import Picture
+from fashion_mnist.errors import UnsupportedMediaType
 from tests.core.decoding.odd_files import (
     ALPHA,
     COLOR,
@@ -103,6 +105,16 @@ def test_an_avif_is_read_with_its_alpha_and_its_orientation() -> None:
     turned = picture_of(saved(COLOR, "AVIF", quality=100, speed=8, exif=oriented(6)))
     assert (turned.height, turned.width) == (WIDTH, HEIGHT)
     assert turned.notes == [UPRIGHT]
+
+
+def test_heic_is_read_where_its_library_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(COLOR)).save(file, quality=-1, chroma=444)
+    picture = picture_of(file.getvalue())
+    assert np.abs(picture.pixels.astype(int) - COLOR).mean() <= 2
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UnsupportedMediaType, match="pillow-heif"):
+        picture_of(file.getvalue())
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding import decoded
 from fashion_mnist.decoding.bodies import decode, decode_many
-from fashion_mnist.decoding.json_bodies import MOST_LISTS, MOST_NAMES, decode_base64, parse
+from fashion_mnist.decoding.json_bodies import MOST_LISTS, MOST_NAMES, MOST_VALUES, decode_base64, parse
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import BadArray, BadJSON
@@ -76,6 +76,8 @@ def test_a_text_that_costs_more_than_its_bytes_is_refused_before_it_is_read() ->
         parse(names)
     with pytest.raises(BadJSON, match="lists"):
         parse(b"[" + b",".join([b"[]"] * MOST_LISTS) + b"]")
+    with pytest.raises(BadJSON, match="values"):
+        parse(b"[" + b"0," * (MOST_VALUES + 1) + b"0]")
 
 
 @pytest.mark.parametrize(
