@@ -1,0 +1,50 @@
+"""How the data set's authors made its images from photographs: Xiao et al. 2017, arXiv:1708.07747, section 2."""
+
+from typing import Final
+
+import numpy as np
+
+from fashion_mnist.classes import Geometry
+from fashion_mnist.preparation.fitting import Floats, Pixels, bounds, centre, fitted_size, grayscale
+
+_CLOSE: Final = 0.05
+"""An edge is cut while its distance from a corner's colour is at most this share of the greatest there is."""
+
+
+def trim(pixels: Pixels) -> Pixels:
+    """uint8 [h, w] or [h, w, 3] without the edges that have a corner's colour; all of it where nothing else is."""
+    image = np.atleast_3d(pixels).astype(np.float32)
+    limit = np.float32(image.shape[2] * (_CLOSE * 255) ** 2)
+    away = np.ones(image.shape[:2], np.bool_)
+    for row, column in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        away &= np.square(image - image[row, column]).sum(axis=2) > limit
+    box = bounds(away)
+    return pixels[box.top : box.bottom, box.left : box.right] if box else pixels
+
+
+def subsample(pixels: Pixels, geometry: Geometry) -> Pixels:
+    """The longest edge at the network's size, by skipping rows and columns."""
+    height, width = pixels.shape[:2]
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for old, new in zip((height, width), fitted_size(height, width, geometry), strict=True)
+    )
+    return pixels[rows[:, None], columns]
+
+
+def sharpen(pixels: Pixels) -> Floats:
+    """float32 [h, w]: sharpened by a Gaussian operator of radius and standard deviation 1, as ImageMagick's is."""
+    near, corner = np.exp(np.float32(-0.5)), np.exp(np.float32(-1))
+    around = 1 + 4 * near + 4 * corner
+    padded = np.pad(pixels.astype(np.float32), 1, mode="edge")
+    sides = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    corners = padded[:-2, :-2] + padded[:-2, 2:] + padded[2:, :-2] + padded[2:, 2:]
+    sharp: Floats = (2 * around * padded[1:-1, 1:-1] - near * sides - corner * corners) / (1 + around)
+    return np.clip(sharp, 0, 255)
+
+
+def as_the_paper(pixels: Pixels, geometry: Geometry) -> tuple[Pixels, Pixels]:
+    """All steps in their order: the trimmed photograph and, uint8 [height, width], what became of it."""
+    trimmed = trim(pixels)
+    sharp = sharpen(grayscale(np.ascontiguousarray(subsample(trimmed, geometry))))
+    return trimmed, 255 - centre(sharp, geometry, ground=255)
