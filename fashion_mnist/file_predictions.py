@@ -14,6 +14,7 @@ from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import Engine
 from fashion_mnist.errors import FashionMNISTError, Forbidden, NotFound, Overloaded, Unauthorized, Unavailable
 from fashion_mnist.predictions import encode_json
+from fashion_mnist.preparation import DEFAULT_MODE, Mode
 
 SUFFIXES: Final = (
     ".png",
@@ -118,27 +119,29 @@ def _predict_pack(pack: list[tuple[Path, bytes]], send: Send) -> Iterator[FileRe
             yield FileResult(path, [answer])
 
 
-def server_sender(client: Client) -> Send:
-    """Send to a server."""
+def server_sender(client: Client, prepare: str = "") -> Send:
+    """Send to a server. `prepare` says how it is to prepare images; "" leaves that to the server."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
         try:
-            return client.answers([File(content, _content_type(name)) for name, content in contents])
+            return client.answers([File(content, _content_type(name)) for name, content in contents], prepare=prepare)
         except Unavailable as error:
             raise Unavailable(f"{error.message}: start the server with `make serve`, or predict with --local") from None
 
     return send
 
 
-def local_sender(engine: Engine, limits: Limits, model_version: str, unknown_threshold: float) -> Send:
+def local_sender(
+    engine: Engine, limits: Limits, model_version: str, unknown_threshold: float, prepare: Mode = DEFAULT_MODE
+) -> Send:
     """Compute in this process: the same decoding and the same answers as the server's."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
         if len(contents) == 1:
             name, content = contents[0]
-            decoded = decode(content, _content_type(name), limits, GEOMETRY)
+            decoded = decode(content, _content_type(name), limits, GEOMETRY, prepare=prepare)
         else:
-            decoded = decode_many([(content, "") for _, content in contents], limits, GEOMETRY)
+            decoded = decode_many([(content, "") for _, content in contents], limits, GEOMETRY, prepare=prepare)
         predictions: list[dict[str, Any]] = json.loads(
             encode_json(engine.predict(decoded.pixels), decoded, model_version, unknown_threshold)
         )["predictions"]

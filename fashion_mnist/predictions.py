@@ -187,6 +187,8 @@ def _place(place: int, good: Iterator[bytes], decoded: Decoded) -> bytes:
     if error := decoded.errors.get(place):
         return encode_error(error, place)
     row = next(good)
+    if decoded.is_empty(place):
+        row = row.replace(b'"unknown": false', b'"unknown": true')
     if adjusted := decoded.adjusted.get(place):
         return b'%b, "adjusted": %b}' % (row[:-1], json.dumps(adjusted).encode())
     return row

@@ -135,6 +135,12 @@ class Settings:
     cuda_graphs: str = _setting(
         "off", "whether ONNX Runtime replays CUDA graphs on a GPU", choices=("off", "on"), handler=True
     )
+    prepare: str = _setting(
+        "auto",
+        "how images become such as the network knows; auto: photographs are prepared; docs/photographs.md",
+        choices=("auto", "always", "paper", "none"),
+        handler=True,
+    )
     max_body_bytes: int = _setting(16 * 2**20, "longest body, also after unpacking gzip", minimum=1024, handler=True)
     max_pixels: int = _setting(
         50_000_000,

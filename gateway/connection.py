@@ -78,6 +78,7 @@ HEADERS: Final = {
     b"traceparent": "traceparent",
     b"tracestate": "tracestate",
     b"transfer-encoding": "transfer_encoding",
+    b"x-prepare": "prepare",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
 }
@@ -86,7 +87,9 @@ HEADERS: Final = {
 _LISTS: Final = frozenset({"accept", "transfer_encoding", "tracestate"})
 """Of those, the ones whose lines are parts of one list (RFC 9110, 5.3)."""
 
-_ONCE: Final = frozenset({"authorization", "content_encoding", "content_type", "host", "inference_length", "top_k"})
+_ONCE: Final = frozenset(
+    {"authorization", "content_encoding", "content_type", "host", "inference_length", "prepare", "top_k"}
+)
 """And the ones of which a second line would leave open what is meant."""
 
 _HOST: Final = re.compile(r"([\w.~!$&'()*+,;=%-]*|\[[\da-fA-F:.]+\])(:\d*)?", re.ASCII)
@@ -124,6 +127,7 @@ class Head:
         "method",
         "origin",
         "plan",
+        "prepare",
         "repeated",
         "request_id",
         "route",
@@ -136,7 +140,9 @@ class Head:
 
     def __init__(self) -> None:
         self.method = self.url = b""
-        self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
+        self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.prepare = (
+            self.request_id
+        ) = ""
         self.content_encoding = self.inference_length = self.transfer_encoding = ""
         self.authorization = self.origin = self.traceparent = self.tracestate = ""
         self.host: str | None = None

@@ -14,6 +14,7 @@ from fashion_mnist.drift import Reference
 from fashion_mnist.errors import FashionMNISTError, NotFound, VersionError
 from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
+from fashion_mnist.preparation import Mode
 from gateway.batching import Batcher
 from gateway.engines import Backend
 from gateway.health import Health
@@ -36,7 +37,10 @@ V1: Final = "v1"
 class Model:
     """One version, loaded."""
 
-    def __init__(self, version: Version, engine: Backend, batcher: Batcher, health: Health, tally: Tally) -> None:
+    def __init__(
+        self, version: Version, engine: Backend, batcher: Batcher, health: Health, tally: Tally, prepare: Mode
+    ) -> None:
+        """`prepare` is what is done with images where a request does not say it."""
         name, threshold = version.name, unknown_threshold(version.folder)
         self.version = version
         self.engine = engine
@@ -50,10 +54,10 @@ class Model:
         """Requests for it that a thread is reading: they are not in its line yet."""
         self.watching: asyncio.Task[None] | None = None
         self.ways = {
-            NATIVE: Way(self, native.Native(name, threshold)),
-            OIP_REST: Way(self, oip_rest.OipRest(name, threshold)),
-            OIP_GRPC: Way(self, oip_grpc.OipGrpc(name, threshold)),
-            V1: Way(self, v1.V1(threshold)),
+            NATIVE: Way(self, native.Native(name, threshold, prepare)),
+            OIP_REST: Way(self, oip_rest.OipRest(name, threshold, prepare)),
+            OIP_GRPC: Way(self, oip_grpc.OipGrpc(name, threshold, prepare)),
+            V1: Way(self, v1.V1(threshold, prepare)),
         }
 
     @property

@@ -19,6 +19,7 @@ from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.model_store import read_canary
+from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
 from gateway import listening, logs
 from gateway.batching import Batcher
@@ -131,7 +132,8 @@ class Gateway:
         batcher = Batcher(engine, settings.max_waiting_images)
         batcher.on_failure = health.lose
         batcher.traces = self._traces
-        return Model(version, engine, batcher, health, Tally(tally_path(self._task.metrics, version.number)))
+        tally = Tally(tally_path(self._task.metrics, version.number))
+        return Model(version, engine, batcher, health, tally, parse_mode(settings.prepare))
 
     async def _accept(self, server: Server, public: socket.socket) -> asyncio.Server | TlsDoor:
         if self._tls is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding import json_bodies
 from fashion_mnist.decoding.arrays import idx_images, npy_images
-from fashion_mnist.decoding.decoded import Bytes, Decoded, image_bytes, join
+from fashion_mnist.decoding.decoded import Bytes, Decoded, from_pixels, image_bytes, join
 from fashion_mnist.decoding.formats import START_BYTES, decode_file, format_of
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import (
@@ -24,19 +24,27 @@ from fashion_mnist.errors import (
     EmptyBody,
     UnsupportedMediaType,
 )
+from fashion_mnist.preparation import DEFAULT_MODE, Mode
 
 KINDS: Final = "an image file (PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF), raw bytes (one a pixel), .npy, IDX or JSON"
 
 
-def decode(body: Bytes, content_type: str, limits: Limits, geometry: Geometry, allowance: float = inf) -> Decoded:
+def decode(
+    body: Bytes,
+    content_type: str,
+    limits: Limits,
+    geometry: Geometry,
+    allowance: float = inf,
+    prepare: Mode = DEFAULT_MODE,
+) -> Decoded:
     """Decode one body that holds one image or many.
 
-    `content_type` is the request's header or ""; `geometry` is that of the network's images. Raises InputError where
-    the body as a whole is at fault, or where it is one image and that is bad; TooSlow where the `allowance`, in pixels,
-    does not pay for it.
+    `content_type` is the request's header or ""; `geometry` is that of the network's images, and `prepare` says how
+    photographs become such. Raises InputError where the body as a whole is at fault, or where it is one image and that
+    is bad; TooSlow where the `allowance`, in pixels, does not pay for it.
     """
     limits.check_body(len(body))
-    budget = Budget(limits, geometry, allowance)
+    budget = Budget(limits, geometry, allowance, prepare)
     whole = content_type == _OCTETS and body and len(body) % image_bytes(geometry) == 0
     if whole and body[0] not in _TELLING and body[4:8] != _BOX:
         # What `decode_part` would find in the end, by more questions than an image has microseconds.
@@ -55,14 +63,18 @@ def is_plain(body: Bytes, content_type: str) -> bool:
 
 
 def decode_many(
-    bodies: Sequence[tuple[Bytes, str]], limits: Limits, geometry: Geometry, allowance: float = inf
+    bodies: Sequence[tuple[Bytes, str]],
+    limits: Limits,
+    geometry: Geometry,
+    allowance: float = inf,
+    prepare: Mode = DEFAULT_MODE,
 ) -> Decoded:
     """Decode several bodies, such as the fields of a form, each with its content type; a bad one fails alone.
 
     Raises BodyTooLarge or TooManyImages where they exceed the limits together, and TooSlow as `decode` does.
     """
     limits.check_body(sum(len(body) for body, _ in bodies))
-    budget = Budget(limits, geometry, allowance)
+    budget = Budget(limits, geometry, allowance, prepare)
     return join(bodies, lambda part: decode_part(*part, budget), budget)
 
 
@@ -77,11 +89,11 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
     media_type = _media_type(content_type)
     length = image_bytes(budget.geometry)
     if start.startswith(_NPY):
-        return _counted(npy_images(body, budget.geometry), budget)
+        return from_pixels(npy_images(body, budget.geometry), budget)
     if start.startswith(_GZIP):
         return decode_part(_unpack(body, budget), _OCTETS, budget)
     if start.startswith(_IDX) and (len(body) % length or "idx" in media_type):
-        return _counted(idx_images(body, budget.geometry), budget)
+        return from_pixels(idx_images(body, budget.geometry), budget)
     if media_type.endswith("json") or (media_type in _RAW_TYPES and _looks_like_json(body)):
         return json_bodies.decode_json(body, decode_image, budget)
     if media_type not in _RAW_TYPES:
@@ -104,7 +116,7 @@ def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
     """
     geometry = budget.geometry
     count = len(pixels) // image_bytes(geometry)
-    return _counted(np.ndarray((count, geometry.height, geometry.width), np.uint8, pixels), budget)
+    return from_pixels(np.ndarray((count, geometry.height, geometry.width), np.uint8, pixels), budget)
 
 
 def decode_image(content: Bytes, budget: Budget) -> Decoded:
@@ -121,11 +133,6 @@ def decode_instances(instances: Any, budget: Budget) -> Decoded:
     Raises BadJSON where it is no list, or empty; TooManyImages.
     """
     return json_bodies.decode_instances(instances, decode_image, budget)
-
-
-def _counted(pixels: np.ndarray[Any, np.dtype[np.uint8]], budget: Budget) -> Decoded:
-    budget.check_images(len(pixels))
-    return Decoded(pixels)
 
 
 def _unpack(body: Bytes, budget: Budget) -> bytes:

@@ -11,6 +11,7 @@ from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding.limits import Budget, TooSlow
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import CorruptImage, InputError
+from fashion_mnist.preparation import NOTHING_FOUND, PREPARES_ALL, prepare
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,30 @@ class Decoded:
     def __len__(self) -> int:
         return len(self.pixels) + len(self.errors)
 
+    def is_empty(self, place: int) -> bool:
+        """Whether nothing stood out in the picture there: whatever the network says of it, it is unknown."""
+        return NOTHING_FOUND in self.adjusted.get(place, ())
+
 
 def nothing(geometry: Geometry) -> Decoded:
     """No images."""
     return Decoded(np.empty((0, geometry.height, geometry.width), np.uint8))
+
+
+def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
+    """Images that came as pixels, uint8 [n, height, width]: as they are, unless they too are to be prepared.
+
+    Raises TooManyImages, TooSlow.
+    """
+    budget.check_images(len(pixels))
+    if budget.prepare not in PREPARES_ALL or not len(pixels):
+        return Decoded(pixels)
+    prepared, adjusted = [], {}
+    for place, image in enumerate(pixels):
+        budget.take_preparation()
+        image, adjusted[place] = prepare(image, None, budget.geometry, budget.prepare)
+        prepared.append(image)
+    return Decoded(np.stack(prepared), adjusted={place: notes for place, notes in adjusted.items() if notes})
 
 
 def image_bytes(geometry: Geometry) -> int:

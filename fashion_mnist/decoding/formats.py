@@ -23,10 +23,10 @@ from PIL import (
 )
 
 from fashion_mnist.decoding import isolated, jpeg, png
-from fashion_mnist.decoding.fitting import fit
 from fashion_mnist.decoding.limits import Budget, TooSlow
 from fashion_mnist.decoding.picture import Picture, Pixels, to_picture
 from fashion_mnist.errors import CorruptImage, FashionMNISTError, UnsupportedMediaType
+from fashion_mnist.preparation import PREPARES_ALL, needs_preparation, prepare
 
 # A budget is each image's limit, and may be larger than what Pillow warns of.
 Image.MAX_IMAGE_PIXELS = None
@@ -111,8 +111,17 @@ def decode_file(body: bytes | bytearray | memoryview, name: str, budget: Budget)
         small = jpeg.decode_small(content, geometry)
     if small is not None:
         budget.take_pixels(geometry.width, geometry.height)
-        return small, []
-    return fit(read_picture(content, name, budget), geometry)
+        if budget.prepare not in PREPARES_ALL:
+            return small, []
+        picture = Picture(small, None, geometry.width, geometry.height)
+    else:
+        picture = read_picture(content, name, budget)
+    if needs_preparation(picture.pixels, geometry, budget.prepare):
+        budget.take_preparation()
+    pixels, done = prepare(
+        picture.pixels, picture.alpha, geometry, budget.prepare, whole=(picture.width, picture.height)
+    )
+    return pixels, [*picture.notes, *done]
 
 
 def read_picture(content: bytes, name: str, budget: Budget) -> Picture:

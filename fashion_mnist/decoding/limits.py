@@ -5,10 +5,18 @@ from typing import Final, NamedTuple
 
 from fashion_mnist.classes import Geometry
 from fashion_mnist.errors import BodyTooLarge, CorruptImage, TooManyImages, TooManyPixels
+from fashion_mnist.preparation import DEFAULT_MODE, Mode
 from fashion_mnist.settings import Settings
 
 QUICK_PIXELS: Final = 64 * 1024
 """Images that cost no more together take hardly longer to decode than the way to a thread and back."""
+
+
+PREPARATION_COST: Final = 2**19
+"""What preparing a picture costs at most, in pixels that would be decoded in the same time: some 4 ms."""
+
+MAX_PREPARED: Final = 1024
+"""Pictures of one request that may be prepared."""
 
 
 class TooSlow(Exception):
@@ -48,12 +56,19 @@ class Budget:
     bombs are one big one.
     """
 
-    __slots__ = ("allowance", "geometry", "limits", "pixels", "unpacked_bytes")
+    __slots__ = ("allowance", "geometry", "limits", "pixels", "prepare", "prepared", "unpacked_bytes")
 
-    def __init__(self, limits: Limits, geometry: Geometry, allowance: float = inf) -> None:
-        """`geometry` is that of the network's images; what costs more pixels than the allowance raises TooSlow."""
+    def __init__(
+        self, limits: Limits, geometry: Geometry, allowance: float = inf, prepare: Mode = DEFAULT_MODE
+    ) -> None:
+        """`geometry` is that of the network's images, `prepare` says how pictures become such.
+
+        What costs more pixels than the allowance raises TooSlow.
+        """
         self.limits = limits
         self.geometry = geometry
+        self.prepare = prepare
+        self.prepared = 0
         self.pixels = limits.max_pixels
         self.allowance = allowance
         self.unpacked_bytes = limits.max_body_bytes
@@ -80,6 +95,16 @@ class Budget:
         """Raise TooSlow where the allowance does not pay for so many pixels, or for what takes as long."""
         if cost > self.allowance:
             raise TooSlow(self.limits.max_pixels - self.pixels + cost)
+
+    def take_preparation(self) -> None:
+        """Pay for preparing one picture, before that is done. Raises TooManyImages, TooSlow."""
+        self.prepared += 1
+        if self.prepared > MAX_PREPARED:
+            raise TooManyImages(
+                f"more than {MAX_PREPARED:,} images to prepare in one request: split it, or send prepare=none"
+            )
+        self.allow(PREPARATION_COST)
+        self.allowance -= PREPARATION_COST
 
     @property
     def quick(self) -> bool:

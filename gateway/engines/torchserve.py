@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 WORTH_A_BATCH: Final = 32
 """Images in line that are worth one more batch beside one in flight; a request costs TorchServe some 0.3 ms."""
 
-_HEAD: Final = f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\n"
+_HEAD: Final = (
+    f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
+)
 
 _IDX: Final = struct.Struct(">4I")
 """The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""

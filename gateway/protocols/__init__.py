@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from urllib.parse import parse_qsl
 
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import QUICK_PIXELS, Limits, TooSlow
 from fashion_mnist.errors import FashionMNISTError, UnsupportedMediaType
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.predictions import answer_error as answer_native_error
+from fashion_mnist.preparation import Mode, parse_mode
 from gateway.batching import Job
 
 if TYPE_CHECKING:
@@ -120,6 +122,25 @@ def read_quickly(speaker: Speaker[R, F], request: R, limits: Limits) -> tuple[F,
     if len(request.body) > QUICK_BYTES and not speaker.is_plain(request):
         raise TooSlow(len(request.body))
     return speaker.read(request, limits, QUICK_PIXELS)
+
+
+class Options(Protocol):
+    """What a head says beside the body."""
+
+    prepare: str
+    url: bytes
+
+
+def preparation(head: Options, default: Mode) -> Mode:
+    """How a request's images are to be prepared: as the query says, else the header, else the setting.
+
+    Raises BadParameter.
+    """
+    if b"prepare" in head.url:
+        query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
+        if "prepare" in query:
+            return parse_mode(query["prepare"])
+    return parse_mode(head.prepare) if head.prepare else default
 
 
 def check_encoding(content_encoding: str) -> None:

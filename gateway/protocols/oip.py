@@ -18,6 +18,7 @@ from fashion_mnist.decoding.decoded import Bytes, Decoded, join
 from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.errors import BadTensor, NotFound
 from fashion_mnist.predictions import Probabilities
+from fashion_mnist.preparation import Mode, parse_mode
 from fashion_mnist.unknown import unknown_scores
 from gateway.protocols import MODEL, refuse_bad
 
@@ -139,8 +140,12 @@ def output(name: str) -> Tensor:
     return _OUTPUTS[name]
 
 
-def values(names: Sequence[str], probabilities: Probabilities, unknown_threshold: float) -> list[Values]:
+def values(
+    names: Sequence[str], probabilities: Probabilities, decoded: Decoded, unknown_threshold: float
+) -> list[Values]:
     """Outputs, in the order of their names: numbers as NumPy has them, of the output's shape; labels as bytes.
+
+    `probabilities` are those of `decoded`, whose images are all good.
 
     What several of them rest on is computed once.
     """
@@ -158,8 +163,17 @@ def values(names: Sequence[str], probabilities: Probabilities, unknown_threshold
             if name == "unknown_score":
                 found.append(np.array(scores, "<f4"))
             else:
-                found.append(np.array([score > unknown_threshold for score in scores]))
+                found.append(
+                    np.array(
+                        [score > unknown_threshold or decoded.is_empty(place) for place, score in enumerate(scores)]
+                    )
+                )
     return found
+
+
+def preparation(said: Any, default: Mode) -> Mode:
+    """The request's parameter `prepare`, None where it is not there. Raises BadParameter."""
+    return default if said is None else parse_mode(said if isinstance(said, str) else "something else than a text")
 
 
 def octets(values: Values) -> bytes:

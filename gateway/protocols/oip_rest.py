@@ -13,9 +13,10 @@ from fashion_mnist.decoding.json_bodies import decode_base64, parse, pixel_bytes
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadJSON, BadTensor
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
+from fashion_mnist.preparation import Mode
 from gateway.batching import Job
 from gateway.connection import Request
-from gateway.protocols import MODEL, QUICK_BYTES, Offered, Page, check_encoding, oip, page
+from gateway.protocols import MODEL, QUICK_BYTES, Offered, Page, check_encoding, oip, page, preparation
 
 SHAPE: Final = '{"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [...]}]}'
 
@@ -74,8 +75,9 @@ def pages(offered: Offered) -> dict[bytes, Page]:
 class OipRest:
     """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
 
-    def __init__(self, version: str, unknown_threshold: float) -> None:
+    def __init__(self, version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._unknown_threshold = unknown_threshold
+        self._prepare = prepare
         self._head = {"model_name": MODEL, "model_version": version}
 
     def is_plain(self, request: Request) -> bool:
@@ -97,14 +99,15 @@ class OipRest:
         inputs = _list(document, "inputs")
         if len(inputs) != 1:
             raise BadTensor(f"{len(inputs)} inputs where one must be: send {SHAPE}")
-        return form, _images(inputs[0], binary, Budget(limits, GEOMETRY, allowance))
+        prepare = oip.preparation(_parameters(document).get("prepare"), preparation(request.head, self._prepare))
+        return form, _images(inputs[0], binary, Budget(limits, GEOMETRY, allowance, prepare))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
         outputs: list[dict[str, Any]] = []
         binary: list[bytes] = []
         names = [output.name for output in form.outputs]
-        found = oip.values(names, probabilities, self._unknown_threshold)
+        found = oip.values(names, probabilities, decoded, self._unknown_threshold)
         for (name, as_binary), values in zip(form.outputs, found, strict=True):
             tensor = oip.output(name)
             said: dict[str, Any] = {

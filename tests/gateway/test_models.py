@@ -65,7 +65,7 @@ class Loader:
         engine = Engine(self.labels.get(version.name, CANARY[1]))
         self.engines[version.number] = weakref.ref(engine)
         batcher, health = Batcher(engine, 1000), Health(engine, IMAGE, version.name)
-        return Model(version, engine, batcher, health, Tally(self._folder / f"tally-{version.number}"))
+        return Model(version, engine, batcher, health, Tally(self._folder / f"tally-{version.number}"), "auto")
 
     def engine(self, number: int) -> Engine:
         engine = self.engines[number]()

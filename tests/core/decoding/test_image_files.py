@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from fashion_mnist.classes import GEOMETRY, Geometry
-from fashion_mnist.decoding.fitting import fit
-from fashion_mnist.decoding.formats import START_BYTES, format_of, read_picture
+from fashion_mnist.decoding.formats import START_BYTES, decode_file, format_of, read_picture
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.decoding.picture import Picture
 from fashion_mnist.errors import UnsupportedMediaType
@@ -143,7 +142,8 @@ def test_a_transparent_picture_is_reduced_by_what_is_seen() -> None:
 def test_the_size_of_the_network_decides_what_is_needed() -> None:
     content = saved(Image.new("RGB", (2000, 1000), (10, 20, 30)), "PNG")
     assert picture_of(content, Geometry(3, 64, 64)).pixels.shape == (334, 667, 3)
-    pixels, notes = fit(picture_of(content, Geometry(1, 32, 48)), Geometry(1, 32, 48))
+    budget = Budget(LIMITS, Geometry(1, 32, 48), prepare="none")
+    pixels, notes = decode_file(content, "PNG", budget)
     assert pixels.shape == (32, 48)
     assert notes == ["converted to grayscale", "resized from 2000 x 1000"]
 
