@@ -44,7 +44,7 @@ def evaluate(model: Model, split: Split, threshold: float, count: int, seed: int
     images, labels = split.images[:count], split.labels[:count]
     for group, kinds in GROUPS.items():
         for kind in kinds:
-            pictures = [
+            pictures: Sequence[Pixels] = [
                 read(photograph([image, images[place - 1]], kind, seed + place)) for place, image in enumerate(images)
             ]
             row = _row(model, group, kind, pictures, labels, threshold, MODES)
@@ -55,7 +55,12 @@ def evaluate(model: Model, split: Split, threshold: float, count: int, seed: int
                 row["ceiling"] = _figures(model, found, labels, threshold)[0]
             yield row
     enlarged = [_enlarged(image) for image in images]
-    files = (images, 255 - images, enlarged, [255 - image for image in enlarged])
+    files: tuple[Sequence[Pixels], ...] = (
+        list(images),
+        list(255 - images),
+        enlarged,
+        [255 - image for image in enlarged],
+    )
     for kind, pictures in zip(FILES, files, strict=True):
         yield _row(model, "files", kind, pictures, labels, threshold, get_args(Mode))
 

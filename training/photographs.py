@@ -245,17 +245,20 @@ def _noise_alone(rng: np.random.Generator) -> Scene:
 def _grain(x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
     rings = rng.uniform(12, 25)
     waves = np.sin(2 * math.pi * (rings * y + 0.6 * np.sin(2 * math.pi * (x * rng.uniform(0.7, 1.5) + rng.random()))))
-    return 1 + np.float32(rng.uniform(0.03, 0.07)) * waves
+    grain: Floats = 1 + np.float32(rng.uniform(0.03, 0.07)) * waves
+    return grain
 
 
 def _weave(x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
     threads = 2 * math.pi * rng.uniform(30, 60)
-    return 1 + np.float32(rng.uniform(0.03, 0.08)) * np.sin(threads * (x + y)) * np.sin(threads * (x - y))
+    woven: Floats = np.sin(threads * (x + y)) * np.sin(threads * (x - y))
+    return 1 + np.float32(rng.uniform(0.03, 0.08)) * woven
 
 
 def _dots(x: Floats, y: Floats, rng: np.random.Generator) -> Floats:
     dots = 2 * math.pi * rng.uniform(5, 10)
-    return 1 - np.float32(rng.uniform(0.2, 0.5)) * (np.sin(dots * x) * np.sin(dots * y) > 0.5)
+    within: Floats = (np.sin(dots * x) * np.sin(dots * y) > 0.5).astype(np.float32)
+    return 1 - np.float32(rng.uniform(0.2, 0.5)) * within
 
 
 KINDS: Final[dict[str, Callable[[np.random.Generator], Scene]]] = {
@@ -364,7 +367,8 @@ def _shadow(dye: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _levels(values: Floats) -> Pixels:
-    return np.clip(values + np.float32(0.5), 0, 255).astype(np.uint8)
+    levels: Pixels = np.clip(values + np.float32(0.5), 0, 255).astype(np.uint8)
+    return levels
 
 
 def _jpeg(picture: Pixels, quality: int) -> bytes:

@@ -15,7 +15,7 @@ from fashion_mnist.preparation.fitting import (
     lay_over,
     resample,
 )
-from fashion_mnist.preparation.garment import FAINT, FILLED, Garment, brightest, find
+from fashion_mnist.preparation.garment import FAINT, Garment, brightest, find
 from fashion_mnist.preparation.paper import as_the_paper
 
 Mode: TypeAlias = Literal["auto", "always", "paper", "none"]
@@ -30,9 +30,11 @@ PREPARES_ALL: Final = frozenset({"always", "paper"})
 NOTHING_FOUND: Final = "no garment found"
 """Says that nothing stands out from the ground: the image given back is black, and the answer is `unknown`."""
 
-_BLACK: Final = 12.0
-_BRIGHT: Final = 160.0
-"""An image like the data set's: a garment at least so bright, on a ground at most so bright, that fills the frame."""
+_BLACK: Final = 10.0
+_BRIGHT: Final = 200.0
+_LARGE: Final = 0.75
+"""An image like the data set's: on a border at most so bright a garment that is somewhere at least so bright, and takes
+at least such a share of the frame's height or width."""
 
 _PALE: Final = 96.0
 """What is at least so bright on average, and cut out already, is laid over black, else over white."""
@@ -93,9 +95,9 @@ def _is_gray(pixels: Pixels) -> bool:
 def _is_known(garment: Garment) -> bool:
     return (
         not garment.dark
-        and garment.ground <= _BLACK
-        and garment.fills >= FILLED
-        and brightest(garment.values) >= _BRIGHT
+        and garment.border <= _BLACK
+        and garment.fills >= _LARGE
+        and float(garment.values.max()) >= _BRIGHT
     )
 
 

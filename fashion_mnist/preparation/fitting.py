@@ -89,7 +89,8 @@ def fit(gray: Pixels, geometry: Geometry) -> Pixels:
     """uint8 [h, w] scaled by its longer side and centred on black; unchanged where it has the network's size."""
     if gray.shape == (geometry.height, geometry.width):
         return gray
-    return centre(resample(gray.astype(np.float32), *fitted_size(*gray.shape, geometry)), geometry)
+    height, width = gray.shape
+    return centre(resample(gray.astype(np.float32), *fitted_size(height, width, geometry)), geometry)
 
 
 def _resample_along(values: Floats, axis: int, size: int) -> Floats:

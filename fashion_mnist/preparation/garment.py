@@ -39,6 +39,10 @@ _SHADOW_SLOPE: Final = 0.04
 _SHADOW_DEPTH: Final = 0.45
 """The steepest slope a pixel, and the depth, of a shadow, as shares of the contrast."""
 
+_SHADOW_REACH: Final = 3
+_SHADOW_TOLERANCE: Final = 0.02
+"""How many pixels it goes on beside an outline, and by which share of the contrast it may be deeper there."""
+
 _SHADOW_LEAST: Final = 0.03
 """A smaller share of what stands out is a garment's own pale edge."""
 
@@ -59,8 +63,8 @@ class Garment:
     """Where that is, in the photograph's pixels."""
     fills: float
     """The greater of the shares of the photograph's height and width that it takes."""
-    ground: float
-    """The ground's mean brightness."""
+    border: float
+    """The brightness that a quarter of the photograph's border is below."""
     dark: bool
     """Whether it is darker than the ground."""
 
@@ -95,7 +99,7 @@ def find(pixels: Pixels, geometry: Geometry) -> Garment | None:
     y, x = (
         2 * at / np.float32(factor * length) - 1 for at, length in zip((rows, columns), image.shape[:2], strict=True)
     )
-    values = (found.ground.at(y, x) - fine) @ found.direction
+    values: Floats = np.matmul(found.ground.at(y, x) - fine, found.direction)
     allowed = found.visible[
         np.minimum((rows / factor).astype(np.intp), len(mask) - 1)[:, None],
         np.minimum((columns / factor).astype(np.intp), mask.shape[1] - 1)[None, :],
@@ -110,7 +114,7 @@ def find(pixels: Pixels, geometry: Geometry) -> Garment | None:
         values,
         place,
         fills=max(place.height / height, place.width / width),
-        ground=float(found.ground.at(y[:1] * 0, x[:1] * 0).mean()),
+        border=float(np.quantile(image[grounds.border(*mask.shape)].mean(axis=1), 0.25)),
         dark=float(found.direction.sum()) > 0,
     )
 
@@ -139,7 +143,7 @@ def separate(image: Floats) -> Separation | None:
     for last in (False, True):
         differences = ground.at(y, x) - image
         direction = main_direction(differences)
-        values = differences @ direction
+        values: Floats = np.matmul(differences, direction)
         noise = 1.4826 * float(np.median(np.abs(values[ring])))
         smoothed = _smooth(values)
         share = _SMALL_SHARE
@@ -153,11 +157,15 @@ def separate(image: Floats) -> Separation | None:
             ground = surface or ground
     if contrast < max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise):
         return None
-    visible = smoothed > max(_NOISE * noise, FAINT * contrast)
-    lit = mask & ~shadow(smoothed, threshold, contrast, noise)
+    visible = _dilate(smoothed > max(_NOISE * noise, FAINT * contrast))
+    reached = shadow(smoothed, threshold, contrast, noise)
+    lit = mask & ~reached
     if 0 < lit.sum() < (1 - _SHADOW_LEAST) * mask.sum():
-        mask = visible = lit
-    return Separation(ground, direction, mask, _dilate(visible), threshold)
+        reached = _up_to_outlines(reached, smoothed, _SHADOW_TOLERANCE * contrast + noise)
+        if (mask & ~reached).any():
+            mask = mask & ~reached
+            visible = _dilate(mask) & ~reached
+    return Separation(ground, direction, mask, visible, threshold)
 
 
 def main_direction(differences: Floats) -> Floats:
@@ -189,7 +197,7 @@ def shadow(values: Floats, threshold: float, contrast: float, noise: float) -> M
         np.abs(padded[1:-1, 2:] - padded[1:-1, :-2]), np.abs(padded[2:, 1:-1] - padded[:-2, 1:-1])
     ) * np.float32(0.5)
     allowed = (slope < max(_SHADOW_SLOPE * contrast, 2 * noise)) & (values < _SHADOW_DEPTH * contrast)
-    reached = np.zeros_like(allowed)
+    reached: Mask = np.zeros_like(allowed)
     for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
         reached[edge] = allowed[edge] & (values[edge] <= threshold)
     for _ in range(_SWEEPS):
@@ -217,6 +225,26 @@ def _dilate(mask: Mask) -> Mask:
     grown[:, 1:] |= mask[:, :-1]
     grown[:, :-1] |= mask[:, 1:]
     return grown
+
+
+def _up_to_outlines(reached: Mask, values: Floats, tolerance: float) -> Mask:
+    """A shadow and what is next to it and no deeper: beside an outline all is too steep to be reached."""
+    depth = np.where(reached, values, -np.inf).astype(np.float32)
+    for _ in range(_SHADOW_REACH):
+        beside = _greatest_beside(depth)
+        joins = np.isneginf(depth) & (values <= beside + tolerance)
+        depth[joins] = beside[joins]
+    shaded: Mask = np.isfinite(depth)
+    return shaded
+
+
+def _greatest_beside(values: Floats) -> Floats:
+    """The greatest of each pixel's four neighbours."""
+    padded = np.pad(values, 1, constant_values=-np.inf)
+    greatest: Floats = np.maximum(
+        np.maximum(padded[2:, 1:-1], padded[:-2, 1:-1]), np.maximum(padded[1:-1, 2:], padded[1:-1, :-2])
+    )
+    return greatest
 
 
 def _spread(reached: Mask, allowed: Mask) -> Mask:

@@ -29,7 +29,8 @@ def subsample(pixels: Pixels, geometry: Geometry) -> Pixels:
         ((np.arange(new) + 0.5) * old / new).astype(np.intp)
         for old, new in zip((height, width), fitted_size(height, width, geometry), strict=True)
     )
-    return pixels[rows[:, None], columns]
+    some: Pixels = pixels[rows[:, None], columns]
+    return some
 
 
 def sharpen(pixels: Pixels) -> Floats:
