@@ -227,7 +227,7 @@ class TestEngines:
     def test_a_fault_of_ours_fails_its_own_request_only(
         self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def broken(body: bytes, *_: object) -> Any:
+        def broken(body: bytes, *_: object, **__: object) -> Any:
             if bytes(body[:4]) == b"boom":
                 raise MemoryError
             return decode(body, "", Limits.from_settings(Settings()), GEOMETRY)

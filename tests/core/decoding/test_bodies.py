@@ -86,12 +86,12 @@ def test_a_bad_instance_among_others_fails_alone() -> None:
 
 
 class TestOtherImages:
-    """Images that are not 28 x 28 and grey are made so, and the answer says what was done."""
+    """Images that are not 28 x 28 and grey are made so, also unprepared, and the answer says what was done."""
 
     def test_colour_turns_grey_as_the_eye_weighs_it(self) -> None:
         green = np.zeros((28, 28, 3), np.uint8)
         green[..., 1] = 200
-        decoded = decode(encode_image(green), "", LIMITS, GEOMETRY)
+        decoded = decode(encode_image(green), "", LIMITS, GEOMETRY, prepare="none")
         assert decoded.adjusted == {0: ["converted to grayscale"]}
         # ITU-R BT.601: green counts 0.587.
         assert np.abs(decoded.pixels.astype(int) - round(200 * 0.587)).max() <= 1
@@ -112,7 +112,9 @@ class TestOtherImages:
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
     @pytest.mark.parametrize(("height", "width"), [(280, 280), (14, 14), (56, 28), (1, 1000), (29, 27)])
     def test_another_size_is_fitted_and_centred(self, kind: str, height: int, width: int) -> None:
-        decoded = decode(encode_image(np.full((height, width), 255, np.uint8), kind), "", LIMITS, GEOMETRY)
+        decoded = decode(
+            encode_image(np.full((height, width), 255, np.uint8), kind), "", LIMITS, GEOMETRY, prepare="none"
+        )
         assert decoded.adjusted[0][-1] == f"resized from {width} x {height}"
         rows, columns = np.nonzero(decoded.pixels[0] > 128)
         scale = 28 / max(height, width)
@@ -201,7 +203,7 @@ def test_any_bytes_are_images_or_an_error_of_the_tree(content: bytes, content_ty
     try:
         decoded = decode(content, content_type, LIMITS, GEOMETRY)
     except EmptyBody:
-        assert not content
+        assert not content.strip(b'"\\ntr \t\r\n')  # or a JSON string of nothing
     except InputError as error:
         assert 400 <= error.status < 500
         assert error.message
