@@ -31,8 +31,8 @@ class ManySeeds:
     """The networks of several seeds, as one stack on one device, with the data set beside them."""
 
     def __init__(self, recipe: Recipe, train: Split, *, seeds: Sequence[int], device: torch.device) -> None:
-        """Raises UsageError for a recipe with teachers, or of one: these are trained one by one."""
-        if recipe.teachers or recipe.residual:
+        """Raises UsageError for a recipe with teachers, of one, or with affine images: these are trained one by one."""
+        if recipe.teachers or recipe.residual or recipe.affine:
             raise UsageError(f"{recipe.name} is trained seed by seed: use `fashion-mnist train`")
         self._recipe, self._seeds, self._device = recipe, seeds, device
         self._images = torch.from_numpy(train.images.copy())[:, None].to(device)

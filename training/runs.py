@@ -65,7 +65,7 @@ def train(
 
     With `resume` an interrupted run goes on from its last finished epoch, and gives the same weights, bit for bit, as
     one that was not interrupted. `kernels` is "fused" (`training.fused`), "torch" or "auto", which takes the fused ones
-    where they can be had. `teachers` are the run folders of the networks to imitate, as many as the recipe asks for.
+    where they can be had. `teachers` are the run folders of the networks to distil, as many as the recipe asks for.
     `train_images` takes only so many, to try things.
 
     Raises TrainingError where the folder holds another run, or the loss is no longer a number; DeviceUnavailable.

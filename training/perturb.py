@@ -1,0 +1,132 @@
+"""Random changes to the images of an epoch, drawn anew each time: small affine maps, and what cameras and light do.
+
+All of it works on uint8 [n, height, width] and is drawn from the generator given: the same generator, the same images.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+SMALL: Final = (6.0, 0.06, 0.0)
+"""Standard deviations of an affine map that leaves a garment as it might be photographed: degrees of rotation; scale
+and shear; pixels of shift."""
+LARGE: Final = (15.0, 0.13, 1.7)
+"""The same of one that a network should bear."""
+
+
+def affine(images: Images, share: float, deviations: tuple[float, float, float], random: np.random.Generator) -> Images:
+    """A copy with `share` of the images rotated, scaled, sheared and moved about their centre; black moves in."""
+    chosen = np.flatnonzero(random.random(len(images)) < share)
+    degrees, relative, pixels = deviations
+    height, width = images.shape[1:]
+    angle = np.radians(random.normal(0, degrees, len(chosen)))
+    scale = np.exp(random.normal(0, relative, (len(chosen), 2)))
+    shear = random.normal(0, relative, len(chosen))
+    cos, sin = np.cos(angle), np.sin(angle)
+    # Rotation times shear times scale, which need not be the same both ways.
+    matrices = np.empty((len(chosen), 2, 3))
+    matrices[:, 0, 0], matrices[:, 0, 1] = cos * scale[:, 0], (cos * shear - sin) * scale[:, 1]
+    matrices[:, 1, 0], matrices[:, 1, 1] = sin * scale[:, 0], (sin * shear + cos) * scale[:, 1]
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    matrices[:, :, 2] = centre - matrices[:, :, :2] @ centre + random.normal(0, pixels, (len(chosen), 2))
+    changed = images.copy()
+    for place, matrix in zip(chosen, matrices, strict=True):
+        cv2.warpAffine(images[place], matrix, (width, height), dst=changed[place])
+    return changed
+
+
+def corrupt(images: Images, share: float, random: np.random.Generator) -> Images:
+    """A copy in which `share` of the images are changed in one to three ways, in an order that a camera might have.
+
+    The ways are a large affine map, blur, a veil of light, less contrast, and noise.
+    """
+    changed = images.copy()
+    chosen = np.flatnonzero(random.random(len(images)) < share)
+    # Each way has its own chance; an image that got none gets less contrast.
+    ways = random.random((len(chosen), len(_WAYS))) < [chance for _, chance in _WAYS]
+    ways[~ways.any(axis=1), -2] = True
+    for (change, _), wanted in zip(_WAYS, ways.T, strict=True):
+        places = chosen[wanted]
+        changed[places] = change(changed[places], random)
+    return changed
+
+
+def _large_affine(images: Images, random: np.random.Generator) -> Images:
+    return affine(images, 1.0, LARGE, random)
+
+
+def _blur(images: Images, random: np.random.Generator) -> Images:
+    """Out of focus, or moved while exposed: a Gaussian, longer in one direction than across."""
+    blurred = np.empty_like(images)
+    kernels = _blur_kernels(random)
+    for place, kernel in enumerate(random.integers(0, len(kernels), len(images))):
+        cv2.filter2D(images[place], -1, kernels[kernel], dst=blurred[place], borderType=cv2.BORDER_REPLICATE)
+    return blurred
+
+
+def _blur_kernels(random: np.random.Generator, count: int = 200, radius: int = 4) -> Floats:
+    """float32 [count, side, side], each of sum 1."""
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    angle = random.uniform(0, np.pi, (count, 1, 1))
+    along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    short = random.uniform(0.3, 1.6, (count, 1, 1))
+    long = short * np.where(random.random((count, 1, 1)) < 0.5, 1, random.uniform(1, 3, (count, 1, 1)))
+    kernels = np.exp(-((along / long) ** 2 + (across / short) ** 2) / 2)
+    return (kernels / kernels.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
+
+
+def _veil(images: Images, random: np.random.Generator) -> Images:
+    """Light over the image, even or in patches: a smooth field between the image and white."""
+    height, width = images.shape[1:]
+    fields = np.empty(images.shape, np.float32)
+    even = random.random(len(images)) < 0.4
+    coarse = random.random((len(images), 7, 7), dtype=np.float32)
+    for place, field in enumerate(coarse):
+        side = 2 + place % 6
+        cv2.resize(field[:side, :side], (width, height), dst=fields[place], interpolation=cv2.INTER_CUBIC)
+    fields[even] = 1
+    light = random.uniform(0.1, 0.7, (len(images), 1, 1)).astype(np.float32) * fields
+    # Either added, up to white, or mixed in, as fog is.
+    mixed = (random.random((len(images), 1, 1)) < 0.5).astype(np.float32)
+    return _bytes(images * (1 - mixed * light) + 255 * light)
+
+
+def _contrast(images: Images, random: np.random.Generator) -> Images:
+    """Pixels nearer to their image's mean, and darker or brighter mid-tones."""
+    factors = random.uniform(0.2, 1, (len(images), 1, 1)).astype(np.float32)
+    means = images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
+    gammas = np.exp(random.normal(0, 0.25, (len(images), 1, 1))).astype(np.float32)
+    values = (means + factors * (images - means)) / 255
+    return _bytes(255 * np.power(np.clip(values, 0, 1), gammas))
+
+
+def _noise(images: Images, random: np.random.Generator) -> Images:
+    """Of the sensor, the same for all pixels or growing with their light; some pixels black or white."""
+    sigma = random.uniform(2, 30, (len(images), 1, 1)).astype(np.float32)
+    with_light = random.random((len(images), 1, 1)) < 0.4
+    strength = sigma * np.where(with_light, np.sqrt(images / np.float32(255)) * np.float32(1.5), np.float32(1))
+    noisy = images + strength * random.standard_normal(images.shape, dtype=np.float32)
+    impulses = np.flatnonzero(random.random(len(images)) < 0.2)
+    rate = random.uniform(0, 0.05, (len(impulses), 1, 1)).astype(np.float32)
+    drawn = random.random((len(impulses), *images.shape[1:]), dtype=np.float32)
+    noisy[impulses] = np.where(drawn < rate, 0, np.where(drawn > 1 - rate, 255, noisy[impulses]))
+    return _bytes(noisy)
+
+
+_WAYS: Final[tuple[tuple[Callable[[Images, np.random.Generator], Images], float], ...]] = (
+    (_large_affine, 0.35),
+    (_blur, 0.35),
+    (_veil, 0.25),
+    (_contrast, 0.4),
+    (_noise, 0.35),
+)
+
+
+def _bytes(values: NDArray[np.floating]) -> Images:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
