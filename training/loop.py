@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
 from training import fused, perturb
 from training.augment import draw_moves, draw_rectangles, erase, move
-from training.muon import Muon
+from training.optimizers import optimizers
 from training.recipes import Recipe
 from training.residual import ResidualNetwork
 from training.teachers import Teachers
@@ -227,35 +227,6 @@ def new_network(recipe: Recipe) -> Network:
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """What all of an epoch's draws come from."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % _SEEDS)
-
-
-def optimizers(
-    recipe: Recipe, parameters: Sequence[nn.Parameter], *, stacked: bool = False
-) -> list[torch.optim.Optimizer]:
-    """A recipe's optimizers for a network's parameters, in their order; `stacked` as in `training.muon.Muon`.
-
-    Each of their groups has its rate's peak under "highest".
-    """
-    weights = [parameter for parameter in parameters if parameter.ndim > 1 + stacked]
-    biases = [parameter for parameter in parameters if parameter.ndim == 1 + stacked]
-    found: list[torch.optim.Optimizer] = []
-    if recipe.optimizer == "muon":
-        # The last layer's rows are classes, which are not to be made equally strong.
-        *matrices, last = weights
-        found.append(Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay, stacked=stacked))
-        groups = [{"params": [last, *biases], "weight_decay": 0.0}]
-    else:
-        groups = [
-            {"params": weights, "weight_decay": recipe.weight_decay},
-            {"params": biases, "weight_decay": 0.0},
-        ]
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    # One fused kernel a step instead of a dozen a parameter.
-    found.append(kind(groups, lr=recipe.learning_rate, fused=True))
-    for optimizer in found:
-        for group in optimizer.param_groups:
-            group["highest"] = group["lr"]
-    return found
 
 
 def schedule(recipe: Recipe, done: float) -> float:

@@ -23,7 +23,8 @@ from fashion_mnist.errors import TrainingError, UsageError
 from fashion_mnist.network import Classifier
 from training import runs
 from training.augment import draw_moves, move
-from training.loop import average, epoch_generator, new_network, optimizers, predict, schedule
+from training.loop import average, epoch_generator, new_network, predict, schedule
+from training.optimizers import optimizers
 from training.recipes import Recipe, recipe_named
 
 

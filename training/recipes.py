@@ -100,10 +100,10 @@ TEACHER: Final = dataclasses.replace(
 RELEASE: Final = dataclasses.replace(
     SUPERVISED,
     name="release",
-    epochs=200,
+    epochs=160,
     affine=0.5,
     corrupt=0.5,
-    teachers=["teacher-0", *(f"supervised-{seed}" for seed in range(4))],
+    teachers=["teacher-0", *(f"supervised-{seed}" for seed in range(3))],
     views=4,
     temperature=2.0,
     label_weight=0.15,

@@ -48,12 +48,18 @@ class Teachers:
         ]
 
     def view(self, number: int) -> tuple[np.ndarray, Tensor]:
-        """An affine version of all images, uint8 [n, 28, 28], and the mean log-probabilities, float16 [n, 10]."""
+        """An affine version of all images, uint8 [n, 28, 28], and the mean log-probabilities, float16 [n, 10].
+
+        Large teachers and small ones count for a half each, however many there are of either.
+        """
         if number not in self._known:
             random = np.random.default_rng((_SEED, number))
             images = affine(self._images, self._recipe.affine, SMALL, random)
-            answers = [self._answers(place, images).float() for place in range(len(self._folders))]
-            self._known[number] = images, torch.stack(answers).mean(0).half()
+            by_kind: dict[type, list[Tensor]] = {}
+            for place, classifier in enumerate(self._classifiers):
+                by_kind.setdefault(type(classifier.network), []).append(self._answers(place, images).float())
+            answers = torch.stack([torch.stack(each).mean(0) for each in by_kind.values()]).mean(0)
+            self._known[number] = images, answers.half()
         return self._known[number]
 
     def _answers(self, place: int, images: np.ndarray) -> Tensor:
