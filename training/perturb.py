@@ -3,7 +3,6 @@
 All of it works on uint8 [n, height, width] and is drawn from the generator given: the same generator, the same images.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 import cv2
@@ -47,17 +46,16 @@ def affine(images: Images, share: float, deviations: tuple[float, float, float],
 
 
 def corrupt(images: Images, share: float, random: np.random.Generator) -> Images:
-    """A copy in which `share` of the images are changed in one to three ways, in an order that a camera might have.
+    """A copy in which `share` of the images are changed in one way, or in two, in an order that a camera might have.
 
     The ways are a large affine map, blur, a veil of light, less contrast, and noise.
     """
     changed = images.copy()
     chosen = np.flatnonzero(random.random(len(images)) < share)
-    # Each way has its own chance; an image that got none gets less contrast.
-    ways = random.random((len(chosen), len(_WAYS))) < [chance for _, chance in _WAYS]
-    ways[~ways.any(axis=1), -2] = True
-    for (change, _), wanted in zip(_WAYS, ways.T, strict=True):
-        places = chosen[wanted]
+    first, second = random.integers(0, len(_WAYS), (2, len(chosen)))
+    has_second = random.random(len(chosen)) < _SECOND
+    for place, change in enumerate(_WAYS):
+        places = chosen[(first == place) | (has_second & (second == place))]
         changed[places] = change(changed[places], random)
     return changed
 
@@ -88,7 +86,8 @@ def _blur_kernels(random: np.random.Generator) -> Floats:
     short = random.uniform(0.3, 1.6, (_BANK, 1, 1))
     long = short * np.where(random.random((_BANK, 1, 1)) < 0.5, 1, random.uniform(1, 3, (_BANK, 1, 1)))
     kernels = np.exp(-((along / long) ** 2 + (across / short) ** 2) / 2)
-    return (kernels / kernels.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
+    kernels /= kernels.sum(axis=(1, 2), keepdims=True)
+    return np.asarray(kernels, np.float32)
 
 
 def _veil(images: Images, random: np.random.Generator) -> Images:
@@ -134,14 +133,10 @@ def _noise(images: Images, random: np.random.Generator) -> Images:
     return _bytes(noisy)
 
 
-_WAYS: Final[tuple[tuple[Callable[[Images, np.random.Generator], Images], float], ...]] = (
-    (_large_affine, 0.35),
-    (_blur, 0.35),
-    (_veil, 0.25),
-    (_contrast, 0.4),
-    (_noise, 0.35),
-)
+_WAYS: Final = (_large_affine, _blur, _veil, _contrast, _noise)
+_SECOND: Final = 0.3
+"""Chance of a second way."""
 
 
 def _bytes(values: NDArray[np.floating]) -> Images:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)

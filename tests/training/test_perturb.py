@@ -19,7 +19,8 @@ def test_so_many_images_are_changed_and_none_in_place(images: np.ndarray, share:
         affine(images, share, SMALL, np.random.default_rng(0)),
         corrupt(images, share, np.random.default_rng(0)),
     ):
-        assert (found.shape, found.dtype) == (images.shape, np.uint8)
+        assert found.shape == images.shape
+        assert found.dtype == np.uint8
         assert (found != images).any(axis=(1, 2)).mean() == pytest.approx(share, abs=0.06)
     assert np.array_equal(images, before)
 
