@@ -20,7 +20,7 @@ RUNS = Path("runs")
 
 
 def train(
-    recipe: Annotated[str, typer.Option(help="course, quick, supervised, teacher, robust or release.")] = "quick",
+    recipe: Annotated[str, typer.Option(help="course, quick, supervised, teacher or release.")] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and their augmentation.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Folder of this run; by default runs/RECIPE-SEED.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -37,7 +37,7 @@ def train(
     """Train the network by a recipe, into a run folder with weights, metrics and curves.
 
     Ctrl-C, or a kill, loses at most one epoch: `--resume` goes on and gives the same weights, bit for bit. Where a
-    recipe needs teachers, and none are named, or starts from another run, what runs/ does not have is trained first.
+    recipe needs teachers, and none are named, those that runs/ does not have are trained first.
 
     Examples:
 
@@ -56,17 +56,14 @@ def train(
         images = dataset.load(settings.data)
     options = {"device": device, "kernels": kernels, "train_images": train_images}
     teachers = teacher or [RUNS / name for name in chosen.teachers]
-    start = RUNS / f"{chosen.start}-{seed}" if chosen.start else None
-    for folder in [*([] if teacher else teachers), *([start] if start else [])]:
+    for folder in [] if teacher else teachers:
         if not (folder / "training_summary.json").exists():
             begun = (folder / "settings.json").exists()
             console.print(f"{recipe} needs {folder}: {'going on with it' if begun else 'training it'} first")
             name, _, number = folder.name.rpartition("-")
-            needed = recipes.recipe_named(name)
-            own = teachers if needed.teachers else []
-            _train(console, needed, images, folder, seed=int(number), resume=begun, teachers=own, **options)
+            _train(console, recipes.recipe_named(name), images, folder, seed=int(number), resume=begun, **options)
     folder = run or RUNS / f"{recipe}-{seed}"
-    _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, start=start, **options)
+    _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, **options)
 
 
 def _train(console: Console, recipe: "Recipe", images: dataset.Dataset, folder: Path, **options: Any) -> None:

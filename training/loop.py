@@ -45,8 +45,7 @@ class Trainer:
     comes out the same whatever was or was not run before it in the same process.
 
     `kernels` is "fused" for the convolutions of `training.fused`, or "torch". With `teachers` their probabilities are
-    distilled into the network, without them it learns from the labels. It starts from the weights of `start`, else from
-    random ones.
+    distilled into the network, without them it learns from the labels.
     """
 
     def __init__(
@@ -58,7 +57,6 @@ class Trainer:
         device: torch.device,
         kernels: str = "torch",
         teachers: Teachers | None = None,
-        start: Network | None = None,
     ) -> None:
         self.recipe = recipe
         self.teachers = teachers
@@ -73,8 +71,6 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = new_network(recipe)
-        if start is not None:
-            network.load_state_dict(start.state_dict())
         mean, std = float(scaled.mean()), float(scaled.std())
         self.classifier = Classifier(network, mean, std, gamma=recipe.gamma).to(device)
         self.network = network

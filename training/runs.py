@@ -19,12 +19,12 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from fashion_mnist import atomic, checksums
+from fashion_mnist import atomic
 from fashion_mnist.commit import commit
 from fashion_mnist.dataset import Dataset, Split
 from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.evaluation import evaluation
-from fashion_mnist.network import load_weights, save_weights
+from fashion_mnist.network import save_weights
 from fashion_mnist.unknown import unknown_scores
 from training import fused
 from training.calibration import fit_temperature
@@ -56,7 +56,6 @@ def train(
     device: str = "auto",
     kernels: str = "auto",
     teachers: Sequence[Path] = (),
-    start: Path | None = None,
     train_images: int | None = None,
     resume: bool = False,
     tell: Tell = lambda progress: None,
@@ -66,8 +65,7 @@ def train(
 
     With `resume` an interrupted run goes on from its last finished epoch, and gives the same weights, bit for bit, as
     one that was not interrupted. `kernels` is "fused" (`training.fused`), "torch" or "auto", which takes the fused ones
-    where they can be had. `start` is the run folder of the network that a recipe goes on from. `teachers` are the run
-    folders of the networks to distil, as many as the recipe asks for.
+    where they can be had. `teachers` are the run folders of the networks to distil, as many as the recipe asks for.
     `train_images` takes only so many, to try things.
 
     Raises TrainingError where the folder holds another run, or the loss is no longer a number; DeviceUnavailable.
@@ -75,10 +73,6 @@ def train(
     if len(teachers) != len(recipe.teachers):
         raise UsageError(
             f"the recipe {recipe.name} needs {len(recipe.teachers)} teachers, and {len(teachers)} were named"
-        )
-    if bool(recipe.start) != (start is not None):
-        raise UsageError(
-            f"the recipe {recipe.name} starts from {recipe.start or 'random weights'}: name a run if it does"
         )
     chosen = choose_device(device)
     train_split, held_out = split(dataset.train, train_images)
@@ -92,11 +86,9 @@ def train(
         "threads": torch.get_num_threads(),
         "kernels": kernels,
         "teachers": asked.described() if asked else [],
-        "start": checksums.of(start / "weights.pt") if start else None,
         "commit": commit(),
     }
-    network = load_weights(start / "weights.pt").network if start else None
-    trainer = Trainer(recipe, train_split, seed=seed, device=chosen, teachers=asked, start=network)
+    trainer = Trainer(recipe, train_split, seed=seed, device=chosen, teachers=asked)
     settings["kernels"] = trainer.kernels = _choose_kernels(kernels, trainer)
     history = _open(folder, settings, trainer, resume=resume)
     while trainer.epoch < recipe.epochs:

@@ -210,7 +210,7 @@ def test_an_unknown_device_names_the_known_ones() -> None:
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="course, quick, supervised, teacher, robust, release"):
+    with pytest.raises(UsageError, match="course, quick, supervised, teacher, release"):
         recipe_named("slow")
 
 

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_mnist import checksums
 from fashion_mnist.dataset import Dataset, Split
 from fashion_mnist.errors import ModelError, TrainingError, UsageError
 from fashion_mnist.network import load_weights
 from training import runs
 from training.augment import draw_rectangles, erase
-from training.recipes import QUICK, ROBUST, TEACHER
+from training.recipes import RELEASE, TEACHER
 from training.teachers import Teachers, _load
 
-RECIPE = replace(ROBUST, epochs=4, batch_size=100, teachers=["a", "b"], views=2)
+RECIPE = replace(RELEASE, epochs=4, batch_size=100, teachers=["a", "b"], views=2)
 OPTIONS: dict[str, Any] = {"device": "cpu", "train_images": 2000}
 
 
@@ -85,20 +84,6 @@ def test_a_network_learns_from_its_teachers_and_resumes(small: Dataset, teachers
     runs.train(RECIPE, small, tmp_path / "cut", teachers=teachers, resume=True, **OPTIONS)
     whole, cut = (load_weights(tmp_path / name / "weights.pt").state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
-
-
-def test_a_run_starts_from_the_network_of_another(small: Dataset, tmp_path: Path) -> None:
-    first = replace(QUICK, epochs=2, batch_size=100)
-    runs.train(first, small, tmp_path / "first", **OPTIONS)
-    second = replace(first, start="quick", epochs=1, learning_rate=1e-9, muon_learning_rate=1e-9, ema_decay=0.0)
-    with pytest.raises(UsageError, match="starts from a run of quick: name one"):
-        runs.train(second, small, tmp_path / "second", **OPTIONS)
-    with pytest.raises(UsageError, match="starts from random weights: name no run"):
-        runs.train(first, small, tmp_path / "second", start=tmp_path / "first", **OPTIONS)
-    summary = runs.train(second, small, tmp_path / "second", start=tmp_path / "first", **OPTIONS)
-    before, after = (load_weights(tmp_path / name / "weights.pt").network for name in ("first", "second"))
-    assert summary["start"] == checksums.of(tmp_path / "first" / "weights.pt")
-    torch.testing.assert_close(after.state_dict(), before.state_dict(), rtol=1e-4, atol=1e-6)
 
 
 def test_a_teachers_run_resumes_too(small: Dataset, teachers: list[Path], tmp_path: Path) -> None:
