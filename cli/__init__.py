@@ -12,6 +12,7 @@ from cli.archive import archive
 from cli.bench import bench
 from cli.compare import compare
 from cli.describe import describe
+from cli.errors import errors
 from cli.evaluate import evaluate
 from cli.export import export
 from cli.keys import keys
@@ -31,6 +32,7 @@ COMMANDS = (
     describe,
     train,
     evaluate,
+    errors,
     report,
     compare,
     robustness,

@@ -113,6 +113,7 @@ def test_figures_are_those_that_one_computes_by_hand() -> None:
         "describe",
         "train",
         "evaluate",
+        "errors",
         "report",
         "compare",
         "robustness",

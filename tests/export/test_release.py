@@ -3,7 +3,9 @@
 import json
 import math
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,3 +210,21 @@ def test_a_store_that_a_crash_left_half_replaced_is_refused(
     for engine in MODEL_FILES:
         open_engine(store, engine, "cpu")
     assert not list(store.glob(".export.*"))
+
+
+def test_a_model_that_is_less_robust_than_the_store_s_is_refused_unless_accepted(store: Path, dataset: Dataset) -> None:
+    def robustness(accuracy: float) -> Callable[..., dict[str, Any]]:
+        row = {"group": "corruption", "kind": "fog", "accuracy": accuracy, "calibration_error": 0.02, "flagged": 0.1}
+        group = {"kinds": 1, "accuracy": accuracy, "worst": {"kind": "fog", "accuracy": accuracy}}
+        rows = [row | {"strengths": {"1": accuracy}}]
+        return lambda model, threshold: {"images": 1000, "rows": rows, "groups": {"corruption": group}}
+
+    made = release.release(store / "weights.pt", store, dataset, robustness=robustness(0.8))
+    assert "| fog | 80.0% | 1: 80.0% | 0.020 | 10.0% |" in (store / card.MARKDOWN).read_text()
+    assert made.card["robustness"]["groups"]["corruption"]["accuracy"] == 0.8
+    before = content(store)
+    with pytest.raises(ExportError, match="--accept-less-robust"):
+        release.release(store / "weights.pt", store, dataset, robustness=robustness(0.78))
+    assert content(store) == before
+    release.release(store / "weights.pt", store, dataset, robustness=robustness(0.78), accept_less_robust=True)
+    assert content(store) != before

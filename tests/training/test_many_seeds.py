@@ -10,7 +10,7 @@ from fashion_mnist.errors import TrainingError, UsageError
 from training import many_seeds
 from training.loop import Trainer
 from training.many_seeds import ManySeeds
-from training.recipes import COURSE, QUICK, RELEASE, TEACHER, Recipe
+from training.recipes import COURSE, QUICK, RELEASE, SUPERVISED, TEACHER, Recipe
 
 CPU = torch.device("cpu")
 
@@ -50,7 +50,7 @@ def test_it_prints_the_spread(
 
 
 def test_what_is_trained_one_by_one_says_so(few: Split) -> None:
-    for recipe in (TEACHER, RELEASE):
+    for recipe in (TEACHER, RELEASE, SUPERVISED):
         with pytest.raises(UsageError, match="seed by seed"):
             ManySeeds(recipe, few, seeds=(0,), device=CPU)
     with pytest.raises(TrainingError, match="fewer than one batch"):

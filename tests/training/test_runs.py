@@ -34,7 +34,7 @@ def same_weights(one: Path, other: Path) -> bool:
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("name", ["course", "quick", "labels"])
+@pytest.mark.parametrize("name", ["course", "quick", "supervised"])
 def test_a_run_learns_and_leaves_everything_behind(small: Dataset, tmp_path: Path, name: str) -> None:
     recipe = replace(recipe_named(name, epochs=2), batch_size=100)
     summary = runs.train(recipe, small, tmp_path / "run", device="cpu", train_images=4 * SMALL)
@@ -210,7 +210,7 @@ def test_an_unknown_device_names_the_known_ones() -> None:
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="course, quick, labels, teacher, release"):
+    with pytest.raises(UsageError, match="course, quick, supervised, teacher, release"):
         recipe_named("slow")
 
 
