@@ -31,7 +31,7 @@ def build(engine: Engine, target: str, context: Path) -> str:
 def context(folder: Path) -> Path:
     """A copy of what the images are built of, with this machine's wheel and certificates in deploy/wheels/."""
     ignored = shutil.ignore_patterns("__pycache__", "results", "*.mar", "*.whl", "*.pem")
-    for name in ("requirements", "deploy", "model_store", *_rooms()):
+    for name in {"requirements", "deploy", "model_store", *_rooms()}:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / ".dockerignore", folder)
     wheels = folder / "deploy" / "wheels"
