@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-containers check format train bench bench-peers bench-ratios proto dashboards lock audit sbom clean
+.PHONY: help setup serve test test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit sbom clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## Create .venv and install the pinned packages (WHEELS=cpu or WHEELS=cuda overrides the choice)
 	@$(PYTHON) requirements/install.py
@@ -24,6 +24,22 @@ test: setup  ## Run every test, the real TorchServe's included
 # Within 25 minutes; what was built before is not built again.
 test-containers: setup  ## Build the images, bring the services up, and test them
 	timeout --kill-after=120 1380 $(BIN)/python -m pytest -m containers tests/containers
+
+# On a machine with a GPU: with the interpreter's own PyTorch, or another's (PYTHON=...), and without `make setup`. DRY_RUN=1
+# goes through every step on the CPU.
+GPU_PYTHON = $(if $(findstring file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))
+
+test-gpu:  ## Check on a GPU what is computed there, step by step (DRY_RUN=1: on the CPU)
+	$(GPU_PYTHON) -m benchmarks.gpu test $(if $(DRY_RUN),--dry-run)
+
+bench-gpu:  ## Measure what a GPU brings, beside the same machine's CPU (DRY_RUN=1: on the CPU)
+	$(GPU_PYTHON) -m benchmarks.gpu bench $(if $(DRY_RUN),--dry-run)
+
+gpu-bundle: setup  ## Pack what a machine with a GPU, PyTorch and no network lacks into gpu-bundle/
+	$(BIN)/python -m deploy.gpu_bundle
+
+test-containers-gpu: setup  ## Build the image for a GPU, bring it up on one and test it, where Docker and a GPU are
+	timeout --kill-after=120 1380 $(BIN)/python -m pytest -m containers tests/containers/test_gpu.py
 
 check: setup  ## Lint, format, types and import rules
 	$(BIN)/ruff check .
@@ -64,4 +80,4 @@ sbom:  ## Write a bill of materials of each image that the container engine has 
 
 clean:  ## Remove what was installed and built; runs/ stays
 	rm -rf $(VENV) .venv.lock .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom
+		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom gpu-bundle

@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -23,14 +22,17 @@ from benchmarks import aims, load, servers
 from benchmarks.client import classify_packed, classify_singly
 from benchmarks.load import Bodies, Load, RunFailed
 from benchmarks.machine import machine
+from benchmarks.photographs import per_cpu_second
 from benchmarks.report import markdown, table
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
 from fashion_mnist import atomic, dataset
+from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.commit import commit
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import Engine, open_engine
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 
@@ -75,8 +77,8 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
             single = comparison.single()
             packed = comparison.packed()
             memory = comparison.memory()
+            photographs = comparison.photographs()
             comparison.check_labels()
-        observed = comparison.observed()
         cores = comparison.cores()
     results = {
         "machine": {"name": machine(device), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -89,7 +91,7 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
         "single": single,
         "packed": packed,
         "memory": memory,
-        "observed": observed,
+        "photographs": photographs,
         "cores": cores,
         "png_decode_us": round(comparison.decode_us(), 1),
     }
@@ -116,7 +118,7 @@ class _Comparison:
         self._images = dataset.load(settings.data).test.images[: size.checked]
         self._packed = self._images[np.arange(PACKED) % len(self._images)]
         self._engine: Engine = open_engine(self._store, "onnx", device, threads=settings.threads)
-        pngs = [cv2.imencode(".png", image)[1].tobytes() for image in self._images]
+        pngs = [encode_image(image) for image in self._images]
         raws = [image.tobytes() for image in self._images]
         self._sent = {"png": (pngs, "image/png"), "raw": (raws, OCTETS)}
         self._bodies = {
@@ -141,7 +143,6 @@ class _Comparison:
             "TorchServe, batch 1": servers.torchserve_alone(folder / "ts1", batch_size=1, device=self._device),
             "gateway + TorchServe": servers.fashion_mnist(folder / "front", "torchserve", self._device),
             "gateway, embedded": servers.fashion_mnist(folder / "embedded", "embedded", self._device),
-            "constant": servers.constant(folder / "constant"),
         }.items():
             self._tell(f"starting: {name}")
             self._servers[name] = stack.enter_context(starting)
@@ -152,7 +153,7 @@ class _Comparison:
         ours = self._engine.predict(self._images).argmax(axis=1).tolist()
         for name, server in self._servers.items():
             for kind, (bodies, content_type) in self._sent.items():
-                if name == "constant" or (name, kind) in _left_out(self._servers):
+                if (name, kind) in _left_out(self._servers):
                     continue
                 self._tell(f"checking the labels of {self._size.checked:,} images: {name}, {kind}")
                 found = classify_singly(server.url, bodies, content_type)
@@ -208,18 +209,12 @@ class _Comparison:
             "mb": {name: [round(before[name], 1), round(after[name], 1)] for name in before},
         }
 
-    def observed(self) -> dict[str, float]:
-        """Requests a second of a gateway, and of one that has no metrics, request ids and timings."""
-        rates: dict[str, list[float]] = {"as it is": [], "without": []}
-        with (
-            servers.gateway_alone(self._folder / "as-it-is", device=self._device) as as_it_is,
-            servers.gateway_alone(self._folder / "without", "benchmarks.unobserved", self._device) as without,
-        ):
-            for repeat in range(2 * self._size.repeats):
-                self._tell(f"what metrics cost, repeat {repeat + 1} of {2 * self._size.repeats}")
-                for name, server in (("as it is", as_it_is), ("without", without)):
-                    rates[name].append(self._load(server, "raw", 64).per_second)
-        return {name: round(statistics.median(found)) for name, found in rates.items()}
+    def photographs(self) -> dict[str, float]:
+        """Photographs of 12 megapixels a second of processor time: FastAPI with Pillow, and this service."""
+        self._tell("photographs of 12 megapixels")
+        asked = {name: self._servers[name] for name in ("FastAPI", "FastAPI, tuned", "gateway, embedded")}
+        folder = self._folder / "photographs"
+        return per_cpu_second(asked, folder, self._size.seconds, self._size.repeats)
 
     def cores(self) -> list[dict[str, Any]]:
         """Images for each second of processor time of all a server's processes, with one and with two of each."""
@@ -248,7 +243,9 @@ class _Comparison:
     def decode_us(self) -> float:
         """Microseconds to decode one PNG: the best of many rounds, which is when nothing else ran."""
         pngs = self._sent["png"][0][:CYCLED]
-        rounds = timeit.repeat(lambda: [decode(png, "image/png", self._limits) for png in pngs], number=1, repeat=50)
+        rounds = timeit.repeat(
+            lambda: [decode(png, "image/png", self._limits, GEOMETRY) for png in pngs], number=1, repeat=50
+        )
         return min(rounds) / len(pngs) * 1e6
 
     def _load(self, server: Server, kind: str, connections: int) -> Load:
@@ -260,8 +257,8 @@ class _Comparison:
 
 
 def _left_out(names: dict[str, Server]) -> set[tuple[str, str]]:
-    """The stock handler takes no raw pixels, and what answers the same to everything is the same with all."""
-    return {(name, "raw") for name in names if name.startswith("stock")} | {("constant", "png")}
+    """The stock handler takes no raw pixels."""
+    return {(name, "raw") for name in names if name.startswith("stock")}
 
 
 def _median(key: tuple[str, str, int], loads: list[Load]) -> dict[str, Any]:

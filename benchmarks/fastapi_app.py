@@ -24,10 +24,10 @@ app = FastAPI()
 
 @app.post("/predictions/fashion_mnist")
 async def predict(request: Request) -> dict[str, Any]:
-    """One image, as PNG or as 784 bytes; the answer has the shape of ours."""
+    """One image, as a file of any size or as 784 bytes; the answer has the shape of ours."""
     body = await request.body()
-    if request.headers["content-type"] == "image/png":
-        image = np.asarray(Image.open(io.BytesIO(body)).convert("L"))
+    if request.headers["content-type"].startswith("image/"):
+        image = np.asarray(Image.open(io.BytesIO(body)).convert("L").resize((28, 28)))
     else:
         image = np.frombuffer(body, np.uint8).reshape(28, 28)
     probabilities = session.run(None, {"images": image[None, None]})[0][0]

@@ -13,12 +13,12 @@ _NAMES = {
     "TorchServe, batch 1": "our TorchServe alone, batchSize 1",
     "gateway + TorchServe": "**this service**",
     "gateway, embedded": "**this service, embedded engine**",
-    "constant": "limit: an event loop, a constant answer",
 }
 _KINDS = {"png": "PNG", "raw": "raw bytes"}
 _SINGLE = ["server", "body", "connections", "requests/s", "lowest-highest", "p50, ms", "p99, ms"]
 _PACKED = ["bodies of 1,024 images", "images/s"]
 _CORES = ["bodies of 1,024 images, processes", "images/s", "images per second of processor time"]
+_PHOTOGRAPHS = ["photographs of 12 megapixels", "a second of processor time"]
 _AIMS = ["figure", "measured", "aim", "reached"]
 
 Rows = list[list[str]]
@@ -44,11 +44,8 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     for heading, rows in _tables(results):
         lines += ["", *markdown_table(heading, rows)]
-    observed, memory = results["observed"], results["memory"]
+    memory = results["memory"]
     lines += [
-        "",
-        f"A gateway by itself, raw bytes, 64 connections: {observed['as it is']:,} requests/s, and "
-        f"{observed['without']:,} without metrics, request ids and timings.",
         "",
         f"Memory over {memory['requests']:,} requests, before and after: "
         + ", ".join(f"{name} {before:,} and {after:,} MiB" for name, (before, after) in memory["mb"].items())
@@ -62,6 +59,7 @@ def _tables(results: dict[str, Any]) -> list[tuple[list[str], Rows]]:
         (_AIMS, _aims(results)),
         (_SINGLE, _single(results)),
         (_PACKED, [[name, f"{rate:,}"] for name, rate in results["packed"].items()]),
+        (_PHOTOGRAPHS, [[_NAMES[name], f"{rate:g}"] for name, rate in results["photographs"].items()]),
         (
             _CORES,
             [[row["server"], f"{row['images_per_s']:,}", f"{row['images_per_cpu_s']:,}"] for row in results["cores"]],

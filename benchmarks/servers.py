@@ -20,9 +20,6 @@ from export import archive
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.model_store import CANARY, model_store_path, model_version, read_canary
 from fashion_mnist.settings import PREFIX, Settings
-from gateway import listening
-from gateway.versions import Version, Versions
-from gateway.worker import Task
 from serving import config, processes, readiness, state
 from serving.torchserve import TorchServe
 
@@ -64,7 +61,7 @@ class Server:
 
 
 @contextmanager
-def fashion_mnist(folder: Path, engine: str, device: str = "cpu", **settings: int) -> Iterator[Server]:
+def fashion_mnist(folder: Path, engine: str, device: str = "cpu", **settings: int | str) -> Iterator[Server]:
     """`fashion-mnist serve` as people run it, with its output in a file of `folder`. Raises RunFailed."""
     folder.mkdir()
     said = folder / "output"
@@ -102,41 +99,6 @@ def torchserve_alone(folder: Path, *, batch_size: int, device: str = "cpu") -> I
         server.start()
         server.wait_until_ready()
         yield Server(server.url, server.pid)
-
-
-@contextmanager
-def gateway_alone(folder: Path, module: str = "gateway.worker", device: str = "cpu") -> Iterator[Server]:
-    """One gateway process with the embedded engine, run by `module`, without a supervisor."""
-    settings = Settings.from_environment(host=config.LOOPBACK, port=0, device=device, engine="embedded")
-    store = model_store_path(settings)
-    version = model_version(store)
-    folder.mkdir()
-    (public,) = listening.listen(config.LOOPBACK, 0, 1)
-    with public:
-        task = Task(
-            settings=settings,
-            versions=Versions(version, (Version(version, 1, store),)),
-            socket_fd=public.fileno(),
-            grpc_fd=-1,
-            metrics=folder / "metrics",
-            door=folder / "door",
-        )
-        url = readiness.url(config.LOOPBACK, public.getsockname()[1])
-        command = [sys.executable, "-m", module, task.to_json()]
-        with started(command, os.environ, folder, [public.fileno()]) as process:
-            wait_until_right(url, process)
-            yield Server(url, process.pid)
-
-
-@contextmanager
-def constant(folder: Path) -> Iterator[Server]:
-    """An event loop that answers the same to everything. It is not asked for labels."""
-    folder.mkdir()
-    (public,) = listening.listen(config.LOOPBACK, 0, 1)
-    with public:
-        command = [sys.executable, "-m", "benchmarks.constant", str(public.fileno())]
-        with started(command, os.environ, folder, [public.fileno()]) as process:
-            yield Server(readiness.url(config.LOOPBACK, public.getsockname()[1]), process.pid)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from benchmarks import servers
 from benchmarks.servers import Server
 from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.network import load_weights
 from fashion_mnist.settings import Settings
 from serving import java
@@ -58,7 +58,7 @@ def stock_torchserve(
         environment["OMP_NUM_THREADS"] = str(threads)
     url = f"http://127.0.0.1:{ports.inference}/predictions/fashion_mnist"
     with servers.started(command, environment, folder) as process:
-        canary = cv2.imencode(".png", image)[1].tobytes()
+        canary = encode_image(image)
         servers.wait_until_right(url, process, canary, expected_labels(weights, image[None])[0])
         yield Server(url, process.pid)
 

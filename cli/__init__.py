@@ -12,6 +12,7 @@ from cli.archive import archive
 from cli.bench import bench
 from cli.compare import compare
 from cli.describe import describe
+from cli.errors import errors
 from cli.evaluate import evaluate
 from cli.export import export
 from cli.keys import keys
@@ -25,11 +26,13 @@ from cli.settings import settings
 from cli.train import train
 from cli.unknown import unknown
 from fashion_mnist.errors import FashionMNISTError, UsageError
+from fashion_mnist.line_sink import open_standard_files
 
 COMMANDS = (
     describe,
     train,
     evaluate,
+    errors,
     report,
     compare,
     robustness,
@@ -66,8 +69,11 @@ def _options(
 
 def main() -> None:
     """The console script. An error that we know is one line on stderr, and the exit status says its kind."""
+    open_standard_files()
     # As after Ctrl-C, what was started is ended. While it serves, `serve` has its own way.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signal_number) != signal.SIG_IGN:
+            signal.signal(signal_number, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except FashionMNISTError as error:

@@ -19,7 +19,7 @@ def archive(
 ) -> None:
     """Pack the released model, the handler and the settings into one archive that any TorchServe can serve.
 
-    TorchServe's Python needs numpy, onnxruntime and OpenCV, and not this package.
+    TorchServe's Python needs numpy, onnxruntime, Pillow and kornia-rs, and not this package.
 
     Examples:
 

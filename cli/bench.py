@@ -11,31 +11,26 @@ class What(StrEnum):
     """What is measured."""
 
     comparison = "comparison"
+    decoding = "decoding"
     peers = "peers"
     ratios = "ratios"
-    doors = "doors"
-    transports = "transports"
-    protocols = "protocols"
     open_loop = "open-loop"
-    scaling = "scaling"
-    profile = "profile"
 
 
 def bench(
     what: Annotated[
         What,
         typer.Argument(
-            help="comparison: beside TorchServe and FastAPI. peers: beside seven other model servers. "
+            help="comparison: beside TorchServe and FastAPI. "
+            "decoding: what each kind of image costs, and what photographs cost others. "
+            "peers: beside seven other model servers. "
             "ratios: whether it is still as many times faster as it must be. "
-            "doors: HTTP servers in front of the same engine. transports: ways to TorchServe. "
-            "protocols: ours, Open Inference Protocol and TensorFlow Serving's. "
-            "open-loop: MLPerf's scenarios by MLCommons' LoadGen. scaling: how cost grows with connections, images a "
-            "body, processes and threads. profile: flame graphs of gateway, JVM and worker."
+            "open-loop: MLPerf's scenarios by MLCommons' LoadGen."
         ),
     ] = What.comparison,
     output: Annotated[Path, typer.Option(help="Folder for results as JSON and Markdown.")] = Path("benchmarks/results"),
     device: Annotated[
-        str, typer.Option(help="Of comparison, open-loop and scaling: where this service computes, cpu or cuda.")
+        str, typer.Option(help="Of comparison and open-loop: where this service computes, cpu or cuda.")
     ] = "cpu",
     peer: Annotated[
         list[str] | None, typer.Option(help="Of peers: only this one, by its name in the table. Repeatable.")
@@ -57,15 +52,13 @@ def bench(
 ) -> None:
     """Measure this service beside others, interleaved on this machine, every label checked.
 
-    Needs `wrk`, for the protocols h2load, for the peers nginx (apt-get install wrk nghttp2-client nginx-light), and an
-    otherwise idle machine: a quarter of an hour for the comparison and for the peers, some minutes for the rest.
+    Needs `wrk`, for the peers nginx (apt-get install wrk nginx-light), and an otherwise idle machine: a quarter of an
+    hour for the comparison and for the peers, some minutes for the rest.
     Servers of others get environments of their own in .venv-benchmarks, fetched once.
 
     Examples:
 
     `fashion-mnist bench --quick`
-
-    `fashion-mnist bench transports`
 
     `fashion-mnist bench open-loop --engine torchserve --soak 3600 --rate 2000`
 
@@ -77,6 +70,10 @@ def bench(
         from benchmarks.comparison import run
 
         run(output, device=device, quick=quick)
+    elif what is What.decoding:
+        from benchmarks import decoding
+
+        decoding.run(output, quick=quick)
     elif what is What.peers:
         from benchmarks.peers import run as peers
 
@@ -85,28 +82,8 @@ def bench(
         from benchmarks import ratios
 
         ratios.run()
-    elif what is What.doors:
-        from benchmarks import doors
-
-        doors.run(quick=quick)
-    elif what is What.transports:
-        from benchmarks import transports
-
-        transports.run(quick=quick)
-    elif what is What.open_loop:
-        from benchmarks import open_loop
-
-        engines = engine or open_loop.ENGINES
-        open_loop.run(output, device=device, quick=quick, soak_s=soak, rate=rate, engines=engines, kind=kind)
-    elif what is What.profile:
-        from benchmarks import profiles
-
-        profiles.run(output, quick=quick)
-    elif what is What.scaling:
-        from benchmarks import scaling
-
-        scaling.run(output, device=device, quick=quick)
     else:
-        from benchmarks import protocols
+        from benchmarks.open_loop import measure
 
-        protocols.run(quick=quick)
+        engines = engine or measure.ENGINES
+        measure.run(output, device=device, quick=quick, soak_s=soak, rate=rate, engines=engines, kind=kind)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fashion_mnist.addresses import checked_url, open_http
 from fashion_mnist.errors import ServingError, Unavailable
 from fashion_mnist.settings import Settings
 from serving import state
@@ -109,11 +110,12 @@ def unload(version: Version, url: Url = None) -> None:
 def _ask(method: str, path: str, url: str | None, sent: Any = None) -> Any:
     """What the server answers. Raises ServingError where it refuses, in its words, Unavailable where it is away."""
     settings = Settings.from_environment()
-    url = (url or _url(settings)).rstrip("/")
+    url = checked_url(url or _url(settings))
     headers = {"authorization": f"Bearer {settings.key}"} if settings.key else {}
     try:
-        response = httpx.request(method, f"{url}/models{path}", json=sent, headers=headers, timeout=TIMEOUT_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        with open_http(httpx.Client, url, headers=headers, timeout=TIMEOUT_S) as http:
+            response = http.request(method, f"{url}/models{path}", json=sent)
+    except httpx.HTTPError as error:
         raise Unavailable(
             f"{url} does not answer ({error or type(error).__name__}): start the server with `fashion-mnist serve`, or "
             "name its admin port with --url"
@@ -131,7 +133,7 @@ def _ask(method: str, path: str, url: str | None, sent: Any = None) -> Any:
 
 def _url(settings: Settings) -> str:
     """Where the admin port of the server on the settings' port is; that of the settings where it is another user's."""
-    running = state.read(settings.port)
+    running = state.read(settings.port, settings.host)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin_host, settings.admin_host)
     tls = running.tls if running else bool(settings.tls_certificate)
     port = running.admin_port if running else settings.admin_port

@@ -16,10 +16,11 @@ from rich.table import Table
 from fashion_mnist import file_predictions
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.client import Client
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import UsageError
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path, model_version, unknown_threshold
+from fashion_mnist.preparation import MODES, parse_mode
 from fashion_mnist.settings import Settings
 from serving import readiness
 
@@ -34,14 +35,19 @@ def predict(
     local: Annotated[bool, typer.Option("--local", help="Compute here, without a server.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each image.")] = False,
+    prepare: Annotated[
+        str, typer.Option(help="How images are prepared: auto, always, paper or none; by default as the settings say.")
+    ] = "",
 ) -> None:
-    """Say what is on images: PNG, JPEG, WebP, BMP, .npy, IDX, raw bytes or JSON.
+    """Say what is on images: PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF, .npy, IDX, raw bytes or JSON.
 
     Files that cannot be read are listed at the end, and the exit status is then 1; the others are answered.
 
     Examples:
 
     `fashion-mnist predict model_store/samples`
+
+    `fashion-mnist predict --prepare always negatives.npy`
 
     `fashion-mnist predict --local --csv photo.jpg t10k-images-idx3-ubyte.gz > answers.csv`
     """
@@ -53,15 +59,21 @@ def predict(
             f"no images in {', '.join(map(str, paths))}: files must end with {', '.join(file_predictions.SUFFIXES)}"
         )
     settings = Settings.from_environment()
+    if prepare and prepare not in MODES:
+        raise UsageError(f"--prepare is {prepare!r}: choose one of {', '.join(MODES)}")
     if local:
         store = model_store_path(settings)
         engine = open_engine(store, settings.runtime, settings.device, threads=settings.threads)
         send = file_predictions.local_sender(
-            engine, Limits.from_settings(settings), model_version(store), unknown_threshold(store)
+            engine,
+            Limits.from_settings(settings),
+            model_version(store),
+            unknown_threshold(store),
+            parse_mode(prepare or settings.prepare),
         )
     else:
         url = url or readiness.url(settings.host, settings.port, tls=bool(settings.tls_certificate))
-        send = file_predictions.server_sender(Client(url, key=settings.key, patience_s=_PATIENCE_S))
+        send = file_predictions.server_sender(Client(url, key=settings.key, patience_s=_PATIENCE_S), prepare)
     progress = Console(stderr=True)
     results = track(
         file_predictions.predict_files(files, send),

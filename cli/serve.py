@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fashion_mnist.errors import Unavailable
+from fashion_mnist.line_sink import LineSink
 from fashion_mnist.model_store import CANARY, model_store_path
 from fashion_mnist.settings import Settings
-from gateway import supervisor
 from serving import processes, readiness, state
 
 
@@ -39,29 +39,31 @@ def serve(
 
     `fashion-mnist serve --engine embedded --port 9000`
     """
+    # Imported here: no other command needs all of the gateway.
+    from gateway import supervisor
+
     settings = Settings.from_environment(
         host=host, port=port, engine=engine, runtime=runtime, device=device, workers=workers, gateways=gateways
     )
     store = model_store_path(settings)
-    console = Console(soft_wrap=True, highlight=False)
+    sink = LineSink(1)
 
     def on_ready(url: str, took_s: float) -> None:
         sample = _shortest(store / CANARY[0])
-        console.print(f"ready: {url} takes {Path(sample).name} for {CANARY[1]!r} ({took_s:.1f} s after the start)")
-        console.print(f"  curl -T {sample} {url}")
+        sink.print(f"ready: {url} takes {Path(sample).name} for {CANARY[1]!r} ({took_s:.1f} s after the start)")
+        sink.print(f"  curl -T {sample} {url}")
 
     def build_archive(model_store: Path, path: Path) -> None:
         from export import archive
 
         archive.build(settings, model_store, path)
 
-    supervisor.serve(
-        settings,
-        store,
-        build_archive,
-        on_ready,
-        tell=lambda message: console.print(f"fashion-mnist: {message}"),
-    )
+    try:
+        supervisor.serve(
+            settings, store, build_archive, on_ready, tell=lambda message: sink.print(f"fashion-mnist: {message}")
+        )
+    finally:
+        sink.close()
 
 
 def status(
@@ -73,7 +75,7 @@ def status(
     Example: `fashion-mnist status --port 9000`
     """
     settings = Settings.from_environment(port=port)
-    running = state.read(settings.port)
+    running = state.read(settings.port, settings.host)
     if running is None:
         raise Unavailable(f"no server of yours runs on port {settings.port}: start one with `make serve`")
     ready, reason = True, ""

@@ -20,7 +20,7 @@ RUNS = Path("runs")
 
 
 def train(
-    recipe: Annotated[str, typer.Option(help="course, quick, labels, teacher or release.")] = "quick",
+    recipe: Annotated[str, typer.Option(help="course, quick, supervised, teacher or release.")] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and their augmentation.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Folder of this run; by default runs/RECIPE-SEED.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,

@@ -2,8 +2,8 @@
 
 TorchServe unpacks it and puts the folder on its workers' Python path, before site-packages: `import fashion_mnist`
 there finds the copy inside the archive, whether or not the package is installed too. (Only a PYTHONPATH in TorchServe's
-own environment goes before it.) A worker needs numpy, OpenCV and ONNX Runtime, and PyTorch only for the TorchScript
-engine.
+own environment goes before it.) A worker needs numpy, Pillow, kornia-rs and ONNX Runtime, and PyTorch only for the
+TorchScript engine.
 """
 
 import json

@@ -45,6 +45,7 @@ def build(
     evaluation: Mapping[str, Any],
     parities: Sequence[Parity],
     drift: Reference,
+    robustness: Mapping[str, Any] | None,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
     """The card as JSON. `training` is what training wrote about itself; `files` are the models, by name."""
@@ -55,6 +56,8 @@ def build(
         "network": {
             "activation": classifier.network.activation_name,
             "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
+            "gamma": classifier.gamma.item(),
+            "views": classifier.views,
             "temperature": classifier.temperature.item(),
             "input": {"name": "images", "dtype": "uint8", "shape": ["batch", *GEOMETRY]},
             "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(CLASSES)]},
@@ -72,6 +75,7 @@ def build(
         # Fitted on the held-out images, so training alone can know it.
         "unknown": {} if training is None else dict(training.get("unknown", {})),
         "evaluation": dict(evaluation),
+        "robustness": None if robustness is None else dict(robustness),
         "parity": {
             "reference": "the classifier in PyTorch, step by step, on the CPU",
             "limit": LIMIT,
@@ -119,11 +123,13 @@ def markdown(card: Mapping[str, Any]) -> str:
                 for name, row in zip(evaluation["classes"], evaluation["confusion_matrix"], strict=True)
             ],
         ),
+        *_robustness(card["robustness"]),
         "## Network",
-        f"{network['parameters']:,} parameters, activation {network['activation']}, temperature "
-        f"{network['temperature']:.4g}. Takes `{network['input']['name']}`, {network['input']['dtype']} "
-        f"{_dimensions(network['input']['shape'])}, gives `{network['output']['name']}`, {network['output']['dtype']} "
-        f"{_dimensions(network['output']['shape'])}; scaling and softmax are inside.",
+        f"{network['parameters']:,} parameters, activation {network['activation']}, pixels to the power of "
+        f"{network['gamma']:.4g}, temperature {network['temperature']:.4g}, views: {network['views']}. Takes "
+        f"`{network['input']['name']}`, {network['input']['dtype']} {_dimensions(network['input']['shape'])}, gives "
+        f"`{network['output']['name']}`, {network['output']['dtype']} {_dimensions(network['output']['shape'])}; "
+        "scaling and softmax are inside.",
         *_unknown(card["unknown"]),
         "## Data",
         f"[{data['name']}]({data['source']}), {data['licence']} licence: {data['train_images']:,} images to train and "
@@ -157,6 +163,33 @@ def markdown(card: Mapping[str, Any]) -> str:
         "\n".join(f"- {limit}" for limit in card["limits"]),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _robustness(robustness: Mapping[str, Any] | None) -> list[str]:
+    if robustness is None:
+        return []
+    rows = [
+        (
+            row["kind"],
+            f"{row['accuracy']:.1%}",
+            ", ".join(f"{name}: {value:.1%}" if name else f"{value:.1%}" for name, value in row["strengths"].items()),
+            f"{row['calibration_error']:.3f}",
+            "" if row["flagged"] is None else f"{row['flagged']:.1%}",
+        )
+        for row in robustness["rows"]
+    ]
+    means = [
+        f"{group} {figures['accuracy']:.2%} (calibration error {figures['calibration_error']:.3f}; worst "
+        f"{figures['worst']['kind']}, {figures['worst']['accuracy']:.1%})"
+        for group, figures in robustness["groups"].items()
+        if figures["kinds"] > 1
+    ]
+    return [
+        "## Changed images",
+        f"Of the first {robustness['images']:,} test images, as `fashion-mnist robustness` measures it: ImageNet-C's "
+        f"corruptions in five strengths, geometry, inversion. Means over kinds: {'; '.join(means)}.",
+        _table(("change", "accuracy", "by strength", "calibration error", "marked unknown"), rows),
+    ]
 
 
 def _unknown(unknown: Mapping[str, Any]) -> list[str]:

@@ -12,9 +12,11 @@ from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.errors import ExportError
 
 OPERATORS: Final = frozenset(
-    {"Cast", "Sub", "Div", "Conv", "Relu", "Gelu", "MaxPool", "Reshape", "Flatten", "Gemm", "Softmax"}
+    {"Cast", "Sub", "Div", "Sqrt", "Pow", "Conv", "Relu", "Gelu", "MaxPool", "Reshape", "Flatten", "Gemm", "Softmax"}
+    | {"Slice", "Pad", "Concat", "ReduceMean"}
 )
-"""What this network may become. Any other node means that the exporter did something unforeseen."""
+"""What this network, and the views of an image, may become. Any other node means that the exporter did something
+unforeseen."""
 
 
 def export(module: nn.Module, path: Path) -> None:

@@ -15,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from export import card, onnx, parity, reference, samples, torchscript
 from export.folding import Folded
 from fashion_mnist import checksums
@@ -23,11 +26,16 @@ from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, ModelError, UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.model_store import CARD, VERSION
-from fashion_mnist.network import load_weights
+from fashion_mnist.network import VIEWS, load_weights
 
 WEIGHTS: Final = "weights.pt"
 TRAINING_SUMMARY: Final = "training_summary.json"
 FIRST_VERSION: Final = "1.0"
+ROBUSTNESS_MARGIN: Final = 0.01
+"""By how much less the mean accuracy over corruptions may be than the store's model's."""
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Takes uint8 [n, 28, 28] and gives probabilities, float32 [n, 10]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,19 +53,29 @@ def release(
     dataset: Dataset,
     *,
     version: str | None = None,
+    views: str = "one",
+    robustness: Callable[[Predict, float | None], dict[str, Any]] | None = None,
+    accept_less_robust: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Release:
     """Export `weights` to `model_store`: TorchScript, ONNX, samples, model card and checksums.
+
+    `views` are those of `fashion_mnist.network.VIEWS` over which the graphs average. `robustness` takes the exported
+    model and its threshold for unknown images, and gives the figures on changed images that the card shall have.
 
     A training_summary.json beside the weights goes into the card and along with them. `version` is by default the
     store's own, or 1.0 in an empty one. `progress` is told each step as it begins.
 
     Raises ModelError for weights that cannot be read, ExportError for a graph that is invalid or that disagrees with
-    the network on any test image, and where the store cannot be written; the store then stays as it was.
+    the network on any test image, for a model that is less robust than the store's unless `accept_less_robust`, and
+    where the store cannot be written; the store then stays as it was.
     """
     version = _version(version, model_store)
     progress("reading the weights")
     classifier = load_weights(weights).eval()
+    if views not in VIEWS:
+        raise UsageError(f"views is {views!r}: choose one of {', '.join(VIEWS)}")
+    classifier.views = views
     summary = _summary(weights)
     try:
         model_store.mkdir(parents=True, exist_ok=True)
@@ -87,6 +105,14 @@ def release(
             engine = open_engine(staging, "onnx", "cpu")
             drift = reference.fit(lambda batch: parity.answers(engine, batch), dataset.train.images, images)
 
+            figures = None
+            if robustness is not None:
+                progress("robustness on changed images")
+                threshold = (summary or {}).get("unknown", {}).get("threshold")
+                figures = robustness(lambda batch: parity.answers(engine, batch), threshold)
+                if not accept_less_robust:
+                    _check_robustness(figures, model_store)
+
             progress("writing samples and the model card")
             names = [*models, *samples.write(staging, images, labels, found["onnx"])]
             content = card.build(
@@ -97,6 +123,7 @@ def release(
                 evaluation=evaluation(found["onnx"], labels),
                 parities=parities,
                 drift=drift,
+                robustness=figures,
                 files={name: staging / name for name in models},
             )
             (staging / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -113,6 +140,20 @@ def release(
     except OSError as error:
         raise ExportError(f"{model_store} cannot be written ({error}): make room, or name another --output") from error
     return Release(folder=model_store, card=content, parities=tuple(parities))
+
+
+def _check_robustness(figures: dict[str, Any], model_store: Path) -> None:
+    """Raise ExportError where the figures are worse than those that the card in the store has."""
+    try:
+        before = json.loads((model_store / CARD).read_bytes())["robustness"]["groups"]["corruption"]["accuracy"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    now = figures["groups"]["corruption"]["accuracy"]
+    if now < before - ROBUSTNESS_MARGIN:
+        raise ExportError(
+            f"{now:.2%} of corrupted images are named correctly, where the released model has {before:.2%}: train with "
+            "corrupted images, or export with --accept-less-robust"
+        )
 
 
 def _version(version: str | None, model_store: Path) -> str:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import ExportError
 
 FOLDER: Final = "samples"
@@ -30,8 +30,6 @@ def write(folder: Path, images: np.ndarray, labels: np.ndarray, probabilities: n
         places = np.flatnonzero(right & (labels == index))
         if not places.size:
             raise ExportError(f"the model names no {label} of the test set rightly; train it further, then export")
-        written, png = cv2.imencode(".png", images[places[0]])
-        assert written
         names.append(f"{FOLDER}/{file_name(label)}")
-        (folder / names[-1]).write_bytes(png.tobytes())
+        (folder / names[-1]).write_bytes(encode_image(images[places[0]]))
     return names

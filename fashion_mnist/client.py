@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_mnist.addresses import checked_url, open_http
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.errors import BadArray, FashionMNISTError, InputError, Overloaded, Unavailable
 
@@ -96,8 +97,10 @@ class _Exchanges:
             found[start : start + len(pack)] = np.frombuffer(response.content, "<f4").reshape(-1, len(CLASSES))
         return found
 
-    def answers(self, files: Sequence[File], top_k: int | None) -> _Exchange[list[dict[str, Any]]]:
+    def answers(self, files: Sequence[File], top_k: int | None, prepare: str) -> _Exchange[list[dict[str, Any]]]:
         headers = {} if top_k is None else {"x-top-k": str(top_k)}
+        if prepare:
+            headers["x-prepare"] = prepare
         if len(files) == 1:
             headers["content-type"] = files[0].content_type
             request = self._build("POST", self._url + PATH, content=files[0].content, headers=headers)
@@ -111,8 +114,11 @@ class _Exchanges:
             raise Unavailable(f"{self._url} answered 200 with {response.content[:100]!r}") from None
         return predictions
 
-    def classify(self, files: Sequence[bytes | File], top_k: int | None) -> _Exchange[list[Prediction | Failure]]:
-        answers = yield from self.answers([file if isinstance(file, File) else File(file) for file in files], top_k)
+    def classify(
+        self, files: Sequence[bytes | File], top_k: int | None, prepare: str
+    ) -> _Exchange[list[Prediction | Failure]]:
+        sent = [file if isinstance(file, File) else File(file) for file in files]
+        answers = yield from self.answers(sent, top_k, prepare)
         return [
             Failure(answer["error"]["code"], answer["error"]["message"])
             if "error" in answer
@@ -168,9 +174,11 @@ class Client:
 
         A request has `timeout_s` for each of its steps, connecting and every read and write. While nobody listens, and
         after 429 and 503 with Retry-After, it is sent again for `patience_s` seconds; 0 never. `tls` says whom to
-        believe and who we are, for https; by default the machine's own authorities are believed.
+        believe and who we are, for https; by default the machine's own authorities are believed. Raises UsageError
+        where `url` is none, or what the environment says of proxies or certificates cannot be used.
         """
-        self._http = httpx.Client(timeout=timeout_s, headers=_headers(key), verify=tls or True)
+        url = checked_url(url)
+        self._http = open_http(httpx.Client, url, timeout=timeout_s, headers=_headers(key), verify=tls)
         self._exchanges = _Exchanges(self._http, _base(url), patience_s)
 
     def __enter__(self) -> Self:
@@ -191,16 +199,17 @@ class Client:
         """
         return self._run(self._exchanges.predict(images))
 
-    def classify(self, *files: bytes | File, top_k: int | None = None) -> list[Prediction | Failure]:
+    def classify(self, *files: bytes | File, top_k: int | None = None, prepare: str = "") -> list[Prediction | Failure]:
         """What is on the images in these files, in order, in one request; a bad one among good ones is a Failure.
 
+        `prepare` is auto, always, paper or none; "" leaves it to the service how photographs are prepared.
         Raises as `predict` does, also where no image is good.
         """
-        return self._run(self._exchanges.classify(files, top_k))
+        return self._run(self._exchanges.classify(files, top_k, prepare))
 
-    def answers(self, files: Sequence[File], top_k: int | None = None) -> list[dict[str, Any]]:
+    def answers(self, files: Sequence[File], top_k: int | None = None, prepare: str = "") -> list[dict[str, Any]]:
         """The same as `classify`, in the service's own words: what it answers under "predictions"."""
-        return self._run(self._exchanges.answers(files, top_k))
+        return self._run(self._exchanges.answers(files, top_k, prepare))
 
     def ready(self) -> bool:
         """Whether the service is there and ready to predict. Never raises for its absence."""
@@ -237,7 +246,8 @@ class AsyncClient:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """See `Client`."""
-        self._http = httpx.AsyncClient(timeout=timeout_s, headers=_headers(key), verify=tls or True)
+        url = checked_url(url)
+        self._http = open_http(httpx.AsyncClient, url, timeout=timeout_s, headers=_headers(key), verify=tls)
         self._exchanges = _Exchanges(self._http, _base(url), patience_s)
 
     async def __aenter__(self) -> Self:
@@ -254,13 +264,15 @@ class AsyncClient:
         """See `Client.predict`."""
         return await self._run(self._exchanges.predict(images))
 
-    async def classify(self, *files: bytes | File, top_k: int | None = None) -> list[Prediction | Failure]:
+    async def classify(
+        self, *files: bytes | File, top_k: int | None = None, prepare: str = ""
+    ) -> list[Prediction | Failure]:
         """See `Client.classify`."""
-        return await self._run(self._exchanges.classify(files, top_k))
+        return await self._run(self._exchanges.classify(files, top_k, prepare))
 
-    async def answers(self, files: Sequence[File], top_k: int | None = None) -> list[dict[str, Any]]:
+    async def answers(self, files: Sequence[File], top_k: int | None = None, prepare: str = "") -> list[dict[str, Any]]:
         """See `Client.answers`."""
-        return await self._run(self._exchanges.answers(files, top_k))
+        return await self._run(self._exchanges.answers(files, top_k, prepare))
 
     async def ready(self) -> bool:
         """See `Client.ready`."""
@@ -308,7 +320,7 @@ def _headers(key: str) -> dict[str, str]:
 
 
 def _base(url: str) -> str:
-    return url.rstrip("/").removesuffix(PATH)
+    return url.removesuffix(PATH)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -60,7 +60,7 @@ def find() -> Path:
     # Imported here: torchvision brings torch along, and only a download needs it.
     from fashion_mnist.torchvision import download
 
-    download(_cache())
+    download(cache_folder())
     return _raw()
 
 
@@ -69,6 +69,11 @@ def find_installed() -> Path | None:
     if DEBIAN.is_dir():
         return DEBIAN
     return _raw() if all(_path(_raw(), name) for name in CHECKSUMS) else None
+
+
+def cache_folder() -> Path:
+    """The folder in the user's cache for what can be downloaded, or made, again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-mnist"
 
 
 def read_idx(content: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
@@ -91,12 +96,8 @@ def read_idx(content: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-mnist"
-
-
 def _raw() -> Path:
-    return _cache() / "FashionMNIST" / "raw"
+    return cache_folder() / "FashionMNIST" / "raw"
 
 
 def _split(folder: Path, prefix: str) -> Split:

@@ -6,15 +6,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.client import Client, File
+from fashion_mnist.decoding.bodies import decode, decode_many
+from fashion_mnist.decoding.formats import START_BYTES, format_of
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import Engine
 from fashion_mnist.errors import FashionMNISTError, Forbidden, NotFound, Overloaded, Unauthorized, Unavailable
-from fashion_mnist.image_files import image_decoder
-from fashion_mnist.images import decode, decode_many
-from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import encode_json
+from fashion_mnist.preparation import DEFAULT_MODE, Mode
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy", ".json", ".raw", ".bin", "ubyte", "ubyte.gz")
+SUFFIXES: Final = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".npy",
+    ".json",
+    ".raw",
+    ".bin",
+    "ubyte",
+    "ubyte.gz",
+)
 """What the files of a folder must end with to be taken; a file that is named itself may end with anything."""
 
 PACK_FILES: Final = 256
@@ -60,7 +78,7 @@ def predict_files(paths: Iterable[Path], send: Send) -> Iterator[FileResult]:
         except OSError as error:
             yield FileResult(path, error=f"cannot be read: {error.strerror or error}")
             continue
-        if image_decoder(content[:12]) is None:
+        if format_of(content[:START_BYTES]) is None:
             # It may hold many images, or none: only alone can its part of the answer be told.
             yield _predict_alone(path, content, send)
             continue
@@ -101,27 +119,29 @@ def _predict_pack(pack: list[tuple[Path, bytes]], send: Send) -> Iterator[FileRe
             yield FileResult(path, [answer])
 
 
-def server_sender(client: Client) -> Send:
-    """Send to a server."""
+def server_sender(client: Client, prepare: str = "") -> Send:
+    """Send to a server. `prepare` says how it is to prepare images; "" leaves that to the server."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
         try:
-            return client.answers([File(content, _content_type(name)) for name, content in contents])
+            return client.answers([File(content, _content_type(name)) for name, content in contents], prepare=prepare)
         except Unavailable as error:
             raise Unavailable(f"{error.message}: start the server with `make serve`, or predict with --local") from None
 
     return send
 
 
-def local_sender(engine: Engine, limits: Limits, model_version: str, unknown_threshold: float) -> Send:
+def local_sender(
+    engine: Engine, limits: Limits, model_version: str, unknown_threshold: float, prepare: Mode = DEFAULT_MODE
+) -> Send:
     """Compute in this process: the same decoding and the same answers as the server's."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
         if len(contents) == 1:
             name, content = contents[0]
-            decoded = decode(content, _content_type(name), limits)
+            decoded = decode(content, _content_type(name), limits, GEOMETRY, prepare=prepare)
         else:
-            decoded = decode_many([(content, "") for _, content in contents], limits)
+            decoded = decode_many([(content, "") for _, content in contents], limits, GEOMETRY, prepare=prepare)
         predictions: list[dict[str, Any]] = json.loads(
             encode_json(engine.predict(decoded.pixels), decoded, model_version, unknown_threshold)
         )["predictions"]

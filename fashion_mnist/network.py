@@ -6,12 +6,19 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fashion_mnist import atomic
 from fashion_mnist.classes import CLASSES, GEOMETRY, Geometry
 from fashion_mnist.errors import ModelError, UsageError
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+VIEWS: Final[dict[str, tuple[tuple[bool, int], ...]]] = {
+    "one": ((False, 0),),
+    "mirror": ((False, 0), (True, 0)),
+    "mirror-and-pixel": ((False, -1), (False, 1), (True, -1), (True, 1)),
+}
+"""By name, the views of an image over which a classifier averages: mirrored or not, and pixels to the right."""
 POOL: Final = 2
 """Side of the max-pooling window, and its stride."""
 
@@ -79,27 +86,55 @@ class Network(nn.Module):
 class Classifier(nn.Module):
     """What is exported: uint8 [n, channels, height, width] -> probabilities, float32 [n, classes].
 
-    It alone owns scaling to 0..1, `mean` and `std` (of pixels scaled so), the calibration `temperature` and softmax.
+    It alone owns scaling to 0..1, the power `gamma` of pixels scaled so, `mean` and `std` of those powers, the
+    calibration `temperature`, softmax, and the mean log-probabilities of several `views` of an image.
     """
 
+    gamma: Tensor
     mean: Tensor
     std: Tensor
     temperature: Tensor
 
-    def __init__(self, network: Network, mean: float, std: float, temperature: float = 1.0) -> None:
+    def __init__(
+        self, network: Network, mean: float, std: float, temperature: float = 1.0, *, gamma: float = 1.0
+    ) -> None:
         super().__init__()
         self.network = network
+        self.views = "one"
+        self.register_buffer("gamma", torch.tensor(gamma))
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images, uint8, as the network takes them: float32, of mean 0 and standard deviation 1 over the data set."""
-        return (images.float() / 255 - self.mean) / self.std
+        return ((images.float() / 255) ** self.gamma - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
         """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""
-        return torch.softmax(self.network(self.normalise(images)) / self.temperature, dim=1)
+        logits = self.network(self.normalise(views_of(images, self.views)))
+        return torch.softmax(mean_of_views(logits, self.views) / self.temperature, dim=1)
+
+
+def views_of(images: Tensor, name: str) -> Tensor:
+    """The views `name` of images [n, channels, height, width], one after another: [views * n, ...]; black moves in."""
+    if name == "one":
+        return images
+    mirrored = images.flip(-1)
+    return torch.cat(
+        [
+            functional.pad(mirrored if flip else images, (right, -right)) if right else mirrored if flip else images
+            for flip, right in VIEWS[name]
+        ]
+    )
+
+
+def mean_of_views(logits: Tensor, name: str) -> Tensor:
+    """The mean of all views' logits [views * n, classes]: float32 [n, classes].
+
+    Its softmax is that of the mean log-probabilities, from which it differs by the same constant for all classes.
+    """
+    return logits if name == "one" else logits.unflatten(0, (len(VIEWS[name]), -1)).mean(0)
 
 
 def save_weights(classifier: Classifier, path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.errors import BadParameter, FashionMNISTError, InputError
-from fashion_mnist.images import Decoded
 from fashion_mnist.unknown import unknown_scores
 
 try:
@@ -133,6 +133,27 @@ def first_error_index(decoded: Decoded) -> int | None:
     return min(decoded.errors) if decoded.errors and len(decoded) > 1 else None
 
 
+def wants_binary(accept: str) -> bool:
+    """Whether an Accept header asks for float32 as raw binary rather than JSON (RFC 9110, 12.5.1).
+
+    It must name it: a wildcard, under which JSON is as welcome, is no wish. Where both are named with the same weight
+    it is meant, too: nobody names it by chance.
+    """
+    if OCTET_STREAM not in accept.lower():
+        return False
+    weights: dict[str, float] = {}
+    for item in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in item.split(";"))
+        weight = next((value for name, _, value in (part.partition("=") for part in parameters) if name == "q"), "1")
+        try:
+            weights[kind] = float(weight)
+        except ValueError:
+            weights[kind] = 0.0
+    json_weight = next((weights[kind] for kind in (JSON, "application/*", "*/*") if kind in weights), 0.0)
+    binary_weight = weights.get(OCTET_STREAM, 0.0)
+    return binary_weight > 0 and binary_weight >= json_weight
+
+
 def parse_top_k(text: str) -> int:
     """The query parameter `top_k`, 1 to 10. Raises BadParameter."""
     if text in _TOP_KS:
@@ -166,6 +187,8 @@ def _place(place: int, good: Iterator[bytes], decoded: Decoded) -> bytes:
     if error := decoded.errors.get(place):
         return encode_error(error, place)
     row = next(good)
+    if decoded.is_empty(place):
+        row = row.replace(b'"unknown": false', b'"unknown": true')
     if adjusted := decoded.adjusted.get(place):
         return b'%b, "adjusted": %b}' % (row[:-1], json.dumps(adjusted).encode())
     return row

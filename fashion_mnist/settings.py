@@ -6,12 +6,14 @@ defaults from it, and the archive carries the part of it that the handler needs.
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from fashion_mnist.errors import UsageError
 
 PREFIX = "FASHION_MNIST_"
+_SECRET: Final = re.compile(r"[!-~]*")
 
 
 def _setting(
@@ -22,9 +24,16 @@ def _setting(
     minimum: int | None = None,
     maximum: int | None = None,
     handler: bool = False,
+    path: bool = False,
+    secret: bool = False,
 ) -> Any:
-    """A row of the table. `handler` marks what travels in the archive to TorchServe's worker."""
+    """A row of the table.
+
+    `handler` marks what travels in the archive to TorchServe's worker, `path` a file or folder, which other processes
+    find too because it is made absolute, and `secret` what no message repeats.
+    """
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "handler": handler}
+    metadata |= {"path": path, "secret": secret}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -36,8 +45,10 @@ def _port(default: int, help: str) -> Any:
 class Settings:
     """Every setting with its default. Units are in the names."""
 
-    data: str = _setting("", "folder with the four IDX files; empty: Debian's package, else torchvision's download")
-    model_store: str = _setting("", "folder of the released model; empty: the repository's model_store/")
+    data: str = _setting(
+        "", "folder with the four IDX files; empty: Debian's package, else torchvision's download", path=True
+    )
+    model_store: str = _setting("", "folder of the released model; empty: the repository's model_store/", path=True)
 
     host: str = _setting("127.0.0.1", "address that clients connect to")
     port: int = _port(8080, "port that clients connect to")
@@ -50,11 +61,15 @@ class Settings:
         "auto: keys wherever key_file is set, and without it no address but loopback; off: whoever reaches the port",
         choices=("auto", "off"),
     )
-    key: str = _setting("", "key that `predict`, `models` and `loadtest` send")
-    key_file: str = _setting("", "file of the keys that requests must carry; `fashion-mnist keys create` writes it")
-    tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS")
-    tls_key: str = _setting("", "PEM file of the certificate's key")
-    tls_client_ca: str = _setting("", "PEM file of authorities, of which clients must have a certificate; empty: none")
+    key: str = _setting("", "key that `predict`, `models` and `loadtest` send", secret=True)
+    key_file: str = _setting(
+        "", "file of the keys that requests must carry; `fashion-mnist keys create` writes it", path=True
+    )
+    tls_certificate: str = _setting("", "PEM file of the server's certificate and its chain; empty: no TLS", path=True)
+    tls_key: str = _setting("", "PEM file of the certificate's key", path=True)
+    tls_client_ca: str = _setting(
+        "", "PEM file of authorities, of which clients must have a certificate; empty: none", path=True
+    )
     cors_origins: str = _setting("", "origins whose pages may ask from a browser, with commas; * for all; empty: none")
     traces_endpoint: str = _setting(
         "", "OTLP collector to send traces to by HTTP, such as http://127.0.0.1:4318; empty: no traces", handler=True
@@ -74,7 +89,9 @@ class Settings:
         3, "versions of the model that are loaded at once, at most; each takes memory", minimum=1, maximum=16
     )
     gateways: int = _setting(1, "processes of the gateway", minimum=1)
-    max_connections: int = _setting(16384, "open connections of one gateway; one more is closed at once", minimum=1)
+    max_connections: int = _setting(
+        16384, "open connections of one gateway, over HTTP and over gRPC each; one more is closed at once", minimum=1
+    )
     max_head_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)
     receive_timeout_s: int = _setting(
         10, "seconds for a request's head, and for its body, which gets one more for each 64 KiB", minimum=1
@@ -93,6 +110,10 @@ class Settings:
     stop_timeout_s: int = _setting(5, "seconds in which open requests are answered, or else cut off", minimum=0)
     startup_timeout_s: int = _setting(60, "seconds until the canary must be answered", minimum=1)
 
+    log_format: str = _setting(
+        "auto", "the log's form; auto: text on a terminal, JSON elsewhere", choices=("auto", "text", "json")
+    )
+
     inference_port: int = _port(0, "TorchServe's own port, loopback only")
     management_port: int = _port(0, "TorchServe's management port, loopback only")
     metrics_port: int = _port(0, "TorchServe's metrics port, loopback only")
@@ -110,15 +131,34 @@ class Settings:
         "auto", "where; auto takes the GPU if there is one", choices=("auto", "cpu", "cuda"), handler=True
     )
     threads: int = _setting(1, "threads of one runtime on the CPU", minimum=1, handler=True)
+    gpu_batch: int = _setting(512, "most images of one run on a GPU", minimum=1, maximum=16384, handler=True)
+    cuda_graphs: str = _setting(
+        "off", "whether ONNX Runtime replays CUDA graphs on a GPU", choices=("off", "on"), handler=True
+    )
+    prepare: str = _setting(
+        "auto",
+        "how images become such as the network knows; auto: photographs are prepared; docs/photographs.md",
+        choices=("auto", "always", "paper", "none"),
+        handler=True,
+    )
     max_body_bytes: int = _setting(16 * 2**20, "longest body, also after unpacking gzip", minimum=1024, handler=True)
     max_pixels: int = _setting(
-        16 * 2**20, "most pixels of a request's encoded images together (width x height)", minimum=784, handler=True
+        50_000_000,
+        "most pixels that a request's image files may cost together: of WebP, AVIF and HEIC each counts 2.5, of a "
+        "baseline JPEG, which is never decoded whole, a fifth",
+        minimum=784,
+        handler=True,
     )
     max_images: int = _setting(16384, "most images in one request", minimum=1, handler=True)
 
     def __post_init__(self) -> None:
         for row in dataclasses.fields(self):
             value = getattr(self, row.name)
+            if row.metadata["secret"] and not _SECRET.fullmatch(value):
+                raise UsageError(
+                    f"{PREFIX}{row.name.upper()} has a blank, a line break or another character that no key has (it is "
+                    "not shown here): set it anew, and look at its end first"
+                )
             choices, minimum, maximum = (row.metadata[name] for name in ("choices", "minimum", "maximum"))
             if not isinstance(value, row.type) or isinstance(value, bool):  # type: ignore[arg-type]
                 raise UsageError(f"{row.name} is {value!r}: it takes a value of type {_type_name(row)}")
@@ -152,6 +192,9 @@ class Settings:
             else:
                 values[name] = text
         values.update({name: value for name, value in overrides.items() if value is not None})
+        for name, value in values.items():
+            if rows[name].metadata["path"] and value:
+                values[name] = os.path.abspath(value)
         return cls(**values)
 
     @classmethod

@@ -18,8 +18,8 @@ from typing import Final
 import numpy as np
 
 from fashion_mnist.classes import GEOMETRY, IMAGE_BYTES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import BadParameter
-from fashion_mnist.image_files import Pixels
 
 MEDIA_TYPE: Final = "application/x-shared-pixels"
 """What a message is sent as."""

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError, Overloaded, RequestTimeout, Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities, json_rows
-from gateway.engines import Engine
+from gateway.engines import Backend
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -163,7 +163,7 @@ Piece: TypeAlias = tuple[Job, int, Pixels]
 class Batcher:
     """The line in front of an engine. Everything in it runs on one event loop."""
 
-    def __init__(self, engine: Engine, max_waiting_images: int) -> None:
+    def __init__(self, engine: Backend, max_waiting_images: int) -> None:
         self._engine = engine
         self._max_waiting = max_waiting_images
         self._line: deque[Job] = deque()

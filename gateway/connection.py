@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httptools
 
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import (
     BodyTooLarge,
     FashionMNISTError,
     Forbidden,
     HeadTooLarge,
+    InputError,
     Overloaded,
     RequestTimeout,
     Unauthorized,
     Unavailable,
 )
-from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import Answer
 from fashion_mnist.settings import Settings
 from gateway.cors import Cors
@@ -54,6 +55,12 @@ IDLE_S: Final = 1.0
 TICK_S: Final = 0.25
 """How often deadlines are looked at."""
 
+TURN_S: Final = 0.001
+"""How long the event loop works for one connection before the others have their turn."""
+
+SLICE_BYTES: Final = 1024
+"""Parsed between two looks at the clock: 56 requests at most, or 170 chunks of a body, each of some microseconds."""
+
 KNOWN_HEADS: Final = 512
 KNOWN_HEAD_BYTES: Final = 1024
 """How many heads are kept that came before, and how long one may be."""
@@ -65,21 +72,39 @@ HEADERS: Final = {
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
+    b"host": "host",
     b"inference-header-content-length": "inference_length",
     b"origin": "origin",
     b"traceparent": "traceparent",
     b"tracestate": "tracestate",
     b"transfer-encoding": "transfer_encoding",
+    b"x-prepare": "prepare",
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
 }
 """The headers that are read, and the attributes of a head that they become."""
+
+_LISTS: Final = frozenset({"accept", "transfer_encoding", "tracestate"})
+"""Of those, the ones whose lines are parts of one list (RFC 9110, 5.3)."""
+
+_ONCE: Final = frozenset(
+    {"authorization", "content_encoding", "content_type", "host", "inference_length", "prepare", "top_k"}
+)
+"""And the ones of which a second line would leave open what is meant."""
+
+_HOST: Final = re.compile(r"([\w.~!$&'()*+,;=%-]*|\[[\da-fA-F:.]+\])(:\d*)?", re.ASCII)
+"""Host and port (RFC 9110, 7.2)."""
+
+_ABSOLUTE: Final = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+_ESCAPED: Final = re.compile(rb"%([2-7][0-9A-Fa-f])")
+_KEPT_ESCAPED: Final = b"#%/?\x7f"
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _BARE_400: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
 _NEVER: Final = float("inf")
+_NOTHING: Final = memoryview(b"")
 
 
 class Head:
@@ -96,11 +121,14 @@ class Head:
         "content_length",
         "content_type",
         "expect",
+        "host",
         "inference_length",
         "keep_alive",
         "method",
         "origin",
         "plan",
+        "prepare",
+        "repeated",
         "request_id",
         "route",
         "top_k",
@@ -112,9 +140,14 @@ class Head:
 
     def __init__(self) -> None:
         self.method = self.url = b""
-        self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.request_id = ""
+        self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.prepare = (
+            self.request_id
+        ) = ""
         self.content_encoding = self.inference_length = self.transfer_encoding = ""
         self.authorization = self.origin = self.traceparent = self.tracestate = ""
+        self.host: str | None = None
+        self.repeated = ""
+        """A header that has two lines and may have one."""
         self.keep_alive = True
         self.plan: Any = None
         """What its protocol makes of it, once that is known."""
@@ -245,12 +278,15 @@ class Connection(asyncio.Protocol):
         "_lingering",
         "_new_head",
         "_parser",
+        "_parsing",
         "_passing",
         "_reading",
         "_request",
         "_requests",
         "_stopped",
         "_transport",
+        "_turn_due",
+        "_unparsed",
         "_writable",
         "_write_deadline",
         "deadline",
@@ -269,8 +305,11 @@ class Connection(asyncio.Protocol):
         self._length = 0  # of its body, as far as it is there
         self._head_bytes = 0
         self._new_head = b""  # of the request that begins in the bytes that are being read, where it stands whole there
-        self._bytes = 0  # of it altogether, those aside that came with its first
-        self._began = False  # whether it began in the bytes that are being read
+        self._bytes = 0  # of it altogether, those aside that were parsed with its first
+        self._began = False  # whether it began in the bytes that are being parsed
+        self._parsing = False  # answers are sent when that is over
+        self._unparsed = _NOTHING  # of what was received: it waits for its turn
+        self._turn_due = False
         self._stopped = False  # no more requests are read
         self._lingering = False  # the last answer is sent
         self._reading = self._writable = True
@@ -291,6 +330,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._stopped:
             return
+        if self._unparsed:
+            self._keep(memoryview(bytes(self._unparsed) + data))
+            return
         end = 0
         if self._request is None:
             # Between two requests. Where one comes whole, with a head that came before, all is known.
@@ -300,31 +342,8 @@ class Connection(asyncio.Protocol):
             if head is not None and len(data) - end == int(head.content_length):
                 self._receive_known(head, data[end:])
                 return
-        self._began = False
-        rest: bytes | memoryview = data
-        while True:
-            try:
-                self._new_head = data[:end]
-                self._parser.feed_data(rest)
-                break
-            except httptools.HttpParserUpgrade as upgrade:
-                # To another protocol, which we may pass over (RFC 9110, 7.8): what follows is HTTP/1.1 as before.
-                rest, end = memoryview(rest)[upgrade.args[0] :], 0
-                try:
-                    self._pass_over_upgrade()
-                except httptools.HttpParserError:
-                    self._refuse_bare()
-                if self._stopped:
-                    return
-            except httptools.HttpParserError:
-                # Nothing that follows can be understood.
-                self._refuse_bare()
-                return
-        if self._request is not None and not self._began:
-            # A header or a chunk's length without an end: the parser keeps them to itself until they are whole.
-            self._bytes += len(data)
-            if self._bytes - 8 * self._length > self.server.settings.max_head_bytes:
-                self._refuse_head()
+        self._new_head = data[:end]
+        self._parse(memoryview(data), end)
 
     def eof_received(self) -> bool:
         # Who hangs up looks like who closes only one half, and what nobody waits for shall not be computed.
@@ -333,6 +352,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._stopped = True
         self._forget()
+        self._keep(_NOTHING)
         self.server.connections.discard(self)
         for request in self._requests:
             self.server.waiting_bytes -= len(request.body)
@@ -378,7 +398,10 @@ class Connection(asyncio.Protocol):
         if not self._in_head:
             return  # behind a body in chunks: what stands there means nothing to us (RFC 9110, 6.5.1)
         if attribute := HEADERS.get(name.lower()):
-            setattr(request.head, attribute, value.decode("latin-1"))
+            text, before = value.decode("latin-1"), getattr(request.head, attribute)
+            if before is not None and attribute in _ONCE and (before or attribute == "host"):
+                request.head.repeated = name.decode("latin-1")
+            setattr(request.head, attribute, f"{before}, {text}" if before and attribute in _LISTS else text)
 
     def on_headers_complete(self) -> None:
         request = self._request
@@ -390,8 +413,11 @@ class Connection(asyncio.Protocol):
         version = self._parser.get_http_version()
         head.keep_alive = self._parser.should_keep_alive() and version != "1.0"
         request.keep_alive = head.keep_alive
+        head.url = normalised(head.url)
         if self._head_bytes > self.server.settings.max_head_bytes:
             self._refuse_head()
+        elif (malformed := _malformed(head, version)) is not None:
+            self._refuse_with(malformed)
         elif self.server.admit is not None and (error := self.server.admit(head)) is not None:
             # Before its body is received: who may not ask must not take room from those who may.
             self._refuse_with(error)
@@ -427,6 +453,65 @@ class Connection(asyncio.Protocol):
         self._receive(request)
 
     # What we do
+
+    def _parse(self, data: memoryview, head_bytes: int = 0) -> None:
+        """Parse what was received, for one turn; what is left of it then has the next one.
+
+        `head_bytes` is the length of the request head that it begins with, where that is known.
+        """
+        until = time.perf_counter() + TURN_S
+        self._parsing = True
+        while data:
+            size = self._slice_bytes(head_bytes)
+            self._keep(data[size:])
+            head_bytes = 0
+            data = data[self._parse_slice(data[:size]) :]
+            self._write_answers()
+            if self._stopped or not self._takes_more() or time.perf_counter() > until:
+                break
+        self._parsing = False
+        self._keep(_NOTHING if self._stopped else data)
+        self.send_answers()
+
+    def _keep(self, data: memoryview) -> None:
+        """Keep what is not parsed yet; it counts as bodies do."""
+        self.server.waiting_bytes += len(data) - len(self._unparsed)
+        self._unparsed = data
+
+    def _parse_rest(self) -> None:
+        self._turn_due = False
+        if self._unparsed and self._takes_more() and not self._stopped and not self._transport.is_closing():
+            self._parse(self._unparsed)
+
+    def _slice_bytes(self, head_bytes: int) -> int:
+        """How much is parsed at once: a whole head, or a whole body, is cheap where it comes in one piece."""
+        request = self._request
+        if request is not None and not self._in_head and request.head.content_length:
+            return max(int(request.head.content_length) - self._length, SLICE_BYTES)
+        return head_bytes if 0 < head_bytes < SLICE_BYTES else SLICE_BYTES
+
+    def _parse_slice(self, data: memoryview) -> int:
+        """Parse some bytes; how many of them."""
+        self._began = False
+        parsed = len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # To another protocol, which we may pass over (RFC 9110, 7.8): what follows is HTTP/1.1 as before.
+            parsed = upgrade.args[0]
+            try:
+                self._pass_over_upgrade()
+            except httptools.HttpParserError:
+                self._refuse_bare()
+        except httptools.HttpParserError:
+            # Nothing that follows can be understood.
+            self._refuse_bare()
+        if self._request is not None and not self._began:
+            # A header or a chunk's length without an end: the parser keeps them to itself until they are whole.
+            self._bytes += parsed
+            if self._bytes - 8 * self._length > self.server.settings.max_head_bytes:
+                self._refuse_head()
+        return parsed
 
     def _pass_over_upgrade(self) -> None:
         """Read on behind a head that asks for another protocol.
@@ -470,27 +555,35 @@ class Connection(asyncio.Protocol):
     def _receive(self, request: Request) -> None:
         self.deadline = _NEVER
         self._requests.append(request)
-        if len(self._requests) >= PIPELINED:
+        if len(self._requests) >= PIPELINED and not self._parsing:
             self._regulate()
         self.server.handle(request)
 
     def send_answers(self) -> None:
         """Send the answers that are there, up to the first that is not."""
-        if self._transport.is_closing():
+        if self._parsing or self._transport.is_closing():
             return
-        while self._requests and (response := self._requests[0].response) is not None:
-            self.server.waiting_bytes -= len(self._requests.popleft().body)
-            self._transport.write(response)
-        if not self._reading:
+        self._write_answers()
+        if not self._reading or self._unparsed or len(self._requests) >= PIPELINED:
             self._regulate()
         if self._stopped and not self._requests:
             self._end()
         else:
             self._rest()
 
+    def _write_answers(self) -> None:
+        """Write them in one piece: a write is what an answer costs most."""
+        answers = []
+        while self._requests and (response := self._requests[0].response) is not None:
+            self.server.waiting_bytes -= len(self._requests.popleft().body)
+            answers.append(response)
+        if answers and not self._transport.is_closing():
+            self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
+
     def let_end_with(self, request: Request) -> None:
         """Close the connection behind a request's answer, unless others came behind it already."""
-        if self._requests and self._requests[-1] is request and self._request is None:
+        last = self._requests and self._requests[-1] is request and self._request is None
+        if last and not self._unparsed:
             request.keep_alive = False
             self._stopped = True
 
@@ -499,7 +592,7 @@ class Connection(asyncio.Protocol):
         now = self.server.now
         if now >= self._write_deadline or (self._lingering and now >= self.deadline):
             self._transport.abort()
-        elif now < self.deadline:
+        elif now < self.deadline or self._unparsed:
             return
         elif self._request is not None:
             self._refuse_with(RequestTimeout("the request did not arrive in time: send it faster, or in parts"))
@@ -513,7 +606,7 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         """Close the connection where no request is being received or answered, and none came for a while."""
         idle_since = self.deadline - self.server.settings.idle_timeout_s
-        idle = self._request is None and not self._requests and not self._lingering
+        idle = self._request is None and not self._requests and not self._unparsed and not self._lingering
         if idle and self.server.now - idle_since >= IDLE_S:
             self._transport.close()
 
@@ -522,9 +615,17 @@ class Connection(asyncio.Protocol):
         if not self._requests and self._request is None and not self._lingering:
             self.deadline = self.server.now + self.server.settings.idle_timeout_s
 
+    def _takes_more(self) -> bool:
+        """Whether so few answers are owed that further requests are parsed."""
+        return self._writable and len(self._requests) < PIPELINED
+
     def _regulate(self) -> None:
         """Read no more from a client that sends faster than it is answered, or than it reads."""
-        reading = self._writable and len(self._requests) < PIPELINED
+        takes_more = self._takes_more()
+        if takes_more and self._unparsed and not self._turn_due:
+            self._turn_due = True
+            asyncio.get_running_loop().call_soon(self._parse_rest)
+        reading = takes_more and not self._unparsed
         if reading != self._reading and not self._transport.is_closing():
             self._reading = reading
             if reading:
@@ -592,24 +693,47 @@ def grown(body: bytes | bytearray, part: bytes) -> bytes | bytearray:
 
 
 class Asking(Protocol):
-    """A request whose head is there, as HTTP/1.1 or as a call has it."""
+    """A request whose head is there, or a call whose metadata are."""
 
     authorization: str
     method: bytes
     url: bytes
 
 
-class Connected(Protocol):
-    """A client's connection, of whichever version of HTTP, as the server sees it."""
+def normalised(target: bytes) -> bytes:
+    """A request's target as paths are looked up here: without scheme and host (RFC 9112, 3.2.2), and without escapes
+    that say nothing (RFC 3986, 6.2.2); those stay that would part the path elsewhere.
+    """
+    if found := _ABSOLUTE.match(target):
+        target = target[found.end() :]
+        target = target if target.startswith(b"/") else b"/" + target
+    if b"%" not in target:
+        return target
+    path, mark, query = target.partition(b"?")
+    return _ESCAPED.sub(_unescaped, path) + mark + query
 
-    def look_at_the_clock(self) -> None:
-        """Close the connection where its deadline is over."""
 
-    def abort(self) -> None:
-        """Close the connection at once."""
+def _unescaped(escape: "re.Match[bytes]") -> bytes:
+    byte = bytes([int(escape[1], 16)])
+    return escape[0] if byte in _KEPT_ESCAPED else byte
 
-    def close_if_idle(self) -> None:
-        """Close the connection where no request is being received or answered."""
+
+def _malformed(head: Head, version: str) -> InputError | None:
+    """What is wrong with a request by RFC 9112, as far as llhttp leaves that to the server."""
+    if version not in ("1.0", "1.1"):
+        return InputError("the request is not of HTTP/1.1 or 1.0: send it by one of these")
+    if head.repeated:
+        return InputError(f"two lines of the header {head.repeated[:40]!r}: send one")
+    if head.host is None and version == "1.1":
+        return InputError("no Host header: HTTP/1.1 asks for one")
+    if head.host and not _HOST.fullmatch(head.host):
+        return InputError(f"the Host header is {head.host[:80]!r}: send host:port")
+    if head.transfer_encoding and (head.transfer_encoding.lower() != "chunked" or version == "1.0"):
+        return InputError(
+            f"transfer-encoding {head.transfer_encoding[:40]!r} in HTTP/{version}: send the body chunked, as it is, "
+            "or with its length"
+        )
+    return None
 
 
 def _has_body(head: Head) -> bool:
@@ -622,7 +746,7 @@ class Server:
     def __init__(self, settings: Settings, handle: Callable[[Request], None]) -> None:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
-        self.connections: set[Connected] = set()
+        self.connections: set[Connection] = set()
         self.handshakes = 0
         """Clients that have connected, and are no connections yet."""
         self.known_heads: dict[bytes, Head] = {}
@@ -650,10 +774,6 @@ class Server:
             headers,
             answer.body if with_body else b"",
         )
-
-    def more_time(self, deadline: float, size: int) -> float:
-        """Until when a client must have read on, after so many bytes more: it reads as fast as a body must come."""
-        return min(deadline + size / BODY_BYTES_PER_S, self.now + self.settings.receive_timeout_s)
 
     def know(self, data: bytes, head: Head) -> None:
         """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""
@@ -687,7 +807,7 @@ class Server:
         for connection in list(self.connections):
             connection.abort()
 
-    def tend(self, what: Callable[[Connected], None]) -> None:
+    def tend(self, what: Callable[[Connection], None]) -> None:
         """Do something with each connection. One that fails at it is cut off, and the others have their turn."""
         for connection in list(self.connections):
             try:

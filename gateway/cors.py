@@ -8,7 +8,7 @@ from fashion_mnist.errors import UsageError
 PREFLIGHT: Final = (
     b"Access-Control-Allow-Methods: POST, PUT, GET, HEAD\r\n"
     b"Access-Control-Allow-Headers: Accept, Authorization, Content-Type, Inference-Header-Content-Length, "
-    b"Traceparent, Tracestate, X-Request-Id, X-Top-K\r\n"
+    b"Traceparent, Tracestate, X-Prepare, X-Request-Id, X-Top-K\r\n"
     b"Access-Control-Max-Age: 7200\r\n"
 )
 """What a browser is told that asks before it sends, as whole lines."""

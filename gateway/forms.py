@@ -6,8 +6,8 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import BadMultipart, TooManyImages
-from fashion_mnist.limits import Limits
 
 _MOST_BOUNDARY: Final = 200
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.model_store import CANARY
-from gateway.engines import Engine
+from gateway.engines import Backend
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ DEADLINE_S: Final = 2.0
 class Health:
     """What `/health/...` says of one version of the model."""
 
-    def __init__(self, engine: Engine, canary: Pixels, version: str) -> None:
+    def __init__(self, engine: Backend, canary: Pixels, version: str) -> None:
         """`canary` is the image of `fashion_mnist.model_store.CANARY`, uint8 [1, 28, 28]; `version` is for the log."""
         self._engine = engine
         self._version = version
@@ -98,7 +98,7 @@ class Health:
     def _answered(self) -> None:
         self.on_canary(True)
         if not self.answers:
-            log.warning("engine answers", extra={"version": self._version})
+            log.info("engine answers", extra={"version": self._version})
         self.started.set()
         changed, self.answers = not self.answers, True
         self._reason = ""

@@ -91,7 +91,7 @@ def make(name: str, scopes: Iterable[str], expires_in_s: float | None = None) ->
 def read(path: Path) -> list[Key]:
     """The keys of a file. Raises UsageError where it is missing, or where anything in it is not as it should be."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(atomic.read_regular(path))
         if not isinstance(content, dict) or set(content) != {"keys"} or not isinstance(content["keys"], list):
             raise ValueError('not {"keys": [...]}')
         keys = [Key.from_mapping(mapping) for mapping in content["keys"]]

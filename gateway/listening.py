@@ -44,6 +44,26 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
     return sockets
 
 
+def reserve(host: str, port: int) -> socket.socket:
+    """Hold a port for gRPC servers in other processes of this user, which listen there with SO_REUSEPORT.
+
+    grpcio opens its sockets itself, and without this a second `serve` would share the port with the first. The socket
+    does not listen, so it gets no connections. `port` 0 takes a free one. Raises OSError where the port is taken.
+    """
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        # Whether a port may be shared is decided by the options that sockets have when the second one is bound. We bind
+        # as somebody who does not share, save with connections of an earlier server that linger.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((host, port))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError:
+        held.close()
+        raise
+    return held
+
+
 def admit_no_more(listening: socket.socket) -> None:
     """Let nobody else connect; who is connected and not yet accepted can still be.
 

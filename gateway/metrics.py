@@ -17,9 +17,9 @@ from prometheus_client.utils import floatToGoString
 
 from fashion_mnist import drift
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.drift import BINS, FIGURES, Reference
 from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 
 STAGES: Final = ("parse", "decode", "queue", "engine", "encode")

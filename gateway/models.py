@@ -9,13 +9,14 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.drift import Reference
 from fashion_mnist.errors import FashionMNISTError, NotFound, VersionError
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
+from fashion_mnist.preparation import Mode
 from gateway.batching import Batcher
-from gateway.engines import Engine
+from gateway.engines import Backend
 from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.protocols import MODEL, Offered, Speaker, native, oip_grpc, oip_rest, v1
@@ -36,7 +37,10 @@ V1: Final = "v1"
 class Model:
     """One version, loaded."""
 
-    def __init__(self, version: Version, engine: Engine, batcher: Batcher, health: Health, tally: Tally) -> None:
+    def __init__(
+        self, version: Version, engine: Backend, batcher: Batcher, health: Health, tally: Tally, prepare: Mode
+    ) -> None:
+        """`prepare` is what is done with images where a request does not say it."""
         name, threshold = version.name, unknown_threshold(version.folder)
         self.version = version
         self.engine = engine
@@ -50,10 +54,10 @@ class Model:
         """Requests for it that a thread is reading: they are not in its line yet."""
         self.watching: asyncio.Task[None] | None = None
         self.ways = {
-            NATIVE: Way(self, native.Native(name, threshold)),
-            OIP_REST: Way(self, oip_rest.OipRest(name, threshold)),
-            OIP_GRPC: Way(self, oip_grpc.OipGrpc(name, threshold)),
-            V1: Way(self, v1.V1(threshold)),
+            NATIVE: Way(self, native.Native(name, threshold, prepare)),
+            OIP_REST: Way(self, oip_rest.OipRest(name, threshold, prepare)),
+            OIP_GRPC: Way(self, oip_grpc.OipGrpc(name, threshold, prepare)),
+            V1: Way(self, v1.V1(threshold, prepare)),
         }
 
     @property
@@ -198,7 +202,7 @@ class Models:
 
     def _use(self, model: Model) -> None:
         if model is not self.default:
-            log.warning("another default", extra={"version": model.version.name, "before": self.default.version.name})
+            log.info("another default", extra={"version": model.version.name, "before": self.default.version.name})
         self.default.batcher.on_batch = self._count_other
         # Drift is measured of the default alone, from what it was trained on.
         model.batcher.on_batch = self._metrics.batch
@@ -221,7 +225,7 @@ class Models:
         while not model.idle and loop.time() < deadline:
             await asyncio.sleep(RETIRE_POLL_S)
         await self._close(model)
-        log.warning("version unloaded", extra={"version": model.version.name})
+        log.info("version unloaded", extra={"version": model.version.name})
 
     async def _close(self, model: Model) -> None:
         if model.watching is not None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
+from fashion_mnist.preparation import MODES
 from gateway.protocols import Offered, Page, native, oip, oip_rest, v1
 
 PATH: Final = b"/openapi.json"
@@ -54,10 +55,24 @@ def describe(offered: Offered) -> dict[str, Any]:
     }
 
 
+_IMAGE_FILES: Final = ("png", "jpeg", "webp", "bmp", "gif", "tiff", "avif")
+
+
+_PREPARE: Final = [
+    {
+        "name": name,
+        "in": place,
+        "description": "How images become such as the network knows: auto prepares photographs.",
+        "schema": {"enum": list(MODES)},
+    }
+    for name, place in (("prepare", "query"), ("X-Prepare", "header"))
+]
+
+
 def _native(versions: Sequence[str]) -> dict[str, Any]:
     bodies: dict[str, Any] = {
         kind: {"schema": {"type": "string", "format": "binary"}}
-        for kind in ("image/png", "image/jpeg", "image/webp", "image/bmp", OCTET_STREAM)
+        for kind in (*(f"image/{name}" for name in _IMAGE_FILES), OCTET_STREAM)
     }
     bodies[JSON] = {"schema": _ref("Images")}
     bodies["multipart/form-data"] = {
@@ -65,12 +80,13 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
             "type": "object",
             "minProperties": 1,
             "additionalProperties": {"type": "string", "format": "binary"},
-            "properties": {"top_k": _ref("TopK")},
+            "properties": {"top_k": _ref("TopK"), "prepare": {"enum": list(MODES)}},
         }
     }
     operation = {
         "summary": "Predict images of any kind, one or many",
-        "description": "A PNG, JPEG, WebP or BMP file, raw bytes (784 an image), .npy, IDX, JSON, or a form of these. "
+        "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes (784 an image), .npy, IDX, JSON, or "
+        "a form of these. "
         "The first bytes say which it is. Of several images a bad one has its error in its place.",
         "parameters": [
             {
@@ -79,6 +95,7 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
                 "description": "How many classes, the likeliest first.",
                 "schema": _ref("TopK"),
             },
+            *_PREPARE,
             {
                 "name": "X-Request-Id",
                 "in": "header",
@@ -143,7 +160,8 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
                 "in": "header",
                 "description": "The length of the JSON, where tensors stand behind it.",
                 "schema": {"type": "integer", "minimum": 1},
-            }
+            },
+            *_PREPARE,
         ],
         "requestBody": {
             "required": True,
@@ -172,6 +190,7 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
 def _v1(versions: Sequence[str]) -> dict[str, Any]:
     predict = {
         "summary": "TensorFlow Serving's REST API and KServe's v1: predict",
+        "parameters": _PREPARE,
         "requestBody": {"required": True, "content": {JSON: {"schema": _ref("Instances")}}},
         "responses": {"200": _answer("The predictions.", _ref("V1Predictions")), **_errors("ProtocolError")},
     }
@@ -319,7 +338,8 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
                             "index": index,
                             "label": label,
                             **unknown,
-                        }
+                        },
+                        adjusted=_list("string"),
                     ),
                 }
             }

@@ -33,6 +33,7 @@ from fashion_mnist.settings import Settings
 from gateway import version_check, versions
 from gateway.control import VERSIONS
 from gateway.versions import Tally, Version, Versions, tally_path
+from serving.kept_files import KeptFiles
 from serving.torchserve import TorchServe
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Rollout:
         self._changing = threading.Lock()
         self._numbers = itertools.count(1)
         self._closed = threading.Event()
+        self._files = KeptFiles()
         self._errands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self.wanted = Versions("", ())
         """What gateways are to serve. Replaced as a whole, so that the main thread reads it without a lock."""
@@ -158,6 +160,10 @@ class Rollout:
                 tell(f"the TorchServe of version {name} died and is started again")
                 loaded.torchserve.start()
         return died
+
+    def restore_files(self) -> None:
+        """Write those of the versions' files anew that are gone. Raises OSError."""
+        self._files.restore()
 
     def log_end(self) -> str:
         """The end of the log of the default's TorchServe; "" where there is none."""
@@ -248,7 +254,7 @@ class Rollout:
                 )
             held = version_check.held_out(self._settings, without_data=without_data)
             found = self._load(name, card, folder, held)
-            log.warning("version loaded", extra={"version": name})
+            log.info("version loaded", extra={"version": name})
             return {"version": name, **found, "seconds": round(time.monotonic() - started, 1)}
         except FashionMNISTError as error:
             self._go_on()  # or else the server's end is the reason
@@ -339,6 +345,7 @@ class Rollout:
         folder = self._folder / f"v{number}"
         try:
             versions.keep(source, folder, self._canary)
+            self._files.keep([folder])
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -383,6 +390,7 @@ class Rollout:
                 self._in_main_thread(lambda: torchserve.stop(grace_s=0))
                 self._torchserves.remove(torchserve)
             shutil.rmtree(torchserve.folder.path, ignore_errors=True)
+        self._files.forget(loaded.version.folder)
         shutil.rmtree(loaded.version.folder, ignore_errors=True)
         for path in self._metrics:
             tally_path(path, loaded.version.number).unlink(missing_ok=True)

@@ -1,29 +1,28 @@
 """The API: what is done with a request, until its answer is sent."""
 
-import asyncio
 import functools
 import json
 import logging
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, Unavailable
-from fashion_mnist.images import Decoded
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.limits import TooSlow
+from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, RequestTimeout, Unavailable
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway import openapi
-from gateway.batching import Job
+from gateway.batching import TOO_LATE, Job
 from gateway.connection import Asking, Head, Request, Server, headers_of
 from gateway.cors import PREFLIGHT
-from gateway.grpc_call import Call
 from gateway.health import Health
 from gateway.keys import PREDICT, Keyring
 from gateway.metrics import Metrics
 from gateway.models import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Way
-from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, quick_limits, read_quickly, v1
+from gateway.protocols import Exchange, Form, Page, Speaker, native, oip_grpc, oip_rest, read_quickly, v1
+from gateway.slow import SlowWork
 
 if TYPE_CHECKING:
     from gateway.traces import Traces
@@ -38,8 +37,8 @@ OPEN: Final = frozenset(
 QUICK_IMAGES: Final = 64
 """Answers to more images than these are written in a thread; they take some 4 us an image."""
 
-SLOW_AT_ONCE: Final = 64
-"""Requests that may wait for a thread; one more is refused."""
+WAITING_BUDGETS: Final = 4
+"""So many requests may wait for a thread that each cost all that a request may; of cheaper ones more."""
 
 _TIMED: Final = (
     b"X-Request-Id: %b\r\n"
@@ -70,15 +69,13 @@ class Service:
         """
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
-        self.quick_limits = quick_limits(self.server.limits)
         self.models = models
         self.metrics = metrics
         self.traces = traces
         self._keyring = keyring
         if keyring is not None:
             self.server.admit = self._admit
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="slow")
-        self._slow = 0
+        self.slow = SlowWork(WAITING_BUDGETS * self.server.limits.max_pixels)
         models.on_change = self._change
         self._change()
 
@@ -94,7 +91,7 @@ class Service:
             head.route = self._route(head)
         head.route(request)
 
-    def handle_call(self, call: Call) -> None:
+    def handle_call(self, call: Exchange) -> None:
         """Answer a call of gRPC, now or later."""
         try:
             if call.url == oip_grpc.INFER:
@@ -104,7 +101,9 @@ class Service:
             elif said := oip_grpc.say(call.url, call.body, self.models.offered):
                 call.answer(said)
             else:
-                self.refuse(call, MethodNotAllowed(f"there is no such call: there are those of {oip_grpc.SERVICE}"))
+                self.refuse(
+                    call, MethodNotAllowed(f"{oip_grpc.SERVICE} has no such call: ask for its calls by reflection")
+                )
         except FashionMNISTError as error:
             self.refuse(call, error)
 
@@ -122,21 +121,6 @@ class Service:
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.error("request failed", extra={"request_id": request.request_id.decode(), "code": error.code})
         request.answer_error(error, b"X-Request-Id: %b\r\n%b%b" % (request.request_id, headers_of(error), headers))
-
-    def in_thread(self, then: Callable[[Any], None], function: Callable[..., Any], *arguments: Any) -> None:
-        """Do what takes long beside the event loop; `then` gets its result, or its exception, on the loop.
-
-        Raises Overloaded where too much waits for that already.
-        """
-        if self._slow >= SLOW_AT_ONCE:
-            raise Overloaded("too many large requests at once: send it again a moment later")
-
-        def done(future: "asyncio.Future[Any]") -> None:
-            self._slow -= 1
-            then(future.exception() or future.result())
-
-        self._slow += 1
-        asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments).add_done_callback(done)
 
     def _change(self) -> None:
         """Find out anew where what is, because other versions are loaded, or another one is the default."""
@@ -238,15 +222,22 @@ def predict(service: Service, way: Way, request: Exchange) -> None:
         if not model.health.answers:
             raise Unavailable(f"not ready: {model.health.reason}")
         model.batcher.check_room()
-        found = read_quickly(speaker, request, service.server.limits, service.quick_limits)
-        if found is not None:
-            _submit(service, model, speaker, request, found)
-        else:
+        try:
+            found = read_quickly(speaker, request, service.server.limits)
+        except TooSlow as slow:
+            read = functools.partial(speaker.read, request, service.server.limits)
             then = functools.partial(_submit_read, service, model, speaker, request)
-            service.in_thread(then, speaker.read, request, service.server.limits)
+            service.slow.submit(slow.cost, read, then, functools.partial(_is_late, request))
             model.reading += 1
+        else:
+            _submit(service, model, speaker, request, found)
     except FashionMNISTError as error:
         service.refuse(request, error)
+
+
+def _is_late(request: Exchange) -> bool:
+    """Whether nobody waits for the answer any more."""
+    return request.gone or time.perf_counter() >= request.expires
 
 
 def _submit_read(
@@ -258,7 +249,15 @@ def _submit_read(
 ) -> None:
     """Go on where a thread has read the request, or failed to."""
     model.reading -= 1
+    if request.gone:
+        return
+    if isinstance(request, Request):
+        # What was read is no part of it: its room is given back before the answer is there.
+        service.server.waiting_bytes -= len(request.body)
+        request.body = b""
     try:
+        if time.perf_counter() >= request.expires:
+            raise RequestTimeout(TOO_LATE)
         if isinstance(found, BaseException):
             raise found
         _submit(service, model, speaker, request, found)
@@ -318,13 +317,17 @@ class _Prediction(Job):
             self._send(self._speaker.write(self, decoded, form))
         else:
             try:
-                service.in_thread(self._written, self._speaker.write, self, decoded, form)
+                write = functools.partial(self._speaker.write, self, decoded, form)
+                late = functools.partial(_is_late, self._request)
+                service.slow.submit(len(decoded), lambda allowance: write(), self._written, late)
             except Overloaded as overloaded:
                 service.refuse(self._request, overloaded)
 
     def _written(self, written: Answer | BaseException) -> None:
         if isinstance(written, Answer):
             self._send(written)
+        elif isinstance(written, FashionMNISTError):
+            self._service.refuse(self._request, written)
         else:
             _fail(self._service, self._request, "an answer could not be written", written)
 

@@ -2,9 +2,7 @@
 
 import dataclasses
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,13 +12,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import psutil
-
 from fashion_mnist.errors import ServingError
+from fashion_mnist.line_sink import LineSink, relayed
 from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from gateway import admin, keys, listening
 from gateway.cors import Cors
+from gateway.grpc import ENVIRONMENT as GRPC_ENVIRONMENT
 from gateway.keys import Keyring
 from gateway.rollout import PER_S, RESTARTS, Build, Rollout
 from gateway.tls import open_tls
@@ -33,6 +31,9 @@ WATCH_S: Final = 0.05
 KILL_S: Final = 2.0
 """How much longer than `stop_timeout_s` a gateway may take to end."""
 
+_ENVIRONMENT: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""For gateways: glibc gives the room of large bodies and images back when they are freed, and keeps none for others."""
+
 Tell = Callable[[str], None]
 
 
@@ -43,7 +44,7 @@ class _Stop(BaseException):
 def serve(
     settings: Settings, model_store: Path, build_archive: Build, on_ready: Callable[[str, float], None], tell: Tell
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then let open requests be answered, and return; no process survives.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then let open requests be answered, and return; no process survives.
 
     `build_archive` writes TorchServe's archive of a model store, its first argument, to a path, its second; `on_ready`
     is called with the URL and the seconds it took, when a real image got its right label, at first and after each
@@ -54,7 +55,10 @@ def serve(
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Stop(number)
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)  # nohup: it is to outlive its terminal
+    previous = {number: signal.signal(number, stop) for number in numbers}
     try:
         listening.allow_connections()
         with _Server(settings, model_store, build_archive, tell) as server:
@@ -77,8 +81,11 @@ class _Server:
     """The processes of one `serve`, its sockets and its folder. Leaving it ends them all."""
 
     def __init__(self, settings: Settings, model_store: Path, build_archive: Build, tell: Tell) -> None:
+        log_format = settings.log_format
+        if log_format == "auto":
+            log_format = "text" if os.isatty(2) else "json"
         # What goes to other processes can be read by everybody on the machine.
-        self._settings = dataclasses.replace(settings, key="")
+        self._settings = dataclasses.replace(settings, key="", log_format=log_format)
         self._model_store = model_store
         self._build_archive = build_archive
         self._tell = tell
@@ -98,20 +105,18 @@ class _Server:
             check_free(settings.host, settings.grpc_port, "GRPC_PORT")
         check_free(settings.admin_host, settings.admin_port, "ADMIN_PORT")
         with self._cleanup as cleanup:
+            self._log = cleanup.enter_context(relayed(LineSink(2)))
             self._sockets = listening.listen(settings.host, settings.port, settings.gateways)
-            self._grpc_sockets: list[socket.socket] = []
-            if settings.grpc == "on":
-                self._grpc_sockets = listening.listen(settings.host, settings.grpc_port, settings.gateways)
-            for public in [*self._sockets, *self._grpc_sockets]:
+            for public in self._sockets:
                 cleanup.callback(public.close)
+            self._grpc_port = 0
+            if settings.grpc == "on":
+                reserved = cleanup.enter_context(listening.reserve(settings.host, settings.grpc_port))
+                host, self._grpc_port, *_ = reserved.getsockname()
+                self._grpc_address = f"[{host}]:{self._grpc_port}" if ":" in host else f"{host}:{self._grpc_port}"
             self._port: int = self._sockets[0].getsockname()[1]
-            self._folder = state.folder(self._port)
-            shutil.rmtree(self._folder, ignore_errors=True)
-            cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
-            try:
-                self._folder.mkdir(mode=0o700)
-            except OSError as error:
-                raise ServingError(f"{self._folder} cannot be written ({error.strerror}): set TMPDIR") from None
+            self._folder = state.folder(settings.host, self._port)
+            cleanup.enter_context(state.owned(self._folder))
             if len(longest := str(self._doors()[-1])) > SOCKET_PATH_LENGTH:
                 raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
             self._rollout = Rollout(settings, self._folder, self._doors(), self._metrics(), self._build_archive)
@@ -133,18 +138,16 @@ class _Server:
     def start(self) -> None:
         """Start everything; returns when TorchServe answers, if there is one."""
         self._started = time.monotonic()
-        state.write(
-            state.State(
-                pid=os.getpid(),
-                started=psutil.Process().create_time(),
-                host=self._settings.host,
-                port=self._port,
-                admin_port=self._admin_port,
-                tls=self._tls is not None,
-                doors=[str(door) for door in self._doors()],
-                grpc_port=self._grpc_sockets[0].getsockname()[1] if self._grpc_sockets else 0,
-            )
+        self._state = state.State(
+            pid=os.getpid(),
+            host=self._settings.host,
+            port=self._port,
+            admin_port=self._admin_port,
+            tls=self._tls is not None,
+            doors=[str(door) for door in self._doors()],
+            grpc_port=self._grpc_port,
         )
+        state.write(self._state)
         self._rollout.start()
         self._gateways = [self._start_gateway(place) for place in range(self._settings.gateways)]
         self._rollout.wait_until_ready()
@@ -154,6 +157,8 @@ class _Server:
         ready = False
         while True:
             try:
+                if not state.is_told(self._state):
+                    state.write(self._state)
                 died = self._dead()
             except OSError as error:
                 # No memory, no open file left: that passes, and nobody but us would start them again.
@@ -176,7 +181,7 @@ class _Server:
         self._rollout.interrupt()
         for gateway in self._gateways:
             if gateway.poll() is None:
-                gateway.send_signal(number)
+                gateway.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
         deadline = time.monotonic() + self._settings.stop_timeout_s + KILL_S
         for gateway in self._gateways:
             try:
@@ -189,8 +194,7 @@ class _Server:
         for place, gateway in enumerate(self._gateways):
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                for sockets in filter(None, (self._sockets, self._grpc_sockets)):
-                    listening.admit(sockets[place])
+                listening.admit(self._sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
         return "TorchServe" if self._rollout.attend(self._tell) else ""
@@ -220,19 +224,20 @@ class _Server:
         return True
 
     def _start_gateway(self, place: int) -> "subprocess.Popen[bytes]":
+        self._rollout.restore_files()
         public = self._sockets[place].fileno()
-        grpc = [self._grpc_sockets[place].fileno()] if self._grpc_sockets else []
         task = Task(
             settings=self._settings,
             # A gateway may have died of one that is being checked.
             versions=self._rollout.wanted.only_open(),
             socket_fd=public,
-            grpc_fd=grpc[0] if grpc else -1,
+            grpc_address=self._grpc_address if self._grpc_port else "",
             metrics=self._metrics()[place],
             door=self._doors()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.worker", task.to_json()]
-        return processes.start(command, os.environ, self._folder, output=None, pass_fds=[public, *grpc])
+        environment = {**_ENVIRONMENT, **os.environ, **GRPC_ENVIRONMENT}
+        return processes.start(command, environment, self._folder, output=self._log, pass_fds=[public])
 
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]

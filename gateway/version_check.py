@@ -75,7 +75,9 @@ def measure(
             )
             try:
                 response = client.post(
-                    f"http://localhost{NUMBERED}{version.number}", content=content, headers={"accept": OCTET_STREAM}
+                    f"http://localhost{NUMBERED}{version.number}",
+                    content=content,
+                    headers={"accept": OCTET_STREAM, "x-prepare": "none"},
                 )
             except httpx.TransportError as error:
                 raise VersionError(

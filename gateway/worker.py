@@ -2,40 +2,41 @@
 
 import asyncio
 import dataclasses
-import functools
 import gc
 import json
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvloop
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import read_canary
+from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
-from gateway import grpc_call, listening, logs
+from gateway import listening, logs
 from gateway.batching import Batcher
 from gateway.connection import Connection, Server
 from gateway.control import Control
-from gateway.engines import Engine
+from gateway.engines import Backend
 from gateway.health import Health
-from gateway.http2_over_tls import Negotiated
 from gateway.keys import Keyring
 from gateway.metrics import Metrics
 from gateway.models import Model, Models
 from gateway.service import Service
-from gateway.tls import H2, HTTP_1, Tls, open_tls
+from gateway.tls import open_tls
 from gateway.tls_door import TlsDoor
 from gateway.versions import Tally, Version, Versions, tally_path
 
 if TYPE_CHECKING:
+    from gateway.grpc.server import GrpcServer
     from gateway.traces import Traces
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,8 @@ class Task:
     """Without secrets: whoever is on this machine can read a process's arguments."""
     versions: Versions
     socket_fd: int
-    grpc_fd: int
-    """Of the socket for gRPC; -1 where that is off."""
+    grpc_address: str
+    """Where to serve gRPC, as host:port; "" where that is off."""
     metrics: Path
     door: Path
     """A socket in the file system, for the supervisor and its user: no TLS, no keys, nobody else can reach it."""
@@ -86,8 +87,7 @@ class Gateway:
         self._traces = _traces(settings, task.versions.default)
         self._metrics = Metrics(task.metrics)
         self._models = Models(self._load, self._metrics, task.versions)
-        self._tls = open_tls(settings, (H2, HTTP_1))
-        self._grpc_tls = open_tls(settings, (H2,))
+        self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._service = Service(settings, self._models, self._metrics, self._keyring, self._traces)
         self._private = Server(settings, Control(self._service, self._models).handle)
@@ -108,16 +108,10 @@ class Gateway:
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
             await asyncio.wait([loop.create_task(self._service.health.started.wait())], timeout=PATIENCE_S)
-            sockets = [public]
-            door_of = Negotiated if self._tls else Connection
-            accepting = [await self._accept(server, lambda: door_of(server), public, self._tls)]
-            if self._task.grpc_fd >= 0:
-                sockets.append(socket.socket(fileno=self._task.grpc_fd))
-                handle = self._service.handle_call
-                calls = functools.partial(grpc_call.connection, server, handle)
-                accepting.append(await self._accept(server, calls, sockets[-1], self._grpc_tls))
+            accepting = await self._accept(server, public)
+            grpc = await self._serve_grpc(server)
             politely = await self._stop
-            await self._drain(sockets, accepting, politely)
+            await self._drain(public, accepting, grpc, politely)
         for task in watching:
             task.cancel()
         door.close()
@@ -132,41 +126,51 @@ class Gateway:
     def _load(self, version: Version) -> Model:
         """Load a version, which takes half a second. Raises FashionMNISTError."""
         settings = self._task.settings
-        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings)).pixels
+        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
         engine = _engine(settings, version, self._traces)
         health = Health(engine, canary, version.name)
         batcher = Batcher(engine, settings.max_waiting_images)
         batcher.on_failure = health.lose
         batcher.traces = self._traces
-        return Model(version, engine, batcher, health, Tally(tally_path(self._task.metrics, version.number)))
+        tally = Tally(tally_path(self._task.metrics, version.number))
+        return Model(version, engine, batcher, health, tally, parse_mode(settings.prepare))
 
-    async def _accept(
-        self, server: Server, protocol: Callable[[], asyncio.Protocol], sock: socket.socket, tls: Tls | None
-    ) -> asyncio.Server | TlsDoor:
-        if tls is not None:
-            return TlsDoor(server, protocol, sock, tls.context)
-        return await asyncio.get_running_loop().create_server(protocol, sock=sock, backlog=listening.BACKLOG)
+    async def _accept(self, server: Server, public: socket.socket) -> asyncio.Server | TlsDoor:
+        if self._tls is not None:
+            return TlsDoor(server, lambda: Connection(server), public, self._tls.context)
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
+
+    async def _serve_grpc(self, server: Server) -> "GrpcServer | None":
+        if not self._task.grpc_address:
+            return None
+        from gateway.grpc.server import GrpcServer
+
+        handle, health = self._service.handle_call, lambda: self._service.health.ready
+        served = GrpcServer(server, self._task.grpc_address, self._tls, handle, health)
+        await served.start()
+        return served
 
     def _end(self, politely: bool) -> None:
         if not self._stop.done():
             self._stop.set_result(politely)
 
     async def _drain(
-        self, sockets: Sequence[socket.socket], accepting: Sequence[asyncio.Server | TlsDoor], politely: bool
+        self, public: socket.socket, accepting: asyncio.Server | TlsDoor, grpc: "GrpcServer | None", politely: bool
     ) -> None:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
         log.info("draining", extra={"connections": len(server.connections)})
-        deadline = asyncio.get_running_loop().time() + settings.stop_timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + settings.stop_timeout_s
         self._models.drain()
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
-        for public in sockets:
-            listening.admit_no_more(public)
+        listening.admit_no_more(public)
+        calls = asyncio.create_task(grpc.stop(max(0.0, deadline - loop.time()))) if grpc else None
         await asyncio.sleep(ACCEPT_S)
-        for server_of_one in accepting:
-            server_of_one.close()
+        accepting.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
@@ -174,6 +178,8 @@ class Gateway:
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
             log.warning("connections cut off", extra={"connections": len(server.connections)})
+        if calls is not None:
+            await calls
         log.info("drained")
 
     async def _count(self) -> None:
@@ -190,21 +196,21 @@ class Gateway:
         while True:
             if self._keyring is not None:
                 self._keyring.refresh()
-            for tls in filter(None, (self._tls, self._grpc_tls)):
-                tls.refresh()
+            if self._tls is not None:
+                self._tls.refresh()
             await asyncio.sleep(REFRESH_S)
 
 
 def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
     """Run one gateway. The only argument is a `Task` as JSON."""
-    logs.configure()
     task = Task.from_json(*arguments)
-    listening.allow_connections()
-    try:
-        uvloop.run(_run(task))
-    except FashionMNISTError as error:
-        log.error(error.message, extra={"code": error.code})
-        sys.exit(1)
+    with logs.configured(task.settings.log_format):
+        listening.allow_connections()
+        try:
+            uvloop.run(_run(task))
+        except FashionMNISTError as error:
+            log.error(error.message, extra={"code": error.code})
+            sys.exit(1)
 
 
 async def _run(task: Task) -> None:
@@ -223,7 +229,7 @@ def _traces(settings: Settings, version: str) -> "Traces | None":
     return Traces(settings, version)
 
 
-def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Engine:
+def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Backend:
     # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
     if settings.engine == "embedded":
         from gateway.engines.embedded import EmbeddedEngine

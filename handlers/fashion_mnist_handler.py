@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_version, unknown_threshold
 from fashion_mnist.predictions import Probabilities
+from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
 from fashion_mnist.shared_pixels import Reader
 from handlers import worker
@@ -38,6 +39,7 @@ class FashionMNISTHandler:
         settings = Settings.from_mapping(context.model_yaml_config.get("handler", {}))
         model_dir = Path(context.system_properties["model_dir"])
         self._limits = Limits.from_settings(settings)
+        self._prepare = parse_mode(settings.prepare)
         self._model_version = model_version(model_dir)
         self._unknown_threshold = unknown_threshold(model_dir)
         self._shared = Reader()
@@ -49,6 +51,8 @@ class FashionMNISTHandler:
             settings.device,
             threads=settings.threads,
             gpu_id=context.system_properties.get("gpu_id"),
+            gpu_batch=settings.gpu_batch,
+            cuda_graphs=settings.cuda_graphs == "on",
         )
         log.warning("engine %s computes on %s", self._engine.name, self._engine.provider)
 
@@ -57,7 +61,7 @@ class FashionMNISTHandler:
         started_ns = time.time_ns()
         requests = [Request(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
         for request in requests:
-            request.decode(self._limits, self._shared)
+            request.decode(self._limits, self._prepare, self._shared)
         probabilities = self._predict(requests)
         bodies, start = [], 0
         for index, request in enumerate(requests):

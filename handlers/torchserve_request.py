@@ -5,6 +5,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.bodies import KINDS, decode, decode_many
+from fashion_mnist.decoding.decoded import Decoded, nothing
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import (
     BadMultipart,
     BadParameter,
@@ -13,17 +17,16 @@ from fashion_mnist.errors import (
     InputError,
     UnsupportedMediaType,
 )
-from fashion_mnist.images import KINDS, NOTHING, Decoded, decode, decode_many
-from fashion_mnist.limits import Limits
 from fashion_mnist.predictions import (
-    OCTET_STREAM,
     Answer,
     Form,
     Probabilities,
     answer,
     answer_error,
     parse_top_k,
+    wants_binary,
 )
+from fashion_mnist.preparation import Mode, parse_mode
 from fashion_mnist.shared_pixels import MEDIA_TYPE, Reader
 
 log = logging.getLogger(__name__)
@@ -42,17 +45,22 @@ class Request:
         self._item = item
         self._properties = properties
         self._error: FashionMNISTError | None = None
-        self._form = Form(octets=OCTET_STREAM in _header(properties, "accept"))
-        self.decoded = NOTHING
+        self._form = Form(octets=wants_binary(_header(properties, "accept")))
+        self.decoded = nothing(GEOMETRY)
 
-    def decode(self, limits: Limits, shared: Reader) -> None:
-        """Decode the request's images, or keep the error that stands in their way; `shared` reads the gateway's."""
+    def decode(self, limits: Limits, prepare: Mode, shared: Reader) -> None:
+        """Decode the request's images, or keep the error that stands in their way.
+
+        `prepare` counts where the request does not say it; `shared` reads the gateway's pixels.
+        """
         try:
             fields = dict(self._item)
             # TorchServe passes no query string on: over HTTP the option is a header or a field of a form.
             top_k = fields.pop("top_k", None) or _header(self._properties, "x-top-k")
             if top_k:
                 self._form = self._form._replace(top_k=parse_top_k(_text(top_k)))
+            if mode := fields.pop("prepare", None) or _header(self._properties, "x-prepare"):
+                prepare = parse_mode(_text(mode))
             sent_as = _header(self._properties, "content-type").lower()
             if sent_as.startswith("application/x-www-form-urlencoded"):
                 # curl's default for --data-binary; TorchServe has by now taken the bytes apart as a form.
@@ -63,9 +71,9 @@ class Request:
             if sent_as == MEDIA_TYPE:
                 self.decoded = Decoded(shared.read(bytes(_bytes(fields.get(BODY_NAMES[0], b"")))))
             elif sent_as.startswith("multipart/"):
-                self.decoded = self._decode_form(fields, limits)
+                self.decoded = self._decode_form(fields, limits, prepare)
             else:
-                self.decoded = self._decode_body(fields, limits)
+                self.decoded = self._decode_body(fields, limits, prepare)
         except InputError as error:
             self._error = error
         except Exception:
@@ -76,7 +84,7 @@ class Request:
     def fail(self, error: FashionMNISTError) -> None:
         """Answer with this error in place of any prediction."""
         self._error = error
-        self.decoded = NOTHING
+        self.decoded = nothing(GEOMETRY)
 
     def answer(self, probabilities: Probabilities, model_version: str, unknown_threshold: float) -> Answer:
         """The response, for this request's rows of probabilities."""
@@ -92,22 +100,27 @@ class Request:
         """How many images were answered, and how many refused; a request that was refused as a whole counts as one."""
         return len(self.decoded.pixels), len(self.decoded.errors) + (self._error is not None)
 
-    def _decode_body(self, fields: dict[str, Any], limits: Limits) -> Decoded:
+    def _decode_body(self, fields: dict[str, Any], limits: Limits, prepare: Mode) -> Decoded:
         names: list[str] = [name for name in BODY_NAMES if name in fields] or list(fields)
         if not names:
             raise EmptyBody(f"the request is empty: send {KINDS}")
         body = fields.pop(names[0])
         if fields:
-            raise BadParameter(f"unknown parameter {next(iter(fields))[:40]!r}: there is top_k")
-        return decode(_bytes(body), self._field_type(names[0]), limits)
+            raise BadParameter(f"unknown parameter {next(iter(fields))[:40]!r}: there are top_k and prepare")
+        return decode(_bytes(body), self._field_type(names[0]), limits, GEOMETRY, prepare=prepare)
 
-    def _decode_form(self, fields: dict[str, Any], limits: Limits) -> Decoded:
+    def _decode_form(self, fields: dict[str, Any], limits: Limits, prepare: Mode) -> Decoded:
         if not fields:
             raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
         if len(fields) == 1:
             ((name, value),) = fields.items()
-            return decode(_bytes(value), self._field_type(name), limits)
-        return decode_many([(_bytes(value), self._field_type(name)) for name, value in fields.items()], limits)
+            return decode(_bytes(value), self._field_type(name), limits, GEOMETRY, prepare=prepare)
+        return decode_many(
+            [(_bytes(value), self._field_type(name)) for name, value in fields.items()],
+            limits,
+            GEOMETRY,
+            prepare=prepare,
+        )
 
     def _field_type(self, name: str) -> str:
         """A field's own content type; TorchServe keeps it under the field's name, where a header may have hidden it."""

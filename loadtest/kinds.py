@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import UsageError
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -78,8 +78,8 @@ def find_kind(name: str) -> Kind:
 # Our own protocol
 
 
-def _file(suffix: str, media_type: str) -> Writer:
-    return lambda images: Sent(NATIVE, _encoded(images[0], suffix), {"Content-Type": media_type})
+def _file(format: str, media_type: str) -> Writer:
+    return lambda images: Sent(NATIVE, encode_image(images[0], format), {"Content-Type": media_type})
 
 
 def _raw(images: Pixels) -> Sent:
@@ -114,7 +114,7 @@ def _base64(images: Pixels) -> Sent:
 
 def _multipart(images: Pixels) -> Sent:
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.png"\r\n\r\n'.encode()
-    body = b"".join(head + _encoded(image, ".png") + b"\r\n" for image in images) + f"--{_BOUNDARY}--\r\n".encode()
+    body = b"".join(head + encode_image(image) + b"\r\n" for image in images) + f"--{_BOUNDARY}--\r\n".encode()
     return Sent(NATIVE, body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
 
 
@@ -178,7 +178,7 @@ def _grpc(images: Pixels) -> Sent:
 
 
 def _grpc_bytes(images: Pixels) -> Sent:
-    files = [_encoded(image, ".png") for image in images]
+    files = [encode_image(image) for image in images]
     raw = b"".join(len(file).to_bytes(4, "little") + file for file in files)
     return _grpc_sent([{"name": "images", "datatype": "BYTES", "shape": [len(images)]}], raw)
 
@@ -209,13 +209,8 @@ def _grpc_labels(answer: bytes) -> list[str]:
     return labels
 
 
-def _encoded(image: Pixels, suffix: str) -> bytes:
-    content: bytes = cv2.imencode(suffix, image)[1].tobytes()
-    return content
-
-
 def _b64_png(image: Pixels) -> str:
-    return base64.b64encode(_encoded(image, ".png")).decode()
+    return base64.b64encode(encode_image(image)).decode()
 
 
 def _b64(images: Pixels) -> dict[str, Any]:
@@ -227,10 +222,10 @@ def _json_sent(path: str, document: Any) -> Sent:
 
 
 _KINDS: Final[Mapping[str, tuple[Writer, Reader]]] = {
-    "png": (_file(".png", "image/png"), _native_labels),
-    "jpeg": (_file(".jpg", "image/jpeg"), _native_labels),
-    "webp": (_file(".webp", "image/webp"), _native_labels),
-    "bmp": (_file(".bmp", "image/bmp"), _native_labels),
+    "png": (_file("PNG", "image/png"), _native_labels),
+    "jpeg": (_file("JPEG", "image/jpeg"), _native_labels),
+    "webp": (_file("WEBP", "image/webp"), _native_labels),
+    "bmp": (_file("BMP", "image/bmp"), _native_labels),
     "raw": (_raw, _native_labels),
     "octets": (_octets, _octet_labels),
     "npy": (_npy, _native_labels),

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 
 from fashion_mnist import dataset
-from fashion_mnist.classes import CLASSES
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 from loadtest.kinds import SINGLE, Kind, Sent
@@ -48,7 +48,7 @@ def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Requ
             sent = kind.write(pixels)
             if kind.name in SINGLE:
                 # Some kinds of files do not keep every pixel: what is classified is what is in the file.
-                pixels = decode(sent.body, "", limits).pixels
+                pixels = decode(sent.body, "", limits, GEOMETRY).pixels
             labels = [CLASSES[index] for index in engine.predict(pixels).argmax(axis=1)]
             found.append(Request(kind, sent, labels))
     return found

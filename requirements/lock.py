@@ -29,8 +29,8 @@ PEERS = HERE.parent / "benchmarks" / "environments"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = "2.13.0"
 TORCHVISION = "0.28.0"
-SERVE = ["gateway", "oip", "torchserve"]
-EVERYTHING = [*SERVE, "train", "loadtest", "bench", "dev"]
+SERVE = ["gateway", "torchserve"]
+EVERYTHING = [*SERVE, "heif", "train", "loadtest", "bench", "dev"]
 CPU_BUILD = f"torch=={TORCH}+cpu"
 CUDA_BUILD = f"torch=={TORCH}"
 VARIANTS = {

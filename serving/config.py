@@ -1,6 +1,7 @@
 """TorchServe's configuration, written into one folder for each run. docs/torchserve.md says why each line is there."""
 
 import importlib.util
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +106,9 @@ def write(folder: RunFolder, settings: Settings, ports: Ports) -> None:
     """Write the configuration of one run into its folder."""
     folder.store.mkdir(parents=True)
     folder.temporary.mkdir()
-    lines = [f"{name}={value}" for name, value in _properties(folder, settings, ports).items()]
-    folder.properties.write_text("\n".join(lines) + "\n")
-    folder.log_configuration.write_text(_LOG4J2.format(log=folder.log))
+    lines = [f"{name}={_java_value(str(value))}" for name, value in _properties(folder, settings, ports).items()]
+    folder.properties.write_text("\n".join(lines) + "\n", "ascii")
+    folder.log_configuration.write_text(_LOG4J2.format(log=folder.log.name), "ascii")
     folder.metrics_configuration.write_text(yaml.safe_dump(_metrics()))
 
 
@@ -136,7 +137,7 @@ def _properties(folder: RunFolder, settings: Settings, ports: Ports) -> dict[str
         "grpc_management_port": ports.grpc_management,
         "enable_model_api": "false",
         "disable_token_authorization": "true",
-        "allowed_urls": f"file://{folder.store}/.*",
+        "allowed_urls": f"file://{re.escape(str(folder.store))}/.*",
         "model_store": folder.store,
         "load_models": ARCHIVE,
         "default_workers_per_model": settings.workers,
@@ -158,6 +159,13 @@ def _properties(folder: RunFolder, settings: Settings, ports: Ports) -> dict[str
     if settings.device == "cpu":
         properties["number_of_gpu"] = 0
     return properties
+
+
+def _java_value(text: str) -> str:
+    """A value as java.util.Properties reads it: ISO-8859-1, with escapes for all else."""
+    units = text.replace("\\", "\\\\").encode("utf-16-be", "surrogatepass")
+    characters = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+    return "".join(chr(unit) if 0x20 <= unit < 0x7F else f"\\u{unit:04x}" for unit in characters)
 
 
 def _metrics() -> dict[str, Any]:

@@ -20,7 +20,7 @@ def start(
     command: Sequence[str | Path],
     environment: Mapping[str, str],
     folder: Path,
-    output: IO[bytes] | None,
+    output: IO[bytes] | int | None,
     pass_fds: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
     """Start a process in a session of its own, so that a Ctrl-C reaches only us, and which dies when we are killed.

@@ -17,6 +17,7 @@ from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
 from serving import config, gc_log, java, processes, readiness, state
 from serving.config import Ports, RunFolder
+from serving.kept_files import KeptFiles
 
 POLL_S: Final = 0.05
 CRASHES: Final = 2
@@ -43,7 +44,8 @@ class TorchServe:
         """`folder` is where its files go, by default one named by its port; nothing is written or started yet."""
         self.settings = settings
         self.ports = Ports.choose(settings)
-        self.folder = RunFolder(folder or state.folder(self.ports.inference))
+        self.folder = RunFolder(folder or state.folder(config.LOOPBACK, self.ports.inference))
+        self._files = KeptFiles()
         self._canary = read_canary(model_store)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -75,6 +77,7 @@ class TorchServe:
             self.folder.path.mkdir(mode=0o700, parents=True)
             config.write(self.folder, self.settings, self.ports)
             build_archive(self.folder.store / config.ARCHIVE)
+            self._files.keep([self.folder.path])
         except OSError as error:
             raise ServingError(
                 f"{self.folder.path} cannot be written ({error.strerror or error}): make room there, or set TMPDIR to "
@@ -82,7 +85,9 @@ class TorchServe:
             ) from None
 
     def start(self) -> None:
-        """Start the JVM, which starts the workers. Returns at once."""
+        """Start the JVM, which starts the workers. Returns at once. Raises OSError."""
+        self._files.restore()
+        self.folder.temporary.mkdir(exist_ok=True)
         with (self.folder.path / "jvm.out").open("ab") as output:
             self._process = processes.start(self._command(), self._environment(), self.folder.path, output)
 
@@ -161,10 +166,10 @@ class TorchServe:
         return [
             java.find_java(),
             f"-Dmodel_server_home={home}",
-            f"-Dlog4j.configurationFile=file://{self.folder.log_configuration}",
+            f"-Dlog4j.configurationFile={self.folder.log_configuration.as_uri()}",
             f"-Djava.io.tmpdir={self.folder.temporary}",
             *config.jvm_arguments(self.settings),
-            gc_log.jvm_argument(self.folder.gc_log),
+            gc_log.jvm_argument(Path(self.folder.gc_log.name)),  # it runs there, and -Xlog knows no escapes
             "-cp",
             f"{home}/ts/frontend/*",
             "org.pytorch.serve.ModelServer",
@@ -186,4 +191,6 @@ class TorchServe:
             # Threads of libraries that nobody asked for; the engine's own number is a setting.
             "OMP_NUM_THREADS": str(self.settings.threads),
             "TS_DECODE_INPUT_REQUEST": "false",
+            # Java takes the encoding of file names from here, and knows ASCII alone where nothing is said.
+            "LC_ALL": "C.UTF-8",
         }

@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from fashion_mnist import dataset as fashion_mnist_dataset
 from fashion_mnist.dataset import Dataset
-from fashion_mnist.limits import Limits
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 from tests.gateway.command import ServeCommand, serve_command, wait_until

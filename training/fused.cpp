@@ -97,17 +97,18 @@ void convolve(const float* planes, const float* grouped, const float* bias, floa
             }
 }
 
-// An image as the network takes it: normalised, mirrored if asked, moved by (down, right), black moving in.
-void prepare(const uint8_t* image, bool mirrored, int down, int right, float scale, float offset, Pixels& pixels) {
-    std::fill(pixels.values, pixels.values + PIXELS + MARGIN, offset);
+// An image as the network takes it: normalised by `levels`, the value of each of 256 greys, mirrored if asked, moved by
+// (down, right), black moving in.
+void prepare(const uint8_t* image, bool mirrored, int down, int right, const float* levels, Pixels& pixels) {
+    std::fill(pixels.values, pixels.values + PIXELS + MARGIN, levels[0]);
     for (int y = std::max(0, down); y < std::min(SIDE, SIDE + down); ++y) {
         const uint8_t* from = image + (y - down) * SIDE;
         float* to = pixels.values + y * SIDE;
         const int first = std::max(0, right), last = std::min(SIDE, SIDE + right);
         if (mirrored)
-            for (int x = first; x < last; ++x) to[x] = float(from[SIDE - 1 - (x - right)]) * scale + offset;
+            for (int x = first; x < last; ++x) to[x] = levels[from[SIDE - 1 - (x - right)]];
         else
-            for (int x = first; x < last; ++x) to[x] = float(from[x - right]) * scale + offset;
+            for (int x = first; x < last; ++x) to[x] = levels[from[x - right]];
     }
 }
 
@@ -194,15 +195,15 @@ extern "C" {
 
 // Features [count][FEATURES] of images chosen[i] of `images`, each moved by moves[i] = (mirrored, down, right); kept for
 // backward: maps1 [count][MAPS1], winners1 [count][MAPS1], winners2 [count][FEATURES].
-void forward(const uint8_t* images, const int64_t* chosen, const int8_t* moves, int64_t count, float scale,
-             float offset, const float* weight1, const float* bias1, const float* weight2, const float* bias2,
+void forward(const uint8_t* images, const int64_t* chosen, const int8_t* moves, int64_t count,
+             const float* levels, const float* weight1, const float* bias1, const float* weight2, const float* bias2,
              float* features, float* maps1, int8_t* winners1, int8_t* winners2) {
     float grouped1[CHANNELS1 * TAPS], grouped2[CHANNELS2 * CHANNELS1 * TAPS];
     regroup<1, CHANNELS1>(weight1, grouped1);
     regroup<CHANNELS1, CHANNELS2>(weight2, grouped2);
     Pixels pixels;
     for (int64_t i = 0; i < count; ++i) {
-        prepare(images + chosen[i] * PIXELS, moves[3 * i], moves[3 * i + 1], moves[3 * i + 2], scale, offset, pixels);
+        prepare(images + chosen[i] * PIXELS, moves[3 * i], moves[3 * i + 1], moves[3 * i + 2], levels, pixels);
         float* map = maps1 + i * MAPS1;
         convolve<1, CHANNELS1, SIDE>(pixels.values, grouped1, bias1, map, winners1 + i * MAPS1);
         convolve<CHANNELS1, CHANNELS2, MAP1>(map, grouped2, bias2, features + i * FEATURES, winners2 + i * FEATURES);
@@ -210,8 +211,8 @@ void forward(const uint8_t* images, const int64_t* chosen, const int8_t* moves, 
 }
 
 // Gradients of both convolutions' weights and biases, from that of the features and from what `forward` kept.
-void backward(const uint8_t* images, const int64_t* chosen, const int8_t* moves, int64_t count, float scale,
-              float offset, const float* weight2, const float* features, const float* maps1, const int8_t* winners1,
+void backward(const uint8_t* images, const int64_t* chosen, const int8_t* moves, int64_t count,
+              const float* levels, const float* weight2, const float* features, const float* maps1, const int8_t* winners1,
               const int8_t* winners2, const float* features_gradient, float* weight1_gradient, float* bias1_gradient,
               float* weight2_gradient, float* bias2_gradient) {
     PaddedWeights padded;
@@ -222,7 +223,7 @@ void backward(const uint8_t* images, const int64_t* chosen, const int8_t* moves,
     Pixels pixels;
     float map[MAPS1 + MARGIN] = {}, map_gradient[MAPS1 + MARGIN], gradient[FEATURES];
     for (int64_t i = 0; i < count; ++i) {
-        prepare(images + chosen[i] * PIXELS, moves[3 * i], moves[3 * i + 1], moves[3 * i + 2], scale, offset, pixels);
+        prepare(images + chosen[i] * PIXELS, moves[3 * i], moves[3 * i + 1], moves[3 * i + 2], levels, pixels);
         std::copy(maps1 + i * MAPS1, maps1 + (i + 1) * MAPS1, map);
         for (int feature = 0; feature < FEATURES; ++feature)
             gradient[feature] = features[i * FEATURES + feature] > 0 ? features_gradient[i * FEATURES + feature] : 0;

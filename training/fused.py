@@ -20,6 +20,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from fashion_mnist.dataset import cache_folder
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
 
@@ -62,10 +63,11 @@ def features(
     Takes images, uint8 [all, 1, 28, 28], chosen, int64 [n], moves, int8 [n, 3] as `training.augment` draws them; all
     contiguous and on the CPU. `pool` shares the work; without it the calling thread does it.
     """
-    network, mean, std = classifier.network, classifier.mean.item(), classifier.std.item()
+    network = classifier.network
+    levels = classifier.normalise(torch.arange(256, dtype=torch.uint8))
     weights = (network.conv1.weight, network.conv1.bias, network.conv2.weight, network.conv2.bias)
     each: Callable[..., Any] = map if pool is None else pool.map
-    found: Tensor = _Features.apply(images, chosen, moves, 1 / (255 * std), -mean / std, each, *weights)  # type: ignore[no-untyped-call]
+    found: Tensor = _Features.apply(images, chosen, moves, levels, each, *weights)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -76,8 +78,7 @@ class _Features(torch.autograd.Function):
         images: Tensor,
         chosen: Tensor,
         moves: Tensor,
-        scale: float,
-        offset: float,
+        levels: Tensor,
         each: Callable[..., Any],
         *weights: Tensor,
     ) -> Tensor:
@@ -94,19 +95,19 @@ class _Features(torch.autograd.Function):
             rows = slice(start, start + _CHUNK)
             parts = [tensor[rows] for tensor in (chosen, moves, *kept)]
             kernels.forward(
-                _pointer(images), _pointer(parts[0]), _pointer(parts[1]), len(parts[0]), scale, offset,
+                _pointer(images), _pointer(parts[0]), _pointer(parts[1]), len(parts[0]), _pointer(levels),
                 *map(_pointer, weights), *map(_pointer, parts[2:]),
             )  # fmt: skip
 
         list(each(run, range(0, count, _CHUNK)))
         context.save_for_backward(images, chosen, moves, conv2, *kept)
-        context.rest = scale, offset, each, [weight.shape for weight in weights]
+        context.rest = levels, each, [weight.shape for weight in weights]
         return kept[0]
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         images, chosen, moves, conv2, *kept = context.saved_tensors
-        scale, offset, each, shapes = context.rest
+        levels, each, shapes = context.rest
         kernels = _kernels(shapes[0][0], len(conv2))
         gradient = gradients[0].contiguous()
         starts = range(0, len(chosen), _CHUNK)
@@ -116,12 +117,12 @@ class _Features(torch.autograd.Function):
             rows = slice(number * _CHUNK, (number + 1) * _CHUNK)
             parts = [tensor[rows] for tensor in (chosen, moves, *kept, gradient)]
             kernels.backward(
-                _pointer(images), _pointer(parts[0]), _pointer(parts[1]), len(parts[0]), scale, offset,
+                _pointer(images), _pointer(parts[0]), _pointer(parts[1]), len(parts[0]), _pointer(levels),
                 _pointer(conv2), *map(_pointer, parts[2:]), *(_pointer(one[number]) for one in sums),
             )  # fmt: skip
 
         list(each(run, range(len(starts))))
-        return (None,) * 6 + tuple(one.sum(0) for one in sums)
+        return (None,) * 5 + tuple(one.sum(0) for one in sums)
 
 
 def _pointer(tensor: Tensor) -> int:
@@ -141,7 +142,7 @@ def _kernels(conv1_out: int, conv2_out: int) -> ctypes.CDLL:
     # What -march=native stands for differs from machine to machine, and a cache may be shared by several.
     target = _run([compiler, "-march=native", "-Q", "--help=target"])
     key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), target, *map(str.encode, (compiler, *flags))])).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-mnist"
+    cache = cache_folder()
     library = cache / f"fused-{key[:16]}.so"
     if not library.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -150,8 +151,8 @@ def _kernels(conv1_out: int, conv2_out: int) -> ctypes.CDLL:
             _run([compiler, *flags, str(SOURCE), "-o", str(built)])
             built.replace(library)
     kernels = ctypes.CDLL(str(library))
-    pointer, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-    batch = (pointer, pointer, pointer, number, real, real)
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    batch = (pointer, pointer, pointer, number, pointer)
     kernels.forward.argtypes = [*batch, *(pointer,) * 8]
     kernels.backward.argtypes = [*batch, *(pointer,) * 10]
     kernels.forward.restype = kernels.backward.restype = None

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from torch.nn import functional
 from fashion_mnist.dataset import Split
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
-from training import fused
+from training import fused, perturb
 from training.augment import draw_moves, draw_rectangles, erase, move
-from training.muon import Muon
+from training.optimizers import optimizers
 from training.recipes import Recipe
 from training.residual import ResidualNetwork
 from training.teachers import Teachers
@@ -44,8 +44,8 @@ class Trainer:
     Everything that is drawn in an epoch is drawn from a generator seeded by the seed and the epoch's number: an epoch
     comes out the same whatever was or was not run before it in the same process.
 
-    `kernels` is "fused" for the convolutions of `training.fused`, or "torch". With `teachers` the network imitates
-    their answers, without them it learns from the labels.
+    `kernels` is "fused" for the convolutions of `training.fused`, or "torch". With `teachers` their probabilities are
+    distilled into the network, without them it learns from the labels.
     """
 
     def __init__(
@@ -63,13 +63,16 @@ class Trainer:
         self.kernels = kernels
         self.seed = seed
         self.device = device
-        self.images = torch.from_numpy(train.images.copy())[:, None].to(device)
+        self._train_images = train.images.copy()
+        self.images = torch.from_numpy(self._train_images)[:, None].to(device)
         self.labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
-        scaled = train.images.astype(np.float32) / 255
+        levels = (np.arange(256, dtype=np.float32) / 255) ** np.float32(recipe.gamma)
+        scaled = levels[train.images]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = new_network(recipe)
-        self.classifier = Classifier(network, mean=float(scaled.mean()), std=float(scaled.std())).to(device)
+        mean, std = float(scaled.mean()), float(scaled.std())
+        self.classifier = Classifier(network, mean, std, gamma=recipe.gamma).to(device)
         self.network = network
         self.steps = len(train.images) // recipe.batch_size
         if not self.steps:
@@ -90,14 +93,8 @@ class Trainer:
         right = torch.zeros((), device=self.device)
         seen = self.steps * self.recipe.batch_size
         order = torch.randperm(len(self.images), generator=generator)[:seen].view(self.steps, -1)
-        answers = None
-        if self.teachers is None:
-            drawn = draw_moves(seen, flip=self.recipe.flip, shift=self.recipe.shift, generator=generator)
-        else:
-            view, answers = self.teachers.view(self.epoch % self.recipe.views)
-            drawn = view[order.flatten()]
-            # Teachers say the same of an image and of its mirror's: which of the two is seen is drawn anew each time.
-            drawn[:, 0] ^= (torch.rand(seen, generator=generator) < self.recipe.flip).to(torch.int8)
+        images, answers = self._epoch_images()
+        drawn = draw_moves(seen, flip=self.recipe.flip, shift=self.recipe.shift, generator=generator)
         rectangles = None
         if self.recipe.erase:
             rectangles = draw_rectangles(seen, chance=self.recipe.erase, generator=generator).view(self.steps, -1, 5)
@@ -109,12 +106,12 @@ class Trainer:
                 for optimizer in self.optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = group["highest"] * share
-                logits = self._logits(chosen, moves, None if rectangles is None else rectangles[step], pool)
+                logits = self._logits(images, chosen, moves, None if rectangles is None else rectangles[step], pool)
                 labels = self.labels[chosen.to(self.device)]
-                if answers is None:
-                    loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-                else:
-                    loss = self._distance(logits, answers[chosen].to(self.device))
+                loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+                if answers is not None:
+                    distance = self._distance(logits, answers[chosen].to(self.device))
+                    loss = torch.lerp(distance, loss, self.recipe.label_weight)
                 for optimizer in self.optimizers:
                     optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -150,7 +147,8 @@ class Trainer:
             with torch.no_grad():
                 for tensor, average in zip(_averaged(network), self.averaged, strict=True):
                     tensor.copy_(average)
-        return Classifier(network, self.classifier.mean.item(), self.classifier.std.item()).eval()
+        mean, std = self.classifier.mean.item(), self.classifier.std.item()
+        return Classifier(network, mean, std, gamma=self.recipe.gamma).eval()
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, for `torch.save`."""
@@ -169,32 +167,48 @@ class Trainer:
             optimizer.load_state_dict(kept)
         self.averaged = [average.to(self.device) for average in state["averaged"]]
 
+    def _epoch_images(self) -> tuple[Tensor, Tensor | None]:
+        """This epoch's images, uint8 [n, 1, 28, 28], and the teachers' log-probabilities for them, float16 [n, 10]."""
+        recipe, images, answers = self.recipe, self._train_images, None
+        random = np.random.default_rng((self.seed, self.epoch))
+        if self.teachers is not None:
+            images, answers = self.teachers.view(self.epoch % recipe.views)
+        elif recipe.affine:
+            images = perturb.affine(images, recipe.affine, perturb.SMALL, random)
+        if recipe.corrupt:
+            images = perturb.corrupt(images, recipe.corrupt, random)
+        if images is self._train_images:
+            return self.images, answers
+        return torch.from_numpy(images)[:, None].to(self.device), answers
+
     def _logits(
-        self, chosen: Tensor, moves: Tensor, rectangles: Tensor | None, pool: ThreadPoolExecutor | None
+        self, images: Tensor, chosen: Tensor, moves: Tensor, rectangles: Tensor | None, pool: ThreadPoolExecutor | None
     ) -> Tensor:
-        """Of the images `chosen`, int64 [n], each moved by its row of `moves`, int8 [n, 3], then erased in part."""
+        """Of `images[chosen]`, chosen int64 [n], each moved by its row of `moves`, int8 [n, 3], then erased in part."""
         if self.kernels == "fused":
-            return self.network.classify(fused.features(self.images, chosen, moves, self.classifier, pool))
-        images = move(self.images[chosen.to(self.device)], moves)
+            return self.network.classify(fused.features(images, chosen, moves, self.classifier, pool))
+        batch = move(images[chosen.to(self.device)], moves)
         if rectangles is not None:
-            images = erase(images, rectangles)
-        logits: Tensor = self.network(self.classifier.normalise(images))
-        return logits
+            batch = erase(batch, rectangles)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.residual):
+            logits: Tensor = self.network(self.classifier.normalise(batch))
+        return logits.float()
 
     def _distance(self, logits: Tensor, answers: Tensor) -> Tensor:
-        """How far the network's answers are from its teachers', both softened. Source: Hinton et al. 2015.
+        """The divergence of the network's probabilities from its teachers', both at the recipe's temperature.
 
-        The square keeps the gradient's size what it is without softening: arxiv.org/abs/1503.02531.
+        The square keeps the gradient's size the same at every temperature. Source: Hinton et al. 2015,
+        arxiv.org/abs/1503.02531.
         """
-        softening = self.recipe.softening
+        temperature = self.recipe.temperature
         return (
             functional.kl_div(
-                functional.log_softmax(logits / softening, 1),
-                functional.log_softmax(answers.float() / softening, 1),
+                functional.log_softmax(logits / temperature, 1),
+                functional.log_softmax(answers.float() / temperature, 1),
                 reduction="batchmean",
                 log_target=True,
             )
-            * softening**2
+            * temperature**2
         )
 
     def _average(self, step: int) -> None:
@@ -213,35 +227,6 @@ def new_network(recipe: Recipe) -> Network:
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """What all of an epoch's draws come from."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % _SEEDS)
-
-
-def optimizers(
-    recipe: Recipe, parameters: Sequence[nn.Parameter], *, stacked: bool = False
-) -> list[torch.optim.Optimizer]:
-    """A recipe's optimizers for a network's parameters, in their order; `stacked` as in `training.muon.Muon`.
-
-    Each of their groups has its rate's peak under "highest".
-    """
-    weights = [parameter for parameter in parameters if parameter.ndim > 1 + stacked]
-    biases = [parameter for parameter in parameters if parameter.ndim == 1 + stacked]
-    found: list[torch.optim.Optimizer] = []
-    if recipe.optimizer == "muon":
-        # The last layer's rows are classes, which are not to be made equally strong.
-        *matrices, last = weights
-        found.append(Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay, stacked=stacked))
-        groups = [{"params": [last, *biases], "weight_decay": 0.0}]
-    else:
-        groups = [
-            {"params": weights, "weight_decay": recipe.weight_decay},
-            {"params": biases, "weight_decay": 0.0},
-        ]
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    # One fused kernel a step instead of a dozen a parameter.
-    found.append(kind(groups, lr=recipe.learning_rate, fused=True))
-    for optimizer in found:
-        for group in optimizer.param_groups:
-            group["highest"] = group["lr"]
-    return found
 
 
 def schedule(recipe: Recipe, done: float) -> float:

@@ -23,7 +23,8 @@ from fashion_mnist.errors import TrainingError, UsageError
 from fashion_mnist.network import Classifier
 from training import runs
 from training.augment import draw_moves, move
-from training.loop import average, epoch_generator, new_network, optimizers, predict, schedule
+from training.loop import average, epoch_generator, new_network, predict, schedule
+from training.optimizers import optimizers
 from training.recipes import Recipe, recipe_named
 
 
@@ -31,8 +32,8 @@ class ManySeeds:
     """The networks of several seeds, as one stack on one device, with the data set beside them."""
 
     def __init__(self, recipe: Recipe, train: Split, *, seeds: Sequence[int], device: torch.device) -> None:
-        """Raises UsageError for a recipe with teachers, or of one: these are trained one by one."""
-        if recipe.teachers or recipe.residual:
+        """Raises UsageError for a recipe with teachers, of one, or with affine images: these are trained one by one."""
+        if recipe.teachers or recipe.residual or recipe.affine:
             raise UsageError(f"{recipe.name} is trained seed by seed: use `fashion-mnist train`")
         self._recipe, self._seeds, self._device = recipe, seeds, device
         self._images = torch.from_numpy(train.images.copy())[:, None].to(device)

@@ -1,41 +1,44 @@
 """Images that show no garment as the data set does: drawn here, to see whether a model knows them for such."""
 
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
-import cv2
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from fashion_mnist.classes import GEOMETRY
+from training.warping import gaussian_blur
 
 Images = NDArray[np.uint8]
 
 _SIDE: Final = GEOMETRY.height
-_FONTS: Final = (
-    cv2.FONT_HERSHEY_SIMPLEX,
-    cv2.FONT_HERSHEY_DUPLEX,
-    cv2.FONT_HERSHEY_COMPLEX,
-    cv2.FONT_HERSHEY_TRIPLEX,
-    cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
-)
+_FONTS: Final = ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSansMono-Bold", "STIXGeneralItalic")
+"""Of those that come with Matplotlib."""
 
 
 def digits(garments: Images, generator: np.random.Generator) -> Images:
     """Digits like MNIST's: white on black, some 20 pixels high, slanted, of several hands."""
-    images = np.zeros((len(garments), 4 * _SIDE, 4 * _SIDE), np.uint8)
+    images = np.empty_like(garments)
     for image in images:
-        font, text = int(generator.choice(_FONTS)), str(generator.integers(10))
-        thickness, height = int(generator.integers(7, 14)), int(generator.integers(68, 84))
-        (width, _), _ = cv2.getTextSize(
-            text, font, scale := cv2.getFontScaleFromHeight(font, height, thickness), thickness
-        )
-        place = ((4 * _SIDE - width) // 2, (4 * _SIDE + height) // 2)
-        cv2.putText(image, text, place, font, scale, 255, thickness, cv2.LINE_AA)
+        # Digits are three quarters of a font's size high.
+        font = _font(str(generator.choice(_FONTS)), int(generator.integers(90, 112)))
+        text, stroke = str(generator.integers(10)), int(generator.integers(0, 4))
+        drawn = Image.new("L", (4 * _SIDE, 4 * _SIDE))
+        ImageDraw.Draw(drawn).text((2 * _SIDE, 2 * _SIDE), text, 255, font, anchor="mm", stroke_width=stroke)
         slant = generator.uniform(-0.3, 0.3)
-        matrix = np.array([[1, slant, -slant * 2 * _SIDE], [0, 1, 0]])
-        image[:] = cv2.warpAffine(image, matrix, image.shape)
-    return np.stack([cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for image in images])
+        matrix = (1, slant, -slant * 2 * _SIDE, 0, 1, 0)
+        drawn = drawn.transform(drawn.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+        image[:] = drawn.reduce(4)
+    return images
+
+
+@functools.cache
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)
 
 
 def noise(garments: Images, generator: np.random.Generator) -> Images:
@@ -50,7 +53,7 @@ def textures(garments: Images, generator: np.random.Generator) -> Images:
     for image in images:
         kind = generator.integers(3)
         if kind == 2:
-            waves = cv2.GaussianBlur(generator.normal(size=(_SIDE, _SIDE)), (0, 0), generator.uniform(0.8, 3))
+            waves = gaussian_blur(generator.normal(size=(_SIDE, _SIDE)), generator.uniform(0.8, 3))
             waves = waves / np.abs(waves).max()
         else:
             angle, period = generator.uniform(0, np.pi), generator.uniform(3, 12)

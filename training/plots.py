@@ -4,11 +4,6 @@ import io
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -21,22 +16,22 @@ _DPI: Final = 120
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a PNG, atomically; it is used up."""
+    """Write a figure to a PNG, atomically."""
     atomic.write_bytes(path, png(figure))
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG; it is used up."""
+    """A figure as a PNG."""
     content = io.BytesIO()
     figure.savefig(content, dpi=_DPI, format="png")
-    plt.close(figure)
     return content.getvalue()
 
 
 def curves(history: list[dict[str, Any]]) -> Figure:
     """Loss, accuracy and learning rate over the epochs of a run's metrics."""
     epochs = [line["epoch"] for line in history]
-    figure, (loss, accuracy, rate) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    (loss, accuracy, rate) = figure.subplots(1, 3)
     loss.plot(epochs, [line["loss"] for line in history], marker=".")
     loss.set(title="training loss", xlabel="epoch")
     accuracy.plot(epochs, [line["accuracy"] for line in history], marker=".", label="training, augmented")
@@ -53,7 +48,8 @@ def curves(history: list[dict[str, Any]]) -> Figure:
 def confusion_matrix(matrix: list[list[int]]) -> Figure:
     """A confusion matrix: a row for each true class, a column for each predicted one, images counted."""
     counts = np.array(matrix)
-    figure, axes = plt.subplots(figsize=(8, 7), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
@@ -70,7 +66,8 @@ def reliability(calibration: dict[str, Any]) -> Figure:
     """How many answers of a confidence are right, for each bin of `fashion_mnist.evaluation.calibration`."""
     bins = [row for row in calibration["bins"] if row["images"]]
     width = calibration["bins"][0]["up_to"]
-    figure, (shares, counts) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    (shares, counts) = figure.subplots(1, 2)
     middles = [row["up_to"] - width / 2 for row in bins]
     shares.bar(middles, [row["accuracy"] for row in bins], width=0.94 * width, color="tab:blue", label="right")
     shares.plot([row["confidence"] for row in bins], [row["confidence"] for row in bins], "k.-", label="said")
@@ -89,9 +86,8 @@ def filters(network: Network, name: str) -> Figure:
     count, channels = weights.shape[:2]
     # conv1's filters are of one kernel each: they lie beside each other rather than below.
     rows, columns = (count, channels) if channels > 1 else (1, count)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(1 + 1.1 * columns, 0.6 + 1.1 * rows), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(1 + 1.1 * columns, 0.6 + 1.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     limit = np.abs(weights).max()
     for number, axes in enumerate(grid.flat):
         index, channel = divmod(number, channels)
@@ -120,7 +116,7 @@ def feature_maps(classifier: Classifier, image: np.ndarray) -> Figure:
         fc1 = network.activation(network.fc1(pooled2.flatten(1)))
         fc2 = network.activation(network.fc2(fc1))
         probabilities = classifier(batch)[0].numpy()
-    figure = plt.figure(figsize=(12, 6.4), layout="constrained")
+    figure = Figure(figsize=(12, 6.4), layout="constrained")
     rows: np.ndarray = np.array(figure.subfigures(6, 1, height_ratios=[1.3, 1, 1, 0.8, 0.35, 1.4]))
     beside = [
         (("image", image[None]), ("conv1", maps1[0].numpy())),

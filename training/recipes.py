@@ -32,16 +32,24 @@ class Recipe:
     """Decay per step of the averaged weights, which are what is kept; 0 keeps the last ones."""
     activation: str = "relu"
     residual: bool = False
-    """A teacher's: `training.residual` in place of the network."""
+    """A teacher's: `training.residual` in place of the network, computed in bfloat16."""
     erase: float = 0.0
-    """Chance that a rectangle of an image, a third of its side or less, is filled with one grey."""
+    """Chance that a rectangle of an image, a third of its side or less, is filled with one gray."""
+    gamma: float = 1.0
+    """Power of the pixels, as shares of white, before they are normalised: below 1 dark ones lie further apart."""
+    affine: float = 0.0
+    """Share of images that are rotated, scaled and sheared by a little (`training.perturb.SMALL`)."""
+    corrupt: float = 0.0
+    """Share of images that are blurred, veiled, noisy, of less contrast or much moved (`training.perturb.corrupt`)."""
     teachers: list[str] = dataclasses.field(default_factory=list)
-    """Runs, as RECIPE-SEED, whose networks' mean answer is imitated, in place of learning from labels."""
+    """Runs, as RECIPE-SEED, whose networks' mean log-probabilities are distilled into the network."""
     views: int = 0
-    """How many times all training images are moved anew. The teachers' answers to each view are computed once, and the
-    epochs take the views in turn."""
-    softening: float = 1.0
-    """The temperature at which the teachers' answers and the network's own are compared."""
+    """How many affine versions of the training images the teachers see. Their log-probabilities are computed once, and
+    the epochs take the versions in turn. What is corrupted is so only for the network that learns."""
+    temperature: float = 1.0
+    """At which the teachers' probabilities and the network's own are compared."""
+    label_weight: float = 0.0
+    """Share of the loss that is the cross-entropy to the labels, beside that to the teachers."""
 
 
 COURSE: Final = Recipe(name="course", epochs=10, batch_size=100, optimizer="adam", learning_rate=0.01)
@@ -60,8 +68,8 @@ QUICK: Final = Recipe(
 )
 """90 % of the test set in less than a minute on two cores."""
 
-LABELS: Final = Recipe(
-    name="labels",
+SUPERVISED: Final = Recipe(
+    name="supervised",
     epochs=80,
     batch_size=512,
     optimizer="muon",
@@ -71,13 +79,15 @@ LABELS: Final = Recipe(
     flip=0.5,
     shift=1,
     ema_decay=0.999,
+    gamma=0.5,
+    affine=0.5,
 )
 """The best without a teacher."""
 
 TEACHER: Final = dataclasses.replace(
-    LABELS,
+    SUPERVISED,
     name="teacher",
-    epochs=12,
+    epochs=10,
     batch_size=250,
     muon_learning_rate=0.02,
     warm_up=0.15,
@@ -85,19 +95,24 @@ TEACHER: Final = dataclasses.replace(
     ema_decay=0.998,
     residual=True,
 )
-"""What `release` imitates."""
+"""The largest of the teachers."""
 
 RELEASE: Final = dataclasses.replace(
-    LABELS,
+    SUPERVISED,
     name="release",
-    epochs=160,
-    teachers=["teacher-0"],
+    epochs=220,
+    warm_up=0.15,
+    flip=0.1,
+    shift=0,
+    corrupt=0.15,
+    teachers=["teacher-0", *(f"supervised-{seed}" for seed in range(3))],
     views=4,
-    softening=3.0,
+    temperature=2.0,
+    label_weight=0.15,
 )
-"""The released model's: as `labels`, from a teacher in their place, and for longer: labels would be learnt by heart."""
+"""The released model's: distilled from the others, for long, and from images of which some are corrupted."""
 
-RECIPES: Final = {recipe.name: recipe for recipe in (COURSE, QUICK, LABELS, TEACHER, RELEASE)}
+RECIPES: Final = {recipe.name: recipe for recipe in (COURSE, QUICK, SUPERVISED, TEACHER, RELEASE)}
 
 
 def recipe_named(name: str, **changes: int | None) -> Recipe:

@@ -1,6 +1,5 @@
 """The report of one run, as an HTML page that needs no other file; and the table of all runs, by recipe."""
 
-import base64
 import json
 import statistics
 from collections.abc import Iterable, Sequence
@@ -8,29 +7,21 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.network import load_weights
 from training import plots
+from training.html import gallery, png, table
+from training.html import page as html_page
 from training.loop import predict
 
 HARDEST: Final = 40
 SAMPLES: Final = (0, 1, 23)
 """Test images whose feature maps are shown: an ankle boot, a pullover, a sandal."""
-
-_STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
-td:first-child, th:first-child { text-align: left } img { max-width: 100% }
-.hardest { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: 9rem; font-size: 12px }
-.hardest img { width: 84px; image-rendering: pixelated }
-"""
 
 
 def page(folder: Path, dataset: Dataset) -> str:
@@ -41,18 +32,16 @@ def page(folder: Path, dataset: Dataset) -> str:
     images, labels = dataset.test
     probabilities = predict(classifier, images)
     figures = evaluation(probabilities, labels)
-    name = escape(f"{summary['recipe']['name']}, seed {summary['seed']}")
     classes = [
         (escape(label), row["images"], *(f"{row[key]:.1%}" for key in ("precision", "recall", "f1")))
         for label, row in figures["classes"].items()
     ]
     blocks = [
-        f"<h1>{name}</h1>",
         f"<p>{figures['accuracy']:.2%} of {figures['images']:,} test images right (standard error "
         f"{figures['standard_error']:.2%}), {summary['held_out_accuracy']:.2%} of the held-out ones; "
         f"{summary['epochs']} epochs in {summary['seconds']:.0f} s; commit {escape(str(summary['commit']))}.</p>",
         "<h2>Training</h2>" + _image(plots.curves(history)),
-        "<h2>Classes</h2>" + _table(("class", "images", "precision", "recall", "F1"), classes),
+        "<h2>Classes</h2>" + table(("class", "images", "precision", "recall", "F1"), classes),
         "<h2>Confusion matrix</h2>" + _image(plots.confusion_matrix(figures["confusion_matrix"])),
         f"<h2>Reliability</h2><p>Temperature {summary['temperature']:.3f}, fitted on the held-out images.</p>"
         + _image(plots.reliability(figures["calibration"])),
@@ -61,13 +50,9 @@ def page(folder: Path, dataset: Dataset) -> str:
         "<h2>Filters</h2>" + "".join(_image(plots.filters(classifier.network, conv)) for conv in ("conv1", "conv2")),
         "<h2>Through the network</h2>"
         + "".join(_image(plots.feature_maps(classifier, images[place])) for place in SAMPLES),
-        "<h2>Settings</h2>" + _table(("", ""), [(escape(k), escape(json.dumps(v))) for k, v in summary.items()]),
+        "<h2>Settings</h2>" + table(("", ""), [(escape(k), escape(json.dumps(v))) for k, v in summary.items()]),
     ]
-    return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{name}</title>\n<style>{_STYLE}</style>\n'
-        + "\n".join(blocks)
-        + "\n</html>\n"
-    )
+    return html_page(f"{summary['recipe']['name']}, seed {summary['seed']}", blocks)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -122,27 +107,9 @@ def _all(values: Iterable[Any]) -> str:
 
 
 def _image(figure: Figure) -> str:
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(plots.png(figure)).decode()}">'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
-    return "<table>" + "".join(lines) + "</table>"
+    return png(plots.png(figure))
 
 
 def _hardest(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> str:
-    true = probabilities[np.arange(len(labels)), labels]
-    figures = []
-    for place in np.argsort(true)[:HARDEST]:
-        _, content = cv2.imencode(".png", images[place])
-        likeliest = "<br>".join(
-            f"{escape(CLASSES[index])} {probabilities[place, index]:.1%}"
-            for index in np.argsort(-probabilities[place])[:3]
-        )
-        figures.append(
-            f'<figure><img alt="test image {place}" src="data:image/png;base64,'
-            f'{base64.b64encode(content.tobytes()).decode()}"><figcaption><b>{escape(CLASSES[labels[place]])} '
-            f"{true[place]:.1%}</b><br>{likeliest}</figcaption></figure>"
-        )
-    return '<div class="hardest">' + "".join(figures) + "</div>"
+    hardest = np.argsort(probabilities[np.arange(len(labels)), labels])[:HARDEST]
+    return gallery(hardest, images, labels, probabilities)

@@ -26,7 +26,7 @@ from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.network import save_weights
 from fashion_mnist.unknown import unknown_scores
-from training import fused, plots
+from training import fused
 from training.calibration import fit_temperature
 from training.loop import Progress, Trainer, predict
 from training.recipes import Recipe
@@ -65,7 +65,7 @@ def train(
 
     With `resume` an interrupted run goes on from its last finished epoch, and gives the same weights, bit for bit, as
     one that was not interrupted. `kernels` is "fused" (`training.fused`), "torch" or "auto", which takes the fused ones
-    where they can be had. `teachers` are the run folders of the networks to imitate, as many as the recipe asks for.
+    where they can be had. `teachers` are the run folders of the networks to distil, as many as the recipe asks for.
     `train_images` takes only so many, to try things.
 
     Raises TrainingError where the folder holds another run, or the loss is no longer a number; DeviceUnavailable.
@@ -111,6 +111,9 @@ def train(
     classifier.temperature.fill_(fit_temperature(logits, held_out.labels))
     threshold = float(np.quantile(unknown_scores(predict(classifier, held_out.images)), 1 - UNKNOWN_SHARE))
     figures = evaluation(predict(classifier, dataset.test.images), dataset.test.labels)
+    # Imported here: Matplotlib takes a while, and the first epoch need not wait for it.
+    from training import plots
+
     plots.save(plots.curves(history), folder / "curves.png")
     save_weights(classifier, folder / "weights.pt")
     summary = {

@@ -1,7 +1,7 @@
-"""Teachers: wider networks whose answers the network learns to give. What they answer is computed once and kept.
+"""Teachers: networks whose probabilities are distilled into one. What they answer is computed once and kept.
 
-The network sees an image moved the same way as its teachers did (mirrored or not, of which they say the same), and many
-ways of moving it: "a good teacher is patient and consistent", Beyer et al. 2021, arxiv.org/abs/2106.05237.
+They see affine versions of the training images, and the network sees the same ones for hundreds of epochs: "a good
+teacher is patient and consistent", Beyer et al. 2021, arxiv.org/abs/2106.05237.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from torch import Tensor
 from fashion_mnist import atomic, checksums
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
-from training.augment import draw_moves, move
+from training.perturb import SMALL, affine
 from training.recipes import Recipe
 from training.residual import ResidualNetwork
 
 _BATCH: Final = 256
 _SEED: Final = 20170825
-"""Views are the same for every seed of the network, so that their answers are computed once."""
+"""Versions are the same for every seed of the network, so that the teachers see them once."""
 
 
 class Teachers:
@@ -33,10 +33,10 @@ class Teachers:
         """`images`, uint8 [n, 28, 28], are those that `recipe` trains on. Raises TrainingError."""
         self._folders = folders
         self._recipe = recipe
-        self._images = torch.from_numpy(images.copy())[:, None]
+        self._images = images
         self._classifiers = [_load(folder / "weights.pt") for folder in folders]
         self._checksums = [checksums.of(folder / "weights.pt") for folder in folders]
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}
+        self._known: dict[int, tuple[np.ndarray, Tensor]] = {}
 
     def described(self) -> list[dict[str, Any]]:
         """What each was trained by, its accuracy, and its weights' checksum."""
@@ -47,37 +47,42 @@ class Teachers:
             for summary, checksum in zip(summaries, self._checksums, strict=True)
         ]
 
-    def view(self, number: int) -> tuple[Tensor, Tensor]:
-        """Moves of all training images, int8 [n, 3], and the teachers' mean logits for them so, float16 [n, 10]."""
+    def view(self, number: int) -> tuple[np.ndarray, Tensor]:
+        """An affine version of all images, uint8 [n, 28, 28], and the mean log-probabilities, float16 [n, 10].
+
+        Large teachers and small ones count for a half each, however many there are of either.
+        """
         if number not in self._known:
-            generator = torch.Generator().manual_seed(_SEED + number)
-            moves = draw_moves(len(self._images), flip=self._recipe.flip, shift=self._recipe.shift, generator=generator)
-            answers = [self._answers(place, moves).float() for place in range(len(self._folders))]
-            self._known[number] = moves, torch.stack(answers).mean(0).half()
+            random = np.random.default_rng((_SEED, number))
+            images = affine(self._images, self._recipe.affine, SMALL, random)
+            by_kind: dict[type, list[Tensor]] = {}
+            for place, classifier in enumerate(self._classifiers):
+                by_kind.setdefault(type(classifier.network), []).append(self._answers(place, images).float())
+            answers = torch.stack([torch.stack(each).mean(0) for each in by_kind.values()]).mean(0)
+            self._known[number] = images, answers.half()
         return self._known[number]
 
-    def _answers(self, place: int, moves: Tensor) -> Tensor:
-        """One teacher's logits, float16 [n, 10], from the file where an earlier run left them, if one did."""
+    def _answers(self, place: int, images: np.ndarray) -> Tensor:
+        """One teacher's log-probabilities, float16 [n, 10], from the file where an earlier run left them if one did."""
         asked = hashlib.sha256(self._checksums[place].encode())
-        asked.update(self._images.numpy().tobytes())
-        asked.update(moves.numpy().tobytes())
+        asked.update(images.tobytes())
         path = self._folders[place] / "answers" / f"{asked.hexdigest()[:16]}.npy"
         if not path.exists():
-            logits = _ask(self._classifiers[place], self._images, moves)
+            answers = log_probabilities(self._classifiers[place], images)
             with atomic.replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, logits.numpy())
+                np.save(file, answers.numpy())
         return torch.from_numpy(np.load(path))
 
 
-def _ask(classifier: Classifier, images: Tensor, moves: Tensor) -> Tensor:
-    """Logits, float16 [n, 10], of images, uint8 [n, 1, 28, 28], moved: the mean of an image's and of its mirror's."""
-    logits = []
-    with torch.inference_mode():
-        for chosen in torch.arange(len(images)).split(_BATCH):
-            moved = move(images[chosen], moves[chosen])
-            both = classifier.network(classifier.normalise(torch.cat([moved, moved.flip(-1)])))
-            logits.append((sum(both.chunk(2)) / 2).half())
-    return torch.cat(logits)
+def log_probabilities(classifier: Classifier, images: np.ndarray) -> Tensor:
+    """float16 [n, 10] of images, uint8 [n, 28, 28]: the mean of an image's and of its mirrored view's."""
+    answers = []
+    residual = isinstance(classifier.network, ResidualNetwork)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=residual):
+        for batch in torch.from_numpy(images)[:, None].split(_BATCH):
+            both = classifier.network(classifier.normalise(torch.cat([batch, batch.flip(-1)]))).float().log_softmax(1)
+            answers.append((sum(both.chunk(2)) / 2).half())
+    return torch.cat(answers)
 
 
 def _load(path: Path) -> Classifier:

@@ -1,17 +1,13 @@
 """Environments for servers of others: their packages pinned by themselves, beside ours in none of them."""
 
-import hashlib
 import re
-import subprocess
-import venv
 from pathlib import Path
 from typing import Final
 
 from fashion_mnist.errors import UsageError
+from requirements import environments
 
 LOCKS: Final = Path(__file__).parent
-ROOT: Final = LOCKS.parents[1]
-DEADLINE_S: Final = 900
 
 
 def version(name: str) -> str:
@@ -25,30 +21,8 @@ def python(name: str) -> Path:
 
     Raises UsageError where its packages cannot be fetched.
     """
-    lock = LOCKS / f"{name}.txt"
-    folder = ROOT / ".venv-benchmarks" / name
-    stamp = folder / "installed"
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    interpreter = folder / "bin" / "python"
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return interpreter
-    venv.create(folder, with_pip=True, clear=True)
-    command: list[str | Path] = [
-        interpreter,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--require-hashes",
-    ]
+    folder = environments.ROOT / ".venv-benchmarks" / name
     try:
-        subprocess.run(
-            [*command, "--no-deps", "-r", lock], capture_output=True, text=True, timeout=DEADLINE_S, check=True
-        )
-    except subprocess.CalledProcessError as error:
-        raise UsageError(f"the packages of {lock.name} cannot be installed: {error.stderr[-500:]}") from None
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"the packages of {lock.name} did not come within {DEADLINE_S} s: try again") from None
-    stamp.write_text(wanted)
-    return interpreter
+        return environments.programs(LOCKS / f"{name}.txt", folder) / "python"
+    except RuntimeError as error:
+        raise UsageError(str(error)) from None

@@ -1,5 +1,6 @@
 """Servers of others around an application of ours in apps/, run by environments that have nothing else of ours."""
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from benchmarks import environments, servers
 from benchmarks.client import classify_singly
@@ -128,7 +129,7 @@ def _running(
 def wait_until_right(url: str, kind: Kind, runs: Callable[[], bool]) -> None:
     """Wait until the canary, sent as `kind`, gets its label. Raises RunFailed, in time at the latest."""
     canary = read_canary(model_store_path(Settings.from_environment()))
-    image = np.asarray(cv2.imdecode(np.frombuffer(canary, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+    image = np.asarray(Image.open(io.BytesIO(canary)))
     body, label = kind.write(image), CLASSES.index(CANARY[1])
 
     def classify() -> list[int]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import cv2
 import numpy as np
 
 from benchmarks.client import read_prediction
 from fashion_mnist.classes import IMAGE_BYTES
+from fashion_mnist.encoding import encode_image
 
 _OCTETS: Final = "application/octet-stream"
 _JSON: Final = "application/json"
@@ -32,17 +32,13 @@ class Kind:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def _png(image: np.ndarray) -> bytes:
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
 def _base64_png(image: np.ndarray) -> str:
-    return base64.b64encode(_png(image)).decode()
+    return base64.b64encode(encode_image(image)).decode()
 
 
 def _form(image: np.ndarray) -> bytes:
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.png"\r\n'
-    return f"{head}Content-Type: image/png\r\n\r\n".encode() + _png(image) + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return f"{head}Content-Type: image/png\r\n\r\n".encode() + encode_image(image) + f"\r\n--{_BOUNDARY}--\r\n".encode()
 
 
 def _tensor(image: np.ndarray) -> dict[str, Any]:
@@ -75,7 +71,7 @@ def _floats(answer: bytes) -> int:
 
 _HEAD: Final = _oip_head(np.zeros((28, 28), np.uint8))
 
-PNG: Final = Kind("PNG", "image/png", _png, read_prediction)
+PNG: Final = Kind("PNG", "image/png", encode_image, read_prediction)
 RAW: Final = Kind("raw bytes", _OCTETS, lambda image: image.tobytes(), read_prediction)
 FORM: Final = Kind("PNG in a form", f"multipart/form-data; boundary={_BOUNDARY}", _form, read_prediction)
 BASE64: Final = Kind(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fashion_mnist.checksums import verify
 from fashion_mnist.errors import UsageError
+from fashion_mnist.settings import Settings
 
 # Since 1.29 ONNX Runtime reports to its maker what it runs, from its import on, unless it is told not to.
 # https://github.com/microsoft/onnxruntime/pull/27379
@@ -16,6 +17,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MODEL_FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript.pt"}
 """A runtime's file in the model store."""
+
+GPU_BATCH = Settings.gpu_batch
+"""The most images of one run on a GPU, unless another number is asked for."""
 
 
 class Engine(Protocol):
@@ -34,21 +38,37 @@ class Engine(Protocol):
 
 
 def open_engine(
-    model_store: Path, runtime: str = "onnx", device: str = "auto", *, threads: int = 1, gpu_id: int | None = None
+    model_store: Path,
+    runtime: str = "onnx",
+    device: str = "auto",
+    *,
+    threads: int = 1,
+    gpu_id: int | None = None,
+    gpu_batch: int = GPU_BATCH,
+    cuda_graphs: bool = False,
 ) -> Engine:
     """Load the model of a model store, after comparing its checksum with SHA256SUMS.
 
     `device` is "cpu", "cuda" or "auto", which takes the GPU if there is one and else says in the log why not.
+    `gpu_batch` is the most images of one run there; with `cuda_graphs` ONNX Runtime replays captured CUDA graphs.
     Raises ModelError for a model that is missing or altered, DeviceUnavailable where "cuda" cannot be had.
     """
     if runtime not in MODEL_FILES:
         raise UsageError(f"runtime is {runtime!r}: choose one of {', '.join(MODEL_FILES)}")
     path = model_store / MODEL_FILES[runtime]
     verify(path)
-    return load_file(path, device, threads=threads, gpu_id=gpu_id)
+    return load_file(path, device, threads=threads, gpu_id=gpu_id, gpu_batch=gpu_batch, cuda_graphs=cuda_graphs)
 
 
-def load_file(path: Path, device: str = "auto", *, threads: int = 1, gpu_id: int | None = None) -> Engine:
+def load_file(
+    path: Path,
+    device: str = "auto",
+    *,
+    threads: int = 1,
+    gpu_id: int | None = None,
+    gpu_batch: int = GPU_BATCH,
+    cuda_graphs: bool = False,
+) -> Engine:
     """Load one exported file, .onnx or TorchScript .pt, wherever it lies. Raises as `open_engine` does."""
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device is {device!r}: choose one of auto, cpu, cuda")
@@ -56,7 +76,7 @@ def load_file(path: Path, device: str = "auto", *, threads: int = 1, gpu_id: int
     if path.suffix == ".onnx":
         from fashion_mnist.engines.onnx import OnnxEngine
 
-        return OnnxEngine(path, device, threads=threads, gpu_id=gpu_id)
+        return OnnxEngine(path, device, threads=threads, gpu_id=gpu_id, gpu_batch=gpu_batch, cuda_graphs=cuda_graphs)
     from fashion_mnist.engines.torchscript import TorchScriptEngine
 
-    return TorchScriptEngine(path, device, threads=threads, gpu_id=gpu_id)
+    return TorchScriptEngine(path, device, threads=threads, gpu_id=gpu_id, gpu_batch=gpu_batch)

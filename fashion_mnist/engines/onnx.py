@@ -1,25 +1,36 @@
 """The ONNX Runtime engine."""
 
-import ctypes
+import contextlib
+import io
 import logging
+import re
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.engines import nvidia
+from fashion_mnist.engines.fixed_batches import SIZES, FixedBatches, sizes_up_to
 from fashion_mnist.errors import DeviceUnavailable, ModelError
 
 log = logging.getLogger(__name__)
 
-CUDA_BATCHES: Final = (1, 8, 32, 128, 512)
-"""The batch sizes that exist on a GPU: a batch is padded to the next one, so each shape is prepared only once."""
-
 CPU_CHUNK: Final = 64
 """Images per run on the CPU: what a run works on then stays in the cache; 10.2 us an image, and 13.2 us at 1,024."""
+
+Provider: TypeAlias = str | tuple[str, dict[str, str]]
+"""A provider's name, and its options."""
+
+_ERRORS: Final = 3
+"""The severity from which on ONNX Runtime writes to stderr."""
+
+_CUDA_FAILURE: Final = re.compile(
+    r"(CUDA|CUDNN|CUBLAS)[A-Z_]* (failure|error) [^;]*|[Ff]ailed to allocate memory[^\n]*"
+)
 
 
 class OnnxEngine:
@@ -27,118 +38,129 @@ class OnnxEngine:
 
     name = "onnx"
 
-    def __init__(self, path: Path, device: str, *, threads: int, gpu_id: int | None) -> None:
-        self.provider = "CPUExecutionProvider"
-        self._fixed: list[_FixedBatch] = []
-        self._session: onnxruntime.InferenceSession | None = None
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        *,
+        threads: int,
+        gpu_id: int | None,
+        gpu_batch: int = SIZES[-1],
+        cuda_graphs: bool = False,
+        fixed_batches: bool = False,
+    ) -> None:
+        """`gpu_batch` is the most images of one run on a GPU, which replays a CUDA graph there with `cuda_graphs`.
+
+        `fixed_batches` uses on the CPU what a GPU always uses, which gains nothing there and shows that it works.
+        """
+        self._fixed: FixedBatches | None = None
         if device != "cpu":
             try:
-                self._session = _cuda_session(path, gpu_id or 0)
-                self.provider = "CUDAExecutionProvider"
+                self._session = _cuda_session(path, gpu_id or 0, cuda_graphs=cuda_graphs)
+                self._fixed = _on_gpu(self._session, gpu_batch, gpu_id or 0, cuda_graphs=cuda_graphs)
             except DeviceUnavailable as error:
                 if device == "cuda":
                     raise
                 log.warning("device auto: computing on the CPU, because %s", error.message)
-        if self._session is None:
-            self._session = _session(path, _options(threads), ["CPUExecutionProvider"])
-        _check_graph(path, self._session)
-        if self.provider == "CUDAExecutionProvider":
-            self._fixed = [_FixedBatch(self._session, size, "cuda", gpu_id or 0) for size in CUDA_BATCHES]
-        for size in CUDA_BATCHES:
+        self.provider = "CPUExecutionProvider" if self._fixed is None else "CUDAExecutionProvider"
+        if self._fixed is None:
+            self._session = _cpu_session(path, threads)
+        if fixed_batches and self._fixed is None:
+            self._fixed = FixedBatches(self._session, sizes_up_to(gpu_batch), "cpu", 0, graphs=cuda_graphs)
+        self._chunk = CPU_CHUNK if self._fixed is None else self._fixed.largest
+        for size in SIZES:
             self.predict(np.zeros((size, GEOMETRY.height, GEOMETRY.width), np.uint8))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]."""
-        chunk = CUDA_BATCHES[-1] if self._fixed else CPU_CHUNK
+        chunk = self._chunk
         if len(images) <= chunk:
             return self._run(images)
         return np.concatenate([self._run(images[start : start + chunk]) for start in range(0, len(images), chunk)])
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self._fixed and len(images):
-            return next(batch for batch in self._fixed if batch.size >= len(images)).run(images)
-        assert self._session is not None
+        if self._fixed is not None and len(images):
+            return self._fixed.run(images)
         outputs: list[NDArray[np.float32]] = self._session.run(["probabilities"], {"images": images[:, None]})
         return outputs[0]
-
-
-class _FixedBatch:
-    """One batch size, bound once: page-locked host buffers on both sides of an input that lives on the device."""
-
-    def __init__(self, session: onnxruntime.InferenceSession, size: int, device: str, device_id: int) -> None:
-        self.size = size
-        self._session = session
-        self._images = np.zeros((size, *GEOMETRY), np.uint8)
-        self._probabilities = np.zeros((size, len(CLASSES)), np.float32)
-        if device == "cuda":
-            _page_lock(self._images)
-            _page_lock(self._probabilities)
-        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(self._images, device, device_id)
-        self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input("images", self._input)
-        # The output lands in the page-locked buffer without a copy between.
-        self._binding.bind_output(
-            "probabilities", "cpu", 0, np.float32, self._probabilities.shape, self._probabilities.ctypes.data
-        )
-
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        count = len(images)
-        # What is left of an earlier batch behind `count` is computed once more, and not read.
-        self._images[:count, 0] = images
-        self._input.update_inplace(self._images)
-        self._session.run_with_iobinding(self._binding)
-        return self._probabilities[:count].copy()
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = _ERRORS
     # A thread that spins while it waits takes its core from TorchServe and the decoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
 def _session(
-    path: Path, options: onnxruntime.SessionOptions, providers: list[str | tuple[str, dict[str, str]]]
+    path: Path, options: onnxruntime.SessionOptions, providers: list[Provider]
 ) -> onnxruntime.InferenceSession:
+    # Without `enable_fallback` a provider that fails would be replaced by the CPU's, which is told on stdout alone.
+    return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=False)
+
+
+def _cpu_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = _session(path, _options(threads), ["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime's exceptions share no base class.
         raise ModelError(f"{path} cannot be loaded: {str(error)[:200]}; run `fashion-mnist export`") from None
+    _check_graph(path, session)
+    return session
 
 
-def _cuda_session(path: Path, gpu_id: int) -> onnxruntime.InferenceSession:
+def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.InferenceSession:
     """A session on the GPU, and only there. Raises DeviceUnavailable with the reason.
 
     ONNX Runtime falls back to the CPU without a word in its API, so each step is checked.
     """
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise DeviceUnavailable("this onnxruntime has no CUDA provider: install onnxruntime-gpu")
+    nvidia.check_gpu(gpu_id)
+    onnxruntime.set_default_logger_severity(_ERRORS)
+    load_cuda()
+    # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
+    chosen = {"device_id": str(gpu_id), "use_tf32": "0", "enable_cuda_graph": "1" if cuda_graphs else "0"}
     try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        raise DeviceUnavailable(f"there is no NVIDIA driver ({error})") from None
-    torch = sys.modules.get("torch")
-    if torch is None or torch.version.cuda is None:
-        onnxruntime.preload_dlls()
-    providers: list[str | tuple[str, dict[str, str]]] = [
-        ("CUDAExecutionProvider", {"device_id": str(gpu_id)}),
-        "CPUExecutionProvider",
-    ]
-    try:
-        session = _session(path, _options(threads=1), providers)
-    except ModelError as error:
+        session = _session(path, _options(threads=1), [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"])
+    except Exception as error:
         # Whether it is the GPU or the file, the CPU will tell: it is tried next, or asked for.
-        raise DeviceUnavailable(f"the model cannot be loaded onto GPU {gpu_id}: {error.message}") from None
+        raise DeviceUnavailable(f"{path} cannot be loaded onto GPU {gpu_id}: {_reason(error)}") from None
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise DeviceUnavailable(
             f"ONNX Runtime could not start its CUDA provider on GPU {gpu_id}: compare the CUDA and cuDNN versions that "
             "it needs with those installed (`WHEELS=cuda make setup` installs fitting ones)"
         )
+    _check_graph(path, session)
     return session
+
+
+def load_cuda() -> None:
+    """Load the CUDA libraries that ONNX Runtime links to, from their wheels, unless PyTorch has loaded them."""
+    torch = sys.modules.get("torch")
+    if torch is None or torch.version.cuda is None:
+        # What it lacks it tells on stdout, at length; the session tells it, too.
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+
+
+def _on_gpu(session: onnxruntime.InferenceSession, gpu_batch: int, gpu_id: int, *, cuda_graphs: bool) -> FixedBatches:
+    """The batches of a session on a GPU. Raises DeviceUnavailable where it cannot compute, as for want of memory."""
+    try:
+        return FixedBatches(session, sizes_up_to(gpu_batch), "cuda", gpu_id, graphs=cuda_graphs)
+    except Exception as error:
+        raise DeviceUnavailable(
+            f"GPU {gpu_id} cannot compute ({_reason(error)}): see by `nvidia-smi` what else runs there"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What an exception of the CUDA provider says, without the places in its source."""
+    found = _CUDA_FAILURE.search(str(error))
+    return found[0].strip() if found else str(error)[:200]
 
 
 def _check_graph(path: Path, session: onnxruntime.InferenceSession) -> None:
@@ -153,19 +175,3 @@ def _check_graph(path: Path, session: onnxruntime.InferenceSession) -> None:
             f"[n, {', '.join(map(str, GEOMETRY))}], and probabilities, float32 "
             f"[n, {len(CLASSES)}]; export it with `fashion-mnist export`"
         )
-
-
-def _page_lock(buffer: NDArray[np.uint8] | NDArray[np.float32]) -> None:
-    """Tell CUDA to keep a host buffer in place, so that the GPU copies from and to it directly.
-
-    ONNX Runtime's Python API has no page-locked memory. Without it copies work too, only slower: a failure is logged.
-    """
-    major = (onnxruntime.cuda_version or "").partition(".")[0]
-    try:
-        status = ctypes.CDLL(f"libcudart.so.{major}").cudaHostRegister(
-            ctypes.c_void_p(buffer.ctypes.data), ctypes.c_size_t(buffer.nbytes), ctypes.c_uint(0)
-        )
-    except (OSError, AttributeError) as error:
-        status = error
-    if status != 0:
-        log.warning("host buffers are not page-locked (cudaHostRegister: %s); copies to the GPU are slower", status)

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.engines import nvidia
 from fashion_mnist.errors import DeviceUnavailable, ModelError
 
 log = logging.getLogger(__name__)
 
-_CHUNK: Final = 512
+_CPU_CHUNK: Final = 512
 _WARM_UP: Final = 3
 """TorchScript profiles its first runs and compiles on one of the next; requests should not wait for that."""
 
@@ -24,11 +25,34 @@ class TorchScriptEngine:
 
     name = "torchscript"
 
-    def __init__(self, path: Path, device: str, *, threads: int, gpu_id: int | None) -> None:
-        self._device = _device(device, gpu_id)
-        if self._device.type == "cpu":
+    def __init__(self, path: Path, device: str, *, threads: int, gpu_id: int | None, gpu_batch: int) -> None:
+        """`gpu_batch` is the most images of one run on a GPU."""
+        if device == "cpu" or not self._load_onto_gpu(path, gpu_id or 0, gpu_batch, required=device == "cuda"):
             torch.set_num_threads(threads)
+            self._load(path, torch.device("cpu"), _CPU_CHUNK)
         self.provider = str(self._device)
+
+    def _load_onto_gpu(self, path: Path, gpu_id: int, gpu_batch: int, *, required: bool) -> bool:
+        """Whether it is loaded there. Raises DeviceUnavailable where it cannot be and is `required`."""
+        try:
+            _check_gpu(gpu_id)
+            # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+            try:
+                self._load(path, torch.device("cuda", gpu_id), gpu_batch)
+            except ModelError as error:
+                # Whether it is the GPU or the file, the CPU will tell: it is tried next, or asked for.
+                raise DeviceUnavailable(f"the model cannot be loaded onto GPU {gpu_id}: {error.message}") from None
+        except DeviceUnavailable as error:
+            if required:
+                raise
+            log.warning("device auto: computing on the CPU, because %s", error.message)
+            return False
+        return True
+
+    def _load(self, path: Path, device: torch.device, chunk: int) -> None:
+        """Load the file onto a device, and warm it up there. Raises ModelError."""
+        self._device, self._chunk = device, chunk
         try:
             with warnings.catch_warnings():
                 # torch 2.13 deprecates TorchScript; the file format is what this engine is for.
@@ -53,20 +77,19 @@ class TorchScriptEngine:
             batch = torch.from_numpy(np.require(images, requirements=["C", "W"])[:, None])
             if self._device.type == "cuda":
                 batch = batch.pin_memory()
-            chunks = [self._model(chunk.to(self._device, non_blocking=True)) for chunk in batch.split(_CHUNK)]
+            chunks = [self._model(chunk.to(self._device, non_blocking=True)) for chunk in batch.split(self._chunk)]
             probabilities: NDArray[np.float32] = torch.cat(chunks).cpu().numpy()
             return probabilities
 
 
-def _device(device: str, gpu_id: int | None) -> torch.device:
-    if device == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda", gpu_id or 0)
-    reason = (
-        "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no NVIDIA GPU or driver"
-    )
-    if device == "cuda":
-        raise DeviceUnavailable(f"{reason}: choose device cpu or auto, or set up with `WHEELS=cuda make setup`")
-    log.warning("device auto: computing on the CPU, because %s", reason)
-    return torch.device("cpu")
+def _check_gpu(gpu_id: int) -> None:
+    """Raise DeviceUnavailable where torch has no such GPU, with the reason."""
+    if torch.version.cuda is None:
+        raise DeviceUnavailable(
+            "this torch was built without CUDA: choose device cpu or auto, or set up with `WHEELS=cuda make setup`"
+        )
+    nvidia.check_gpu(gpu_id)
+    if torch.cuda.device_count() <= gpu_id:
+        raise DeviceUnavailable(
+            f"torch finds no GPU {gpu_id}: compare the CUDA that it was built for with the driver's"
+        )

@@ -23,6 +23,9 @@ Mode: TypeAlias = Literal["auto", "always", "paper", "none"]
 too. paper: the steps of the data set's authors. none: scaled and centred only."""
 
 MODES: Final = get_args(Mode)
+DEFAULT_MODE: Final = "auto"
+PREPARES_ALL: Final = frozenset({"always", "paper"})
+"""Those that prepare images of the network's size too, raw pixels among them."""
 
 NOTHING_FOUND: Final = "no garment found"
 """Says that nothing stands out from the ground: the image given back is black, and the answer is `unknown`."""
@@ -44,14 +47,23 @@ def parse_mode(text: str) -> Mode:
     return cast(Mode, text)
 
 
-def prepare(pixels: Pixels, alpha: Pixels | None, geometry: Geometry, mode: Mode) -> tuple[Pixels, list[str]]:
+def needs_preparation(pixels: Pixels, geometry: Geometry, mode: Mode) -> bool:
+    """Whether `prepare` does more with `pixels` than to scale them."""
+    own = pixels.shape == (geometry.height, geometry.width)
+    return mode in PREPARES_ALL or (mode == "auto" and not own)
+
+
+def prepare(
+    pixels: Pixels, alpha: Pixels | None, geometry: Geometry, mode: Mode, whole: tuple[int, int] | None = None
+) -> tuple[Pixels, list[str]]:
     """Prepare one decoded picture; what was done to it is named for the answer's `adjusted`.
 
     `pixels` is uint8 [h, w], or [h, w, 3] of red, green and blue, of at least 1 x 1; `alpha`, uint8 [h, w], its
-    opacity. Gives uint8 [height, width] of the geometry. The time that it takes grows with the pixels: some 3 ms for
-    448 x 448.
+    opacity; `whole` is the picture's width and height where `pixels` are fewer. Gives uint8 [height, width] of the
+    geometry. The time that it takes grows with the pixels: some 4 ms for 448 x 448.
     """
     done: list[str] = []
+    whole = whole or (pixels.shape[1], pixels.shape[0])
     own_size = pixels.shape[:2] == (geometry.height, geometry.width)
     if pixels.ndim == 3 and _is_gray(pixels):
         pixels = np.ascontiguousarray(pixels[:, :, 0])
@@ -61,17 +73,17 @@ def prepare(pixels: Pixels, alpha: Pixels | None, geometry: Geometry, mode: Mode
         pixels = lay_over(pixels, alpha, 255 if white else 0)
         done.append(f"transparency laid over {'white' if white else 'black'}")
     if mode == "paper":
-        return _paper(pixels, geometry, done)
+        return _paper(pixels, geometry, done, whole)
     if not untouched:
         garment = find(pixels, geometry)
         if garment is None:
             return np.zeros((geometry.height, geometry.width), np.uint8), [*done, NOTHING_FOUND]
         if not _is_known(garment):
-            return _prepared(pixels, garment, geometry, done)
+            return _prepared(pixels, garment, geometry, done, whole)
     if pixels.ndim == 3:
         done.append("converted to grayscale")
     if not own_size:
-        done.append(_resized(pixels))
+        done.append(_resized(whole))
     return fit(grayscale(pixels), geometry), done
 
 
@@ -89,11 +101,13 @@ def _is_known(garment: Garment) -> bool:
     )
 
 
-def _prepared(pixels: Pixels, garment: Garment, geometry: Geometry, done: list[str]) -> tuple[Pixels, list[str]]:
+def _prepared(
+    pixels: Pixels, garment: Garment, geometry: Geometry, done: list[str], whole: tuple[int, int]
+) -> tuple[Pixels, list[str]]:
     box = garment.box
     done.append("background removed")
     if (box.height, box.width) != pixels.shape[:2]:
-        done.append(f"cropped to {box.width} x {box.height}")
+        done.append(_cropped((box.height, box.width), pixels, whole))
     if pixels.ndim == 3:
         done.append("converted to grayscale")
     if garment.dark:
@@ -103,16 +117,16 @@ def _prepared(pixels: Pixels, garment: Garment, geometry: Geometry, done: list[s
     small = np.where(small < FAINT * contrast, 0, small * np.float32(255 / contrast))
     done.append("contrast stretched")
     if pixels.shape[:2] != (geometry.height, geometry.width):
-        done.append(_resized(pixels))
+        done.append(_resized(whole))
     return centre(small, geometry), done
 
 
-def _paper(pixels: Pixels, geometry: Geometry, done: list[str]) -> tuple[Pixels, list[str]]:
+def _paper(pixels: Pixels, geometry: Geometry, done: list[str], whole: tuple[int, int]) -> tuple[Pixels, list[str]]:
     trimmed, prepared = as_the_paper(pixels, geometry)
     if trimmed.shape != pixels.shape:
-        done.append(f"cropped to {trimmed.shape[1]} x {trimmed.shape[0]}")
+        done.append(_cropped(trimmed.shape[:2], pixels, whole))
     if pixels.shape[:2] != (geometry.height, geometry.width):
-        done.append(_resized(pixels))
+        done.append(_resized(whole))
     done += ["sharpened", "inverted"]
     if pixels.ndim == 3:
         done.append("converted to grayscale")
@@ -124,5 +138,14 @@ def _mean_brightness(pixels: Pixels, alpha: Pixels) -> float:
     return float((grayscale(pixels) * opacity).sum() / max(float(opacity.sum()), 1.0))
 
 
-def _resized(pixels: Pixels) -> str:
-    return f"resized from {pixels.shape[1]} x {pixels.shape[0]}"
+def _cropped(size: tuple[int, int], pixels: Pixels, whole: tuple[int, int]) -> str:
+    """`size` is height and width of what is left of `pixels`; said is what that is of the whole picture."""
+    width, height = (
+        round(left * all_of_it / found)
+        for left, all_of_it, found in zip(reversed(size), whole, reversed(pixels.shape[:2]), strict=True)
+    )
+    return f"cropped to {width} x {height}"
+
+
+def _resized(whole: tuple[int, int]) -> str:
+    return f"resized from {whole[0]} x {whole[1]}"

@@ -2,12 +2,12 @@
 
 from typing import Protocol
 
-from fashion_mnist.image_files import Pixels
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.predictions import Probabilities
 
 
-class Engine(Protocol):
-    """An engine behind the gateway, all of whose methods run on the gateway's event loop."""
+class Backend(Protocol):
+    """An engine as the gateway sees it: all of its methods run on the gateway's event loop."""
 
     @property
     def max_batch(self) -> int:

@@ -5,24 +5,33 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
 
 AT_ONCE: Final = 64
 """Images that are computed on the event loop itself: 0.65 ms, and the way to a thread and back would cost 0.05 ms."""
 
+CPU_BATCH: Final = 256
+"""Images of a batch on the CPU, at most; on a GPU the setting `gpu_batch` says it."""
+
 
 class EmbeddedEngine:
     """ONNX Runtime, or TorchScript, here. See `gateway.engines.Engine`."""
 
-    max_batch: Final = 256
-
     def __init__(self, settings: Settings, model_store: Path) -> None:
         """Load the model and warm it up, which takes half a second. Raises ModelError, DeviceUnavailable."""
-        self._engine = open_engine(model_store, settings.runtime, settings.device, threads=settings.threads)
+        self._engine = open_engine(
+            model_store,
+            settings.runtime,
+            settings.device,
+            threads=settings.threads,
+            gpu_batch=settings.gpu_batch,
+            cuda_graphs=settings.cuda_graphs == "on",
+        )
+        self.max_batch = settings.gpu_batch if "cuda" in self._engine.provider.lower() else CPU_BATCH
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._in_thread = 0
         self._timeout_s = settings.engine_timeout_s

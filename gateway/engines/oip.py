@@ -10,8 +10,8 @@ import grpc.aio
 import numpy as np
 
 from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb

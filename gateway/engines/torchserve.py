@@ -13,8 +13,8 @@ import httptools
 import numpy as np
 
 from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
 from fashion_mnist.settings import Settings
 from fashion_mnist.shared_pixels import MEDIA_TYPE, Writer
@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 WORTH_A_BATCH: Final = 32
 """Images in line that are worth one more batch beside one in flight; a request costs TorchServe some 0.3 ms."""
 
-_HEAD: Final = f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\n"
+_HEAD: Final = (
+    f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
+)
 
 _IDX: Final = struct.Struct(">4I")
 """The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""
@@ -45,7 +47,8 @@ class TorchServeEngine:
         self._idle: list[_Connection] = []
         self.headers: Callable[[], str] = lambda: ""
         """More lines for the head of the batch that is being sent."""
-        self.max_batch = max(1, min(256, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
+        most = settings.gpu_batch if settings.device == "cuda" else 256
+        self.max_batch = max(1, min(most, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
 
     def wants(self, in_flight: int, waiting: int) -> bool:
         return in_flight == 0 or (in_flight < self._slots and waiting >= WORTH_A_BATCH)

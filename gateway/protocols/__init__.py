@@ -5,13 +5,16 @@ All of them decode by the core, wait in the same line and raise the same errors;
 
 import json
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from urllib.parse import parse_qsl
 
-from fashion_mnist.errors import BodyTooLarge, FashionMNISTError, TooManyPixels, UnsupportedMediaType
-from fashion_mnist.images import Decoded
-from fashion_mnist.limits import Limits
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.limits import QUICK_PIXELS, Limits, TooSlow
+from fashion_mnist.errors import FashionMNISTError, UnsupportedMediaType
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.predictions import answer_error as answer_native_error
+from fashion_mnist.preparation import Mode, parse_mode
 from gateway.batching import Job
 
 if TYPE_CHECKING:
@@ -20,11 +23,10 @@ if TYPE_CHECKING:
 MODEL: Final = "fashion_mnist"
 
 QUICK_BYTES: Final = 16 * 1024
-QUICK_PIXELS: Final = 64 * 1024
 
 
 class Exchange(Protocol):
-    """A request and the way back, over HTTP/1.1 or HTTP/2."""
+    """A request and the way back, over HTTP or gRPC."""
 
     body: bytes
     started: float
@@ -78,8 +80,11 @@ class Speaker(Protocol[R, F]):
     def is_plain(self, request: R) -> bool:
         """Whether a long request holds pixels as they are, so that reading it takes no time whatever its length."""
 
-    def read(self, request: R, limits: Limits) -> tuple[F, Decoded]:
-        """The form of the answer, and the images. Raises InputError where the request as a whole is at fault."""
+    def read(self, request: R, limits: Limits, allowance: float = inf) -> tuple[F, Decoded]:
+        """The form of the answer, and the images. Raises InputError where the request as a whole is at fault.
+
+        What costs more pixels than the allowance raises TooSlow.
+        """
 
     def write(self, job: Job, decoded: Decoded, form: F) -> Answer:
         """The answer; the job has the probabilities of `decoded.pixels`."""
@@ -109,28 +114,33 @@ def page(document: Mapping[str, Any], not_ready: Mapping[str, Any] | None = None
     return Page(ready, Answer(503, JSON, json.dumps(not_ready).encode()) if not_ready else ready, version)
 
 
-def read_quickly(speaker: Speaker[R, F], request: R, limits: Limits, quick: Limits) -> tuple[F, Decoded] | None:
-    """Read a request, unless other requests would have to wait for that: then None, and `read` belongs in a thread.
+def read_quickly(speaker: Speaker[R, F], request: R, limits: Limits) -> tuple[F, Decoded]:
+    """Read a request, unless other requests would have to wait for that: then TooSlow, and `read` belongs in a thread.
 
-    What is quick is found out with `quick_limits`, because a short body may hold a large image. Raises InputError.
+    A short body may hold a large image: what is quick, decoding finds out. Raises InputError.
     """
-    if len(request.body) > QUICK_BYTES:
-        return speaker.read(request, limits) if speaker.is_plain(request) else None
-    try:
-        found = speaker.read(request, quick)
-    except (BodyTooLarge, TooManyPixels):
-        return None
-    errors = found[1].errors
-    if errors and any(isinstance(error, BodyTooLarge | TooManyPixels) for error in errors.values()):
-        return None
-    return found
+    if len(request.body) > QUICK_BYTES and not speaker.is_plain(request):
+        raise TooSlow(len(request.body))
+    return speaker.read(request, limits, QUICK_PIXELS)
 
 
-def quick_limits(limits: Limits) -> Limits:
-    """Within these, reading a request takes less than the way to a thread and back."""
-    return limits._replace(
-        max_body_bytes=min(QUICK_BYTES, limits.max_body_bytes), max_pixels=min(QUICK_PIXELS, limits.max_pixels)
-    )
+class Options(Protocol):
+    """What a head says beside the body."""
+
+    prepare: str
+    url: bytes
+
+
+def preparation(head: Options, default: Mode) -> Mode:
+    """How a request's images are to be prepared: as the query says, else the header, else the setting.
+
+    Raises BadParameter.
+    """
+    if b"prepare" in head.url:
+        query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
+        if "prepare" in query:
+            return parse_mode(query["prepare"])
+    return parse_mode(head.prepare) if head.prepare else default
 
 
 def check_encoding(content_encoding: str) -> None:

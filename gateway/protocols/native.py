@@ -1,12 +1,16 @@
 """Our own protocol, TorchServe's path: any body to `/predictions/fashion_mnist`; docs/bodies.md describes it."""
 
+from math import inf
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.bodies import decode, decode_many, is_plain
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import BadMultipart, BadParameter
-from fashion_mnist.images import Decoded, decode, decode_many, is_plain
-from fashion_mnist.limits import Limits
-from fashion_mnist.predictions import OCTET_STREAM, Answer, Form, answer, parse_top_k
+from fashion_mnist.predictions import Answer, Form, answer, parse_top_k, wants_binary
+from fashion_mnist.preparation import Mode, parse_mode
 from gateway import forms
 from gateway.batching import Job
 from gateway.connection import Head, Request
@@ -31,24 +35,28 @@ class Wanted(NamedTuple):
     is_multipart: bool
     names_top_k: bool
     """Whether it said how many classes; a field of a form may do so too."""
+    prepare: Mode | None
+    """How images are to be prepared; None where it does not say."""
 
 
 class Native:
     """See `gateway.protocols.Speaker`. A bad image has its error in its place of the answer."""
 
-    def __init__(self, model_version: str, unknown_threshold: float) -> None:
+    def __init__(self, model_version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._model_version = model_version
         self._unknown_threshold = unknown_threshold
+        self._prepare = prepare
 
     def is_plain(self, request: Request) -> bool:
         return is_plain(request.body, request.head.content_type)
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         wanted: Wanted | None = request.head.plan
         if wanted is None:
             wanted = request.head.plan = _understand(request.head)
+        prepare = wanted.prepare or self._prepare
         if not wanted.is_multipart:
-            return wanted.form, decode(request.body, wanted.content_type, limits)
+            return wanted.form, decode(request.body, wanted.content_type, limits, GEOMETRY, allowance, prepare)
         form = wanted.form
         fields = forms.parse(request.body, wanted.content_type, limits)
         if in_form := [field for field in fields if field.name == "top_k"]:
@@ -56,11 +64,16 @@ class Native:
             in_field = parse_top_k(in_form[0].content.decode("latin-1"))  # wrong is wrong, even where another one wins
             if not wanted.names_top_k:
                 form = form._replace(top_k=in_field)
+        if in_form := [field for field in fields if field.name == "prepare"]:
+            fields = [field for field in fields if field.name != "prepare"]
+            in_field_mode = parse_mode(in_form[0].content.decode("latin-1"))
+            prepare = wanted.prepare or in_field_mode
         if not fields:
             raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
         if len(fields) == 1:
-            return form, decode(fields[0].content, fields[0].content_type, limits)
-        return form, decode_many([(field.content, field.content_type) for field in fields], limits)
+            return form, decode(fields[0].content, fields[0].content_type, limits, GEOMETRY, allowance, prepare)
+        bodies = [(field.content, field.content_type) for field in fields]
+        return form, decode_many(bodies, limits, GEOMETRY, allowance, prepare)
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         rows = job.rows(self._unknown_threshold) if form == _WHOLE else None
@@ -69,25 +82,18 @@ class Native:
 
 def _understand(head: Head) -> Wanted:
     """What requests with this head want. Raises BadParameter."""
-    top_k = _top_k(head)
-    form = Form(octets=OCTET_STREAM in head.accept)
+    query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
+    # An empty parameter is a wrong one: somebody's variable had nothing in it. An empty header is none.
+    top_k = query.pop("top_k", head.top_k or None)
+    prepare = query.pop("prepare", head.prepare or None)
+    if query:
+        raise BadParameter(f"unknown parameter {next(iter(query))[:40]!r}: there are top_k and prepare")
+    form = Form(octets=wants_binary(head.accept))
     if top_k is not None:
         form = form._replace(top_k=parse_top_k(top_k))
     content_type = head.content_type
     if content_type[:33].lower() == "application/x-www-form-urlencoded":
         # What curl says of --data-binary unless it is told better: it says nothing about the body.
         content_type = ""
-    return Wanted(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None)
-
-
-def _top_k(head: Head) -> str | None:
-    """As the query has it, else the header; None where nothing is said. Raises BadParameter.
-
-    An empty parameter is a wrong one: somebody's variable had nothing in it. An empty header is none.
-    """
-    query = head.url.partition(b"?")[2]
-    parameters = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    top_k = parameters.pop("top_k", None)
-    if parameters:
-        raise BadParameter(f"unknown parameter {next(iter(parameters))[:40]!r}: there is top_k")
-    return (head.top_k or None) if top_k is None else top_k
+    mode = None if prepare is None else parse_mode(prepare)
+    return Wanted(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None, mode)

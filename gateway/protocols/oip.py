@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.decoding.bodies import decode_image, decode_pixels
+from fashion_mnist.decoding.decoded import Bytes, Decoded, join
+from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.errors import BadTensor, NotFound
-from fashion_mnist.images import Bytes, Decoded, decode_image, decode_pixels, join
-from fashion_mnist.limits import Budget
 from fashion_mnist.predictions import Probabilities
+from fashion_mnist.preparation import Mode, parse_mode
 from fashion_mnist.unknown import unknown_scores
 from gateway.protocols import MODEL, refuse_bad
 
@@ -75,10 +77,17 @@ def count_images(name: str, datatype: str, shape: list[Any], budget: Budget) -> 
     if datatype not in _TAILS:
         raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {_INPUT_FORMS}")
     if set(map(type, shape)) != {int} or shape[1:] not in _TAILS[datatype] or shape[0] < 1:
-        raise BadTensor(f"{INPUT} of type {datatype} and shape {str(shape)[:80]}: {_INPUT_FORMS}")
+        raise BadTensor(f"{INPUT} of type {datatype} and shape {_shown(shape)}: {_INPUT_FORMS}")
     count: int = shape[0]
     budget.check_images(count)
     return count
+
+
+def _shown(shape: list[Any]) -> str:
+    """A shape in a message: whatever a client put into it, it is not printed before it is known to be short."""
+    if all(type(length) is int and abs(length) < 10**12 for length in shape[:8]):
+        return str(shape[:8])
+    return "of something else than lengths"
 
 
 def from_pixels(pixels: Bytes, count: int, budget: Budget) -> Decoded:
@@ -131,8 +140,12 @@ def output(name: str) -> Tensor:
     return _OUTPUTS[name]
 
 
-def values(names: Sequence[str], probabilities: Probabilities, unknown_threshold: float) -> list[Values]:
+def values(
+    names: Sequence[str], probabilities: Probabilities, decoded: Decoded, unknown_threshold: float
+) -> list[Values]:
     """Outputs, in the order of their names: numbers as NumPy has them, of the output's shape; labels as bytes.
+
+    `probabilities` are those of `decoded`, whose images are all good.
 
     What several of them rest on is computed once.
     """
@@ -150,8 +163,17 @@ def values(names: Sequence[str], probabilities: Probabilities, unknown_threshold
             if name == "unknown_score":
                 found.append(np.array(scores, "<f4"))
             else:
-                found.append(np.array([score > unknown_threshold for score in scores]))
+                found.append(
+                    np.array(
+                        [score > unknown_threshold or decoded.is_empty(place) for place, score in enumerate(scores)]
+                    )
+                )
     return found
+
+
+def preparation(said: Any, default: Mode) -> Mode:
+    """The request's parameter `prepare`, None where it is not there. Raises BadParameter."""
+    return default if said is None else parse_mode(said if isinstance(said, str) else "something else than a text")
 
 
 def octets(values: Values) -> bytes:

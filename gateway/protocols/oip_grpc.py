@@ -2,18 +2,20 @@
 
 import functools
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.json_bodies import pixel_bytes
+from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadTensor, NotFound
-from fashion_mnist.images import Decoded
-from fashion_mnist.json_bodies import pixel_bytes
-from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import Answer
+from fashion_mnist.preparation import Mode
 from gateway.batching import Job
-from gateway.grpc_call import Call
-from gateway.protocols import MODEL, Offered, oip, wire
+from gateway.protocols import MODEL, Exchange, Offered, oip, wire
 from gateway.protocols import inference_pb2 as pb
 
 SERVICE: Final = "inference.GRPCInferenceService"
@@ -52,15 +54,16 @@ class Form(NamedTuple):
 class OipGrpc:
     """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
 
-    def __init__(self, version: str, unknown_threshold: float) -> None:
+    def __init__(self, version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._unknown_threshold = unknown_threshold
+        self._prepare = prepare
         self._version = version
 
-    def is_plain(self, request: Call) -> bool:
+    def is_plain(self, request: Exchange) -> bool:
         # The lists of numbers are what takes time, and files; the message itself is read in no time.
         return wire.outline(request.body).plain
 
-    def read(self, request: Call, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Exchange, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         if len(request.body) > wire.BESIDE_TENSORS:
             wire.check_contents(request.body, wire.outline(request.body).contents, limits.max_images)
@@ -70,7 +73,8 @@ class OipGrpc:
         inputs = message.inputs
         if len(inputs) != 1:
             raise BadTensor(f"{len(inputs)} inputs where one must be: send {oip.INPUT}")
-        budget = Budget(limits)
+        said = message.parameters["prepare"].string_param if "prepare" in message.parameters else None
+        budget = Budget(limits, GEOMETRY, allowance, oip.preparation(said, self._prepare))
         tensor = inputs[0]
         count = oip.count_images(tensor.name, tensor.datatype, list(tensor.shape), budget)
         raw = message.raw_input_contents
@@ -90,7 +94,7 @@ class OipGrpc:
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
         count = len(probabilities)
-        found = oip.values(form.outputs, probabilities, self._unknown_threshold)
+        found = oip.values(form.outputs, probabilities, decoded, self._unknown_threshold)
         parts = [_head(self._version, form.outputs, count) if form.raw else b""]
         if form.raw:
             # A message's fields may stand behind each other in any order, each as it would be alone.

@@ -1,19 +1,22 @@
 """The Open Inference Protocol over HTTP: JSON, or JSON with binary tensors behind it."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.json_bodies import decode_base64, parse, pixel_bytes
+from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadJSON, BadTensor
-from fashion_mnist.images import Decoded
-from fashion_mnist.json_bodies import check_lists, decode_base64, pixel_bytes
-from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
+from fashion_mnist.preparation import Mode
 from gateway.batching import Job
 from gateway.connection import Request
-from gateway.protocols import MODEL, QUICK_BYTES, Offered, Page, check_encoding, oip, page
+from gateway.protocols import MODEL, QUICK_BYTES, Offered, Page, check_encoding, oip, page, preparation
 
 SHAPE: Final = '{"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [...]}]}'
 
@@ -72,8 +75,9 @@ def pages(offered: Offered) -> dict[bytes, Page]:
 class OipRest:
     """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
 
-    def __init__(self, version: str, unknown_threshold: float) -> None:
+    def __init__(self, version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._unknown_threshold = unknown_threshold
+        self._prepare = prepare
         self._head = {"model_name": MODEL, "model_version": version}
 
     def is_plain(self, request: Request) -> bool:
@@ -84,7 +88,7 @@ class OipRest:
         # Whatever hides its type behind escapes is no slower for it, but in a thread.
         return b"UINT8" in head and b"BYTES" not in head and b"\\" not in head
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         check_encoding(request.head.content_encoding)
         document, binary = _document(request)
@@ -95,14 +99,15 @@ class OipRest:
         inputs = _list(document, "inputs")
         if len(inputs) != 1:
             raise BadTensor(f"{len(inputs)} inputs where one must be: send {SHAPE}")
-        return form, _images(inputs[0], binary, Budget(limits))
+        prepare = oip.preparation(_parameters(document).get("prepare"), preparation(request.head, self._prepare))
+        return form, _images(inputs[0], binary, Budget(limits, GEOMETRY, allowance, prepare))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
         outputs: list[dict[str, Any]] = []
         binary: list[bytes] = []
         names = [output.name for output in form.outputs]
-        found = oip.values(names, probabilities, self._unknown_threshold)
+        found = oip.values(names, probabilities, decoded, self._unknown_threshold)
         for (name, as_binary), values in zip(form.outputs, found, strict=True):
             tensor = oip.output(name)
             said: dict[str, Any] = {
@@ -142,11 +147,7 @@ def _document(request: Request) -> tuple[Any, bytes | None]:
                 "it is the length of the JSON in front of the tensor"
             )
         body, binary = body[: int(length)], body[int(length) :]
-    check_lists(body, SHAPE)
-    try:
-        return orjson.loads(body), binary
-    except orjson.JSONDecodeError as error:
-        raise BadJSON(f"the body is not JSON ({str(error)[:120]}): send {SHAPE}") from None
+    return parse(body, SHAPE), binary
 
 
 def _form(document: Mapping[str, Any]) -> Form:
@@ -174,8 +175,9 @@ def _images(said: Any, binary: bytes | None, budget: Budget) -> Decoded:
         if "data" in said:
             raise BadTensor(f'{name} has "data" and "binary_data_size": send one')
         if type(size) is not int or size != len(binary or b""):
+            said_size = size if type(size) is int else "no whole number"
             raise BadTensor(
-                f"binary_data_size is {str(size)[:20]} and {len(binary or b''):,} bytes stand behind the JSON, which "
+                f"binary_data_size is {said_size} and {len(binary or b''):,} bytes stand behind the JSON, which "
                 "Inference-Header-Content-Length ends: make them agree"
             )
         content = binary or b""

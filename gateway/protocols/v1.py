@@ -4,20 +4,23 @@ https://www.tensorflow.org/tfx/serving/api_rest,
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
 """
 
+from math import inf
 from typing import Final, NamedTuple
 
 import orjson
 
-from fashion_mnist.classes import CLASSES
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.decoding.bodies import decode_instances
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.json_bodies import parse
+from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadJSON
-from fashion_mnist.images import Decoded
-from fashion_mnist.json_bodies import decode_instances, parse
-from fashion_mnist.limits import Budget, Limits
 from fashion_mnist.predictions import JSON, Answer
+from fashion_mnist.preparation import Mode
 from fashion_mnist.unknown import unknown_scores
 from gateway.batching import Job
 from gateway.connection import Request
-from gateway.protocols import MODEL, Offered, Page, check_encoding, page, refuse_bad
+from gateway.protocols import MODEL, Offered, Page, check_encoding, page, preparation, refuse_bad
 
 _SHAPE: Final = '{"instances": [...]} with 28 rows of 28 pixels, or {"b64": "..."}, for each image'
 
@@ -63,19 +66,21 @@ def state(offered: Offered, version: str = "") -> Answer:
 class V1:
     """See `gateway.protocols.Speaker`. One bad image refuses all."""
 
-    def __init__(self, unknown_threshold: float) -> None:
+    def __init__(self, unknown_threshold: float, prepare: Mode) -> None:
         self._unknown_threshold = unknown_threshold
+        self._prepare = prepare
 
     def is_plain(self, request: Request) -> bool:
         return False
 
-    def read(self, request: Request, limits: Limits) -> tuple[Form, Decoded]:
+    def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         limits.check_body(len(request.body))
         check_encoding(request.head.content_encoding)
         document = parse(request.body, _SHAPE)
         if not isinstance(document, dict) or "instances" not in document:
             raise BadJSON(f"no instances in it: send {_SHAPE}")
-        return Form(), refuse_bad(decode_instances(document["instances"], Budget(limits)))
+        budget = Budget(limits, GEOMETRY, allowance, preparation(request.head, self._prepare))
+        return Form(), refuse_bad(decode_instances(document["instances"], budget))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
@@ -84,11 +89,12 @@ class V1:
                 "probabilities": row,
                 "index": index,
                 "label": CLASSES[index],
-                "unknown": score > self._unknown_threshold,
+                "unknown": score > self._unknown_threshold or decoded.is_empty(place),
                 "unknown_score": round(score, 4),
+                **({"adjusted": decoded.adjusted[place]} if place in decoded.adjusted else {}),
             }
-            for row, index, score in zip(
-                probabilities, probabilities.argmax(axis=1).tolist(), unknown_scores(probabilities), strict=True
+            for place, (row, index, score) in enumerate(
+                zip(probabilities, probabilities.argmax(axis=1).tolist(), unknown_scores(probabilities), strict=True)
             )
         ]
         return Answer(200, JSON, orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY))

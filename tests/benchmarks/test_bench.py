@@ -47,11 +47,3 @@ def test_each_body_is_sent_in_turn(torchserve: RunningServer, tmp_path: Path, da
     bodies = Bodies.write(tmp_path / "bodies", images, "application/octet-stream")
     found = load.run(torchserve.url, bodies, connections=1, seconds=1)
     assert found.requests > 5
-
-
-@pytest.mark.parametrize(("what", "row"), [("doors", "| granian, RSGI |"), ("transports", "| HTTP over TCP |")])
-def test_what_was_chosen_can_be_measured_again(what: str, row: str) -> None:
-    command = [COMMAND, "bench", what, "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert row in done.stdout

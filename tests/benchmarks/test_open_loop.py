@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import open_loop
+from benchmarks.open_loop import loadgen, measure, sender
+from benchmarks.open_loop.loadgen import Plan
 from fashion_mnist.errors import UsageError
-from loadtest import loadgen, sender
 from loadtest.kinds import Sent, find_kind
-from loadtest.loadgen import Plan
 from loadtest.requests import Request, prepare
 from tests.gateway.command import ServeCommand, serve_command, wait_until
 
 
 def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
-    table = open_loop.run(tmp_path, quick=True, engines=["embedded"])
+    table = measure.run(tmp_path, quick=True, engines=["embedded"])
     for title, rows in json.loads((tmp_path / "open-loop.json").read_text())["engines"].items():
         assert title in table
         assert [row["name"].split(",")[0].split(":")[0] for row in rows] == [
@@ -48,7 +47,7 @@ def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:
 
 
 def test_what_is_sent_can_be_chosen(tmp_path: Path) -> None:
-    open_loop.run(tmp_path, quick=True, engines=["embedded"], soak_s=5, rate=100, kind="grpc")
+    measure.run(tmp_path, quick=True, engines=["embedded"], soak_s=5, rate=100, kind="grpc")
     ((accuracy, soak),) = json.loads((tmp_path / "soak-grpc.json").read_text())["engines"].values()
     assert accuracy["figure"] == 100
     assert soak["figure"] > 0
@@ -57,11 +56,11 @@ def test_what_is_sent_can_be_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "said"), [("png", "a png holds one image"), ("smoke", "no kind of request 'smoke'")])
 def test_what_cannot_be_packed_is_refused(tmp_path: Path, kind: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        open_loop.run(tmp_path, quick=True, kind=kind)
+        measure.run(tmp_path, quick=True, kind=kind)
 
 
 def test_a_soak_at_a_rate_that_is_known_is_all_that_is_measured(tmp_path: Path) -> None:
-    open_loop.run(tmp_path, quick=True, engines=["embedded"], soak_s=5, rate=100)
+    measure.run(tmp_path, quick=True, engines=["embedded"], soak_s=5, rate=100)
     ((accuracy, soak),) = json.loads((tmp_path / "soak.json").read_text())["engines"].values()
     assert accuracy["figure"] == 100
     assert soak["name"].startswith("soak, 5 s: p99 of its tenths ")
@@ -74,12 +73,12 @@ def test_a_soak_at_a_rate_that_is_known_is_all_that_is_measured(tmp_path: Path) 
 
 def test_a_rate_without_a_soak_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="say how many seconds"):
-        open_loop.run(tmp_path, rate=100)
+        measure.run(tmp_path, rate=100)
 
 
 def test_an_engine_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no engine is called triton: there are embedded and torchserve"):
-        open_loop.run(tmp_path, quick=True, engines=["triton"])
+        measure.run(tmp_path, quick=True, engines=["triton"])
 
 
 def test_a_run_that_is_too_short_is_invalid_by_loadgen(embedded: ServeCommand, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
-from tests.bodies import encoded, idx, npy
+from tests.bodies import idx, npy
 from tests.gateway.command import COMMAND
 from tests.serving.server import RunningServer
 
@@ -48,7 +49,7 @@ def test_a_table_with_bars(way: list[str], model_store: Path) -> None:
 
 def test_every_kind_of_file_and_csv(way: list[str], tmp_path: Path, dataset: Dataset, model_store: Path) -> None:
     images = dataset.test.images[:12]
-    (tmp_path / "a.png").write_bytes(encoded(images[0]))
+    (tmp_path / "a.png").write_bytes(encode_image(images[0]))
     (tmp_path / "b.npy").write_bytes(npy(images[1:4]))
     (tmp_path / "c-ubyte").write_bytes(idx(images[4:8]))
     (tmp_path / "d.json").write_text(json.dumps(images[8:10].tolist()))
@@ -70,9 +71,9 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_answered(
     way: list[str], tmp_path: Path, dataset: Dataset
 ) -> None:
     for index in range(300):  # more than one pack
-        (tmp_path / f"{index:03}.png").write_bytes(encoded(dataset.test.images[index]))
+        (tmp_path / f"{index:03}.png").write_bytes(encode_image(dataset.test.images[index]))
     (tmp_path / "010.png").write_bytes(b"")
-    (tmp_path / "020.png").write_bytes(encoded(dataset.test.images[0])[:99])
+    (tmp_path / "020.png").write_bytes(encode_image(dataset.test.images[0])[:99])
     (tmp_path / "bad.npy").write_bytes(npy(np.zeros(3)))
     done = predict(tmp_path, "--csv", tmp_path / "missing.png", *way)
     assert done.returncode == 1
@@ -84,7 +85,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_answered(
 
 def test_a_pack_of_bad_files_only(way: list[str], tmp_path: Path, dataset: Dataset) -> None:
     for index in range(3):
-        (tmp_path / f"{index}.png").write_bytes(encoded(dataset.test.images[index])[:99])
+        (tmp_path / f"{index}.png").write_bytes(encode_image(dataset.test.images[index])[:99])
     done = predict(tmp_path, "--json", *way)
     assert done.returncode == 1
     assert len(json.loads(done.stdout)["errors"]) == 3

@@ -57,7 +57,7 @@ def test_real_images_get_their_right_labels(url: str, dataset: Dataset, labels: 
 
 
 def test_every_kind_of_request_gets_its_right_labels(url: str) -> None:
-    """Above all every kind of file: OpenCV lacks here what slim.py takes from it."""
+    """Above all every kind of file: Pillow lacks here what slim.py takes from it."""
     kinds = [kind for kind, _ in scenario.read("smoke").mix if not kind.grpc]
     with httpx.Client(base_url=url.removesuffix(PATH), timeout=20) as client:
         for request in prepare(kinds, requests=20):

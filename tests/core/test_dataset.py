@@ -147,7 +147,7 @@ def test_torchvisions_download_is_used_where_there_is_no_package(
 
 
 def test_loading_does_not_import_torch() -> None:
-    modules = ("dataset", "images", "predictions", "engines.onnx", "client")
+    modules = ("dataset", "decoding.bodies", "predictions", "engines.onnx", "client")
     program = f"import sys, {', '.join(f'fashion_mnist.{name}' for name in modules)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "False"

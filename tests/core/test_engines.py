@@ -5,19 +5,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from fashion_mnist.dataset import Dataset
-from fashion_mnist.engines import load_file, open_engine
-from fashion_mnist.engines.onnx import CPU_CHUNK, CUDA_BATCHES, _FixedBatch
+from fashion_mnist.engines import load_file, nvidia, open_engine
+from fashion_mnist.engines.fixed_batches import SIZES, sizes_up_to
+from fashion_mnist.engines.onnx import CPU_CHUNK, OnnxEngine
 from fashion_mnist.errors import DeviceUnavailable, ModelError, UsageError
 
 ENGINES = ["onnx", "torchscript"]
 without_gpu = pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
-with_gpu = pytest.mark.skipif(not Path("/dev/nvidiactl").exists(), reason="needs a GPU")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -62,26 +63,112 @@ def test_a_gpu_by_name_fails_with_the_reason_and_auto_falls_back(
     assert "computing on the CPU, because" in caplog.text
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@with_gpu
-def test_a_gpu_gives_the_answers_of_the_cpu(model_store: Path, dataset: Dataset, engine: str) -> None:
-    loaded = open_engine(model_store, engine, "cuda")
-    assert "cuda" in loaded.provider.lower()
-    expected = open_engine(model_store, engine, "cpu").predict(dataset.test.images[:2000])
-    np.testing.assert_allclose(loaded.predict(dataset.test.images[:2000]), expected, atol=1e-3)
-
-
-@pytest.mark.parametrize("count", [1, 3, 8])
-def test_a_fixed_batch_gives_the_answers_of_a_free_one(model_store: Path, dataset: Dataset, count: int) -> None:
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 3, 8, 700, 2049])
+def test_fixed_batches_give_the_answers_of_free_ones(
+    model_store: Path, dataset: Dataset, count: int, cuda_graphs: bool
+) -> None:
     """The GPU's path, bound buffers and padding, on the CPU: all of it but the device."""
-    session = onnxruntime.InferenceSession(str(model_store / "model.onnx"), providers=["CPUExecutionProvider"])
-    batch = _FixedBatch(session, 8, "cpu", 0)
+    path = model_store / "model.onnx"
+    engine = OnnxEngine(
+        path, "cpu", threads=1, gpu_id=None, gpu_batch=2048, cuda_graphs=cuda_graphs, fixed_batches=True
+    )
     expected = open_engine(model_store, "onnx", "cpu").predict(dataset.test.images[:count])
     for _ in range(2):
-        np.testing.assert_allclose(batch.run(dataset.test.images[:count]), expected, atol=1e-6)
-    kept = batch.run(dataset.test.images[:count])
-    batch.run(dataset.test.images[100 : 100 + count])
+        np.testing.assert_allclose(engine.predict(dataset.test.images[:count]), expected, atol=1e-6)
+    kept = engine.predict(dataset.test.images[:count])
+    engine.predict(dataset.test.images[3000 : 3000 + count])
     np.testing.assert_allclose(kept, expected, atol=1e-6)
+
+
+class FakeDriver:
+    """NVIDIA's driver, of which only the count of GPUs and the status matter."""
+
+    def __init__(self, count: int, status: int = 0) -> None:
+        self._count, self._status = count, status
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return self._status
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = self._count
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpu_id", "visible", "said"),
+    [
+        (FakeDriver(0, status=100), 0, "", "shows 0 .*CUresult 100.*CUDA_VISIBLE_DEVICES is ''"),
+        (FakeDriver(2), 2, None, "there is no GPU 2: the driver shows 2 .*CUresult 0.$"),
+        (FakeDriver(1), -1, "0", "there is no GPU -1"),
+    ],
+)
+def test_a_gpu_that_this_process_cannot_see_is_the_reason(
+    monkeypatch: pytest.MonkeyPatch, driver: FakeDriver, gpu_id: int, visible: str | None, said: str
+) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: driver)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(DeviceUnavailable, match=said):
+        nvidia.check_gpu(gpu_id)
+
+
+@pytest.mark.parametrize("runtime", ENGINES)
+@without_gpu
+def test_a_driver_without_what_computes_is_the_reason_and_auto_falls_back(
+    tmp_path: Path, model_store: Path, runtime: str
+) -> None:
+    """A driver that shows a GPU and knows no other call: where CUDA's wheels are, they fail by it, too."""
+    (tmp_path / "driver.c").write_text(
+        "int cuInit(unsigned flags) { return 0; }\nint cuDeviceGetCount(int *count) { *count = 1; return 0; }\n"
+    )
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "driver.c"], timeout=60, check=True)
+    program = f"""
+import logging, pathlib
+from fashion_mnist.engines import open_engine
+from fashion_mnist.errors import DeviceUnavailable
+logging.basicConfig(format="%(message)s")
+store = pathlib.Path({str(model_store)!r})
+try:
+    open_engine(store, {runtime!r}, "cuda")
+except DeviceUnavailable as error:
+    print(error.message)
+print(open_engine(store, {runtime!r}, "auto").provider)
+"""
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    reason, provider = done.stdout.splitlines()
+    assert "CUDA" in reason
+    assert provider in ("CPUExecutionProvider", "cpu")
+    assert f"device auto: computing on the CPU, because {reason}" in done.stderr
+
+
+def test_a_gpu_that_is_seen_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: FakeDriver(2))
+    nvidia.check_gpu(1)
+
+
+def test_page_locked_memory_is_given_back_before_it_is_freed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = Mock()
+    runtime.cudaHostRegister.return_value = 0
+    monkeypatch.setattr("ctypes.CDLL", lambda name: runtime)
+    buffer = np.zeros(8)
+    address = buffer.ctypes.data
+    nvidia.page_lock(buffer, "13.0")
+    assert runtime.cudaHostRegister.call_args[0][0].value == address
+    runtime.cudaHostUnregister.assert_not_called()
+    del buffer
+    assert runtime.cudaHostUnregister.call_args[0][0].value == address
+    runtime.cudaHostRegister.return_value = 2
+    nvidia.page_lock(np.zeros(8), "13.0")
+    assert "cudaHostRegister: 2" in caplog.text
+    runtime.cudaHostUnregister.assert_called_once()
 
 
 def test_nothing_is_reported_to_anybody(model_store: Path, tmp_path: Path) -> None:
@@ -92,8 +179,11 @@ def test_nothing_is_reported_to_anybody(model_store: Path, tmp_path: Path) -> No
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
 
 
-def test_fixed_batches_grow() -> None:
-    assert list(CUDA_BATCHES) == sorted(CUDA_BATCHES)
+@pytest.mark.parametrize(
+    ("largest", "sizes"), [(1, (1,)), (100, (1, 8, 32, 100)), (512, SIZES), (4096, (*SIZES, 1024, 2048, 4096))]
+)
+def test_fixed_batches_end_with_the_largest(largest: int, sizes: tuple[int, ...]) -> None:
+    assert sizes_up_to(largest) == sizes
 
 
 @pytest.mark.parametrize(("engine", "file"), [("onnx", "model.onnx"), ("torchscript", "model.torchscript.pt")])

@@ -77,11 +77,26 @@ def test_a_classifier_owns_scaling_temperature_and_softmax() -> None:
     logits = network((images.float() / 255 - 0.3) / 0.4)
     assert torch.allclose(Classifier(network, 0.3, 0.4)(images), logits.softmax(1))
     assert torch.allclose(Classifier(network, 0.3, 0.4, temperature=2.0)(images), (logits / 2).softmax(1))
+    powers = network(((images.float() / 255).sqrt() - 0.3) / 0.4)
+    assert torch.allclose(Classifier(network, 0.3, 0.4, gamma=0.5)(images), powers.softmax(1))
+
+
+def test_views_are_averaged_by_their_log_probabilities() -> None:
+    classifier = Classifier(Network().eval(), 0.3, 0.4)
+    images = torch.randint(0, 255, (4, 1, 28, 28), dtype=torch.uint8)
+    mirrored = (classifier(images).log() + classifier(images.flip(-1)).log()) / 2
+    moved = [torch.zeros_like(images) for _ in range(2)]
+    moved[0][..., 1:], moved[1][..., :-1] = images[..., :-1], images[..., 1:]
+    both = [classifier(each).log() / 4 for one in moved for each in (one, one.flip(-1))]
+    classifier.views = "mirror"
+    assert torch.allclose(classifier(images), mirrored.softmax(1), atol=1e-6)
+    classifier.views = "mirror-and-pixel"
+    assert torch.allclose(classifier(images), sum(both, torch.zeros(4, 10)).softmax(1), atol=1e-6)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_weights_come_back_as_they_were_saved(tmp_path: Path, activation: str) -> None:
-    classifier = Classifier(Network(activation=activation), 0.28, 0.35, 1.5).eval()
+    classifier = Classifier(Network(activation=activation), 0.28, 0.35, 1.5, gamma=0.5).eval()
     save_weights(classifier, tmp_path / "weights.pt")
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 1, 28, 28), np.uint8))
     assert torch.equal(load_weights(tmp_path / "weights.pt")(images), classifier(images))

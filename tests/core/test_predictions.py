@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.errors import BadParameter, CorruptImage, InputError
-from fashion_mnist.images import Decoded
-from fashion_mnist.predictions import encode_error, encode_json, encode_octets, first_error_index, parse_top_k
+from fashion_mnist.predictions import (
+    encode_error,
+    encode_json,
+    encode_octets,
+    first_error_index,
+    parse_top_k,
+    wants_binary,
+)
 
 PROBABILITIES = np.random.default_rng(0).dirichlet(np.ones(10), 3).astype(np.float32)
 PIXELS = np.zeros((3, 28, 28), np.uint8)
@@ -88,3 +95,25 @@ def test_an_error_has_one_shape() -> None:
         "error": {"code": "bad_request", "message": "change this"}
     }
     assert json.loads(encode_error(InputError("change this"), 4))["error"]["index"] == 4
+
+
+@pytest.mark.parametrize(
+    ("accept", "binary"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/*", False),
+        ("application/json", False),
+        ("application/octet-stream", True),
+        ("Application/Octet-Stream", True),
+        ("application/octet-stream, application/json", True),
+        ("application/octet-stream, */*;q=0.1", True),
+        ("application/octet-stream;q=0, application/json", False),
+        ("application/octet-stream;q=0.5, application/json", False),
+        ("application/octet-stream; q=0.9 ,application/json;q=0.5", True),
+        ("application/octet-stream;q=much", False),
+        ("application/octet-streams", False),
+    ],
+)
+def test_accept_is_read_by_its_weights(accept: str, binary: bool) -> None:
+    assert wants_binary(accept) == binary

@@ -47,3 +47,19 @@ def test_the_handler_gets_its_part_and_nothing_else() -> None:
 
 def test_every_row_is_explained() -> None:
     assert all(row["help"] and row["variable"] == f"FASHION_MNIST_{row['name'].upper()}" for row in table())
+
+
+def test_paths_mean_the_same_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_environment({"FASHION_MNIST_KEY_FILE": "keys.json"}, model_store="../store")
+    assert settings.key_file == str(tmp_path / "keys.json")
+    assert settings.model_store == str(tmp_path.parent / "store")
+    assert Settings.from_environment({}).tls_key == ""
+
+
+@pytest.mark.parametrize("key", ["fm_1\n", "fm_1\r", "fm_1 ", " fm_1", "fm_é", "fm_\0"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        Settings.from_environment({"FASHION_MNIST_KEY": key})
+    assert "FASHION_MNIST_KEY" in raised.value.message
+    assert "fm_" not in raised.value.message

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from fashion_mnist.images import Decoded
+from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.model_store import CARD, model_card, unknown_threshold
 from fashion_mnist.predictions import encode_json
 from fashion_mnist.unknown import unknown_scores

@@ -17,7 +17,7 @@ import yaml
 
 from fashion_mnist.errors import UsageError
 from fashion_mnist.settings import PREFIX, Settings
-from gateway.engines.embedded import EmbeddedEngine
+from gateway.engines.embedded import CPU_BATCH
 from gateway.supervisor import KILL_S
 from tests.environments import LOCKS, programs
 from tests.gateway.command import ServeCommand
@@ -195,7 +195,7 @@ def test_autoscaler_asks_for_a_metric_that_there_is(objects: list[Object], embed
     assert autoscaler["scaleTargetRef"]["name"] == only(objects, "Deployment")["metadata"]["name"]
     (queue,) = [each["pods"] for each in autoscaler["metrics"] if each["type"] == "Pods"]
     name = queue["metric"]["name"]
-    assert int(queue["target"]["averageValue"]) == EmbeddedEngine.max_batch
+    assert int(queue["target"]["averageValue"]) == CPU_BATCH
     assert rule["name"]["as"] == name
     assert rule["seriesQuery"].startswith(f"{name}{{")
     metrics = httpx.get(f"http://127.0.0.1:{embedded.state().admin_port}/metrics", timeout=10).text

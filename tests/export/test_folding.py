@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from export.folding import Folded
-from fashion_mnist.network import ACTIVATIONS, Classifier, Network
+from fashion_mnist.network import ACTIVATIONS, VIEWS, Classifier, Network
 
 
-def random_classifier(activation: str = "relu") -> Classifier:
+def random_classifier(activation: str = "relu", *, gamma: float = 0.5, views: str = "one") -> Classifier:
     torch.manual_seed(3)
-    classifier = Classifier(Network(activation=activation), mean=0.29, std=0.35, temperature=0.7).eval()
+    classifier = Classifier(Network(activation=activation), mean=0.29, std=0.35, temperature=0.7, gamma=gamma).eval()
+    classifier.views = views
     with torch.no_grad():
         # Larger than at the start of training, so that the probabilities are far from all being 0.1.
         for parameter in classifier.parameters():
@@ -30,6 +31,13 @@ def test_gives_the_same_probabilities(activation: str, images: torch.Tensor) -> 
     expected = classifier(images)
     assert expected.std() > 0.05
     torch.testing.assert_close(Folded(classifier)(images), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.5, 0.6])
+@pytest.mark.parametrize("views", list(VIEWS))
+def test_every_power_and_all_views_give_the_same_probabilities(gamma: float, views: str, images: torch.Tensor) -> None:
+    classifier = random_classifier(gamma=gamma, views=views)
+    torch.testing.assert_close(Folded(classifier)(images), classifier(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("buffer", ["mean", "std", "temperature"])

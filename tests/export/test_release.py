@@ -3,12 +3,14 @@
 import json
 import math
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from export import card, release, samples
 from export.folding import Folded
@@ -85,12 +87,11 @@ def test_the_samples_are_test_images_that_the_model_names_rightly(exported: Rele
     assert [samples.file_name(label) for label in CLASSES] == names
     engine = open_engine(exported.folder, "onnx", "cpu")
     for index, name in enumerate(names):
-        image = cv2.imread(str(exported.folder / "samples" / name), cv2.IMREAD_UNCHANGED)
-        assert image is not None
+        image = np.asarray(Image.open(exported.folder / "samples" / name))
         assert image.dtype == np.uint8
         places = np.flatnonzero((dataset.test.images == image).all(axis=(1, 2)))
         assert dataset.test.labels[places[0]] == index
-        assert engine.predict(image[None].astype(np.uint8)).argmax() == index
+        assert engine.predict(image[None]).argmax() == index
 
 
 def test_what_training_says_goes_into_the_card(exported: Release, dataset: Dataset, tmp_path: Path) -> None:
@@ -209,3 +210,21 @@ def test_a_store_that_a_crash_left_half_replaced_is_refused(
     for engine in MODEL_FILES:
         open_engine(store, engine, "cpu")
     assert not list(store.glob(".export.*"))
+
+
+def test_a_model_that_is_less_robust_than_the_store_s_is_refused_unless_accepted(store: Path, dataset: Dataset) -> None:
+    def robustness(accuracy: float) -> Callable[..., dict[str, Any]]:
+        row = {"group": "corruption", "kind": "fog", "accuracy": accuracy, "calibration_error": 0.02, "flagged": 0.1}
+        group = {"kinds": 1, "accuracy": accuracy, "worst": {"kind": "fog", "accuracy": accuracy}}
+        rows = [row | {"strengths": {"1": accuracy}}]
+        return lambda model, threshold: {"images": 1000, "rows": rows, "groups": {"corruption": group}}
+
+    made = release.release(store / "weights.pt", store, dataset, robustness=robustness(0.8))
+    assert "| fog | 80.0% | 1: 80.0% | 0.020 | 10.0% |" in (store / card.MARKDOWN).read_text()
+    assert made.card["robustness"]["groups"]["corruption"]["accuracy"] == 0.8
+    before = content(store)
+    with pytest.raises(ExportError, match="--accept-less-robust"):
+        release.release(store / "weights.pt", store, dataset, robustness=robustness(0.78))
+    assert content(store) == before
+    release.release(store / "weights.pt", store, dataset, robustness=robustness(0.78), accept_less_robust=True)
+    assert content(store) != before

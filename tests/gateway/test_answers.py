@@ -11,17 +11,18 @@ import httpx
 import numpy as np
 import pytest
 
-from fashion_mnist.classes import CLASSES
+from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.client import Client
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.model_store import CANARY, model_card, model_version, unknown_threshold
 from fashion_mnist.predictions import encode_error, encode_json
 from fashion_mnist.settings import Settings
-from tests.bodies import OCTETS, Body, bad_bodies, disguised_bodies, encoded, good_bodies, png_of_size
+from tests.bodies import OCTETS, Body, bad_bodies, disguised_bodies, good_bodies, png_of_size
 from tests.gateway.command import ServeCommand
 from tests.serving.server import RunningServer
 
@@ -54,7 +55,7 @@ def local(model_store: Path) -> Callable[[Body], Found]:
 
     def ask(body: Body) -> Found:
         try:
-            decoded = decode(body.content, body.content_type, limits)
+            decoded = decode(body.content, body.content_type, limits, GEOMETRY)
             return 200, json.loads(encode_json(engine.predict(decoded.pixels), decoded, version, threshold))
         except FashionMNISTError as error:
             return error.status, json.loads(encode_error(error, None))
@@ -110,14 +111,14 @@ def url(request: pytest.FixtureRequest) -> str:
 
 class TestForms:
     def test_each_field_is_a_file(self, url: str) -> None:
-        files = [("image", ("a.png", encoded(GARMENTS[0]))), ("image", ("b.raw", GARMENTS[1].tobytes()))]
+        files = [("image", ("a.png", encode_image(GARMENTS[0]))), ("image", ("b.raw", GARMENTS[1].tobytes()))]
         response = httpx.post(url, files=files, timeout=TIMEOUT_S)
         assert response.status_code == 200
         alone = [post(url, image.tobytes()).json()["predictions"][0]["label"] for image in GARMENTS[:2]]
         assert labels(response.json()) == alone
 
     def test_a_bad_file_fails_alone(self, url: str) -> None:
-        files = [("a", encoded(GARMENTS[0])), ("b", b"not an image"), ("c", encoded(GARMENTS[1]))]
+        files = [("a", encode_image(GARMENTS[0])), ("b", b"not an image"), ("c", encode_image(GARMENTS[1]))]
         response = httpx.post(url, files=files, timeout=TIMEOUT_S)
         assert response.status_code == 200
         found = response.json()["predictions"]
@@ -125,7 +126,7 @@ class TestForms:
         assert found[1]["error"]["index"] == 1
 
     def test_top_k_is_a_field_too(self, url: str) -> None:
-        response = httpx.post(url, files={"image": encoded(GARMENTS[0])}, data={"top_k": "3"}, timeout=TIMEOUT_S)
+        response = httpx.post(url, files={"image": encode_image(GARMENTS[0])}, data={"top_k": "3"}, timeout=TIMEOUT_S)
         assert len(response.json()["predictions"][0]["probabilities"]) == 3
 
     @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ class TestForms:
         assert response.json()["error"]["code"] == "too_many_images"
 
     def test_what_curl_says_of_a_body_by_itself_does_not_matter(self, url: str) -> None:
-        response = post(url, encoded(GARMENTS[0]), "application/x-www-form-urlencoded")
+        response = post(url, encode_image(GARMENTS[0]), "application/x-www-form-urlencoded")
         assert response.status_code == 200
 
 
@@ -201,7 +202,7 @@ def test_the_test_set_gets_its_labels_by_many_at_once(url: str, dataset: Dataset
     found = np.frombuffer(post(url, images.tobytes(), accept=OCTETS).content, "<f4").reshape(-1, 10).argmax(axis=1)
     np.testing.assert_array_equal(found, expected)
     with httpx.Client(timeout=TIMEOUT_S) as client, ThreadPoolExecutor(16) as pool:
-        singly = list(pool.map(lambda image: client.post(url, content=encoded(image)).json(), images[:500]))
+        singly = list(pool.map(lambda image: client.post(url, content=encode_image(image)).json(), images[:500]))
     assert [answer["predictions"][0]["index"] for answer in singly] == expected[:500].tolist()
 
 

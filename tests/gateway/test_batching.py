@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError, Overloaded, RequestTimeout, Unavailable
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.predictions import Probabilities
 from gateway.batching import QUANTUM, Batcher, Job
 

@@ -12,9 +12,9 @@ import pytest
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.client import PACK_IMAGES, AsyncClient, Client, Failure, File, Prediction
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import CorruptImage, Unauthorized
-from tests.bodies import encoded
 from tests.gateway.command import ServeCommand, serve_command, wait_until
 
 
@@ -31,7 +31,7 @@ def test_predict_packs_and_gives_the_engines_own_numbers(
 
 
 def test_classify_names_what_is_on_files(embedded: ServeCommand, dataset: Dataset) -> None:
-    images = [encoded(image) for image in dataset.test.images[:3]]
+    images = [encode_image(image) for image in dataset.test.images[:3]]
     base = embedded.url.removesuffix("/predictions/fashion_mnist")
     with Client(base) as client:
         alone = [client.classify(image)[0] for image in images]
@@ -58,7 +58,7 @@ def test_asyncio_does_the_same_at_once(embedded: ServeCommand, dataset: Dataset)
     async def ask() -> list[np.ndarray]:
         async with AsyncClient(embedded.url) as client:
             assert await client.ready()
-            (found,) = await client.classify(encoded(images[0]))
+            (found,) = await client.classify(encode_image(images[0]))
             assert isinstance(found, Prediction)
             return await asyncio.gather(*(client.predict(image) for image in images))
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
-from tests.bodies import encoded
 from tests.gateway.command import ServeCommand
 from tests.gateway.mutations import AT_ONCE, WORDS, Corpus, damaged, many
 
 GARMENT = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
-PNG = encoded(GARMENT)
+PNG = encode_image(GARMENT)
 ALLOWED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 TIMEOUT_S = 20.0
 

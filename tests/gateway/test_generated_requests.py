@@ -12,12 +12,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bodies import encoded
+from fashion_mnist.encoding import encode_image
 from tests.gateway.command import ServeCommand
 from tests.gateway.mutations import AT_ONCE, Corpus, altered, damaged, many
 
 GARMENT = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
-PNG = encoded(GARMENT)
+PNG = encode_image(GARMENT)
 TEXT = base64.b64encode(PNG).decode()
 PACKED_PNG = struct.pack("<I", len(PNG)) + PNG
 

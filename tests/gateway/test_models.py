@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError, ModelError, NotFound, VersionError
-from fashion_mnist.image_files import Pixels
 from fashion_mnist.model_store import CANARY
 from fashion_mnist.predictions import Probabilities
 from gateway.batching import Batcher
@@ -65,7 +65,7 @@ class Loader:
         engine = Engine(self.labels.get(version.name, CANARY[1]))
         self.engines[version.number] = weakref.ref(engine)
         batcher, health = Batcher(engine, 1000), Health(engine, IMAGE, version.name)
-        return Model(version, engine, batcher, health, Tally(self._folder / f"tally-{version.number}"))
+        return Model(version, engine, batcher, health, Tally(self._folder / f"tally-{version.number}"), "auto")
 
     def engine(self, number: int) -> Engine:
         engine = self.engines[number]()

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
-from tests.bodies import OCTETS, encoded, png_of_size
+from tests.bodies import OCTETS, png_of_size
 from tests.gateway.command import ServeCommand
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -96,7 +97,7 @@ del HEAD["inputs"][0]["data"]
 WAYS = {
     "nested": lambda base: infer(base, pixels([3, 1, 28, 28], GARMENTS[:, None].tolist())),
     "flat": lambda base: infer(base, pixels([3, 28, 28], GARMENTS.ravel().tolist())),
-    "files": lambda base: infer(base, files(*map(encoded, GARMENTS))),
+    "files": lambda base: infer(base, files(*map(encode_image, GARMENTS))),
     "binary": lambda base: infer_binary(base, HEAD, GARMENTS.tobytes()),
     "binary answer": lambda base: infer_binary(
         base, {**HEAD, "parameters": {"binary_data_output": True}}, GARMENTS.tobytes()
@@ -109,11 +110,11 @@ WAYS = {
                     "name": "images",
                     "datatype": "BYTES",
                     "shape": [3, 1],
-                    "parameters": {"binary_data_size": sum(4 + len(encoded(image)) for image in GARMENTS)},
+                    "parameters": {"binary_data_size": sum(4 + len(encode_image(image)) for image in GARMENTS)},
                 }
             ]
         },
-        b"".join(struct.pack("<I", len(encoded(image))) + encoded(image) for image in GARMENTS),
+        b"".join(struct.pack("<I", len(encode_image(image))) + encode_image(image) for image in GARMENTS),
     ),
 }
 
@@ -152,7 +153,7 @@ def test_a_large_image_is_read_beside_the_others(one: str) -> None:
 
 def test_pixels_are_never_taken_for_a_file(one: str) -> None:
     """A tensor says that it is pixels: even where its first bytes are those of a PNG."""
-    content = (encoded(GARMENTS[0]) + bytes(784))[:784]
+    content = (encode_image(GARMENTS[0]) + bytes(784))[:784]
     head = {"inputs": [{**HEAD["inputs"][0], "shape": [1, 28, 28], "parameters": {"binary_data_size": 784}}]}
     assert len(outputs(infer_binary(one, head, content))["probabilities"]) == 10
 
@@ -190,7 +191,7 @@ def test_what_it_says_of_itself(base: str) -> None:
 
 IMAGE = GARMENTS[0].tolist()
 GOOD = pixels([1, 28, 28], IMAGE)
-PNG = encoded(GARMENTS[0])
+PNG = encode_image(GARMENTS[0])
 BAD_TENSORS: dict[str, Any] = {
     "another name": {**GOOD, "name": "image"},
     "no name": {key: value for key, value in GOOD.items() if key != "name"},
@@ -279,7 +280,7 @@ def test_a_binary_file_without_its_right_length(one: str, content: bytes) -> Non
 def test_too_much_is_refused_in_the_same_words(one: str) -> None:
     refused(infer(one, {**GOOD, "shape": [10**6, 28, 28]}), 413)
     refused(httpx.post(one + INFER, content=bytes(17 * 2**20), timeout=TIMEOUT_S), 413)
-    refused(infer(one, files(png_of_size(5000, 5000))), 413)
+    refused(infer(one, files(png_of_size(8000, 8000))), 413)
     refused(httpx.post(one + INFER, json={"inputs": [GOOD]}, headers={"content-encoding": "gzip"}), 415)
     refused(httpx.get(one + INFER), 405)
     refused(httpx.post(one + "/v2"), 405)

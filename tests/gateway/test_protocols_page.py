@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.grpc_call import STATUSES
+from gateway.grpc.calls import STATUSES
 from gateway.protocols import inference_pb2 as pb
 from tests.environments import programs
 from tests.gateway.command import ServeCommand
@@ -17,16 +17,6 @@ from tests.gateway.command import ServeCommand
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocols.md").read_text()
 CALLS = re.findall(r"\| (\d+) \| `(.*?)` \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-GRPC_NAMES = {
-    3: "INVALID_ARGUMENT",
-    4: "DEADLINE_EXCEEDED",
-    5: "NOT_FOUND",
-    7: "PERMISSION_DENIED",
-    8: "RESOURCE_EXHAUSTED",
-    12: "UNIMPLEMENTED",
-    14: "UNAVAILABLE",
-    16: "UNAUTHENTICATED",
-}
 
 
 @pytest.mark.parametrize(("port", "call"), CALLS, ids=range(len(CALLS)))
@@ -70,4 +60,4 @@ def test_every_call_of_the_service_is_named() -> None:
 def test_the_table_of_statuses_is_the_codes() -> None:
     rows = re.findall(r"^\| ([\d, ]+)[^|]*\| ([A-Z_]+) \|$", PAGE, flags=re.MULTILINE)
     documented = {int(status): name for statuses, name in rows for status in re.findall(r"\d+", statuses)}
-    assert documented == {status: GRPC_NAMES[code] for status, code in STATUSES.items()}
+    assert documented == {status: code.name for status, code in STATUSES.items()}

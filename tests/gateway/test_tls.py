@@ -6,7 +6,8 @@ import select
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from gateway.protocols import inference_pb2 as pb
 from gateway.tls import open_tls
 from tests.gateway import http
 from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
-from tests.gateway.http2 import PREFACE, SETTINGS, Frame, call, message
+from tests.gateway.grpc_frames import PREFACE, SETTINGS, Frame
 from tests.gateway.load import load
 from tests.gateway.test_oip_grpc import SERVICE, tensor
 
@@ -124,6 +125,13 @@ def resumed(command: ServeCommand, context: ssl.SSLContext, session: ssl.SSLSess
         return connection.session
 
 
+def ended(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
 def lets_in(command: ServeCommand, context: ssl.SSLContext) -> bool:
     with Client(command.url, tls=context, patience_s=0) as client:
         return client.ready()
@@ -192,39 +200,34 @@ class TestServer:
                 ask(channel, INFER)
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
-    def test_an_answer_reaches_a_client_that_closes_behind_another_question(
+    def test_another_authority_counts_for_grpc_too_also_in_a_session_of_before(
         self, server: ServeCommand, files: Files
     ) -> None:
-        context = files.trusting(files.ca)
-        context.set_alpn_protocols(["h2"])
-        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = context.wrap_bio(coming, going, server_hostname="127.0.0.1")
-        frames = [
-            Frame(SETTINGS, 0, 0, b""),
-            *call(1, b"", SERVICE + "ServerLive"),
-            *call(3, INFER.SerializeToString()),
-        ]
-        with socket.create_connection(("127.0.0.1", server.state().grpc_port or 0), 10) as plain:
-            while True:
-                try:
-                    client.do_handshake()
-                    break
-                except ssl.SSLWantReadError:
-                    plain.sendall(going.read())
-                    coming.write(plain.recv(65536))
-            # What is left of the handshake goes first: the rest shall come in one piece.
-            plain.sendall(going.read())
-            client.write(PREFACE + b"".join(frame.to_bytes() for frame in frames))
-            with contextlib.suppress(ssl.SSLWantReadError):
-                client.unwrap()
-            plain.sendall(going.read())
-            while received := plain.recv(65536):
-                coming.write(received)
-        answer = b""
-        with contextlib.suppress(ssl.SSLError):
-            while piece := client.read(65536):
-                answer += piece
-        assert message(pb.ServerLiveResponse(live=True).SerializeToString()) in answer
+        def grpc_session(session: ssl.SSLSession | None, context: ssl.SSLContext) -> ssl.SSLSession | None:
+            address = ("127.0.0.1", server.state().grpc_port)
+            with (
+                socket.create_connection(address, 10) as plain,
+                context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
+            ):
+                connection.sendall(PREFACE + Frame(SETTINGS, 0, 0, b"").to_bytes())
+                if not connection.recv(100):
+                    raise ConnectionError("no answer")
+                return connection.session
+
+        first, other = files.trusting(files.ca), trustme.CA()
+        first.maximum_version = ssl.TLSVersion.TLSv1_2  # whose sessions Python resumes
+        first.set_alpn_protocols(["h2"])
+        session = grpc_session(None, first)
+        files.client_ca.write_bytes(other.cert_pem.bytes())
+        try:
+            second = files.trusting(other)
+            second.set_alpn_protocols(["h2"])
+            wait_until(lambda: _succeeds(lambda: grpc_session(None, second)), "the other authority", 10)
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                grpc_session(session, first)
+        finally:
+            files.client_ca.write_bytes(files.ca.cert_pem.bytes())
+        wait_until(lambda: _succeeds(lambda: grpc_session(None, first)), "the first authority", 10)
 
     def test_status_needs_none_of_it(self, server: ServeCommand) -> None:
         command = [COMMAND, "status", "--port", str(urlsplit(server.url).port)]
@@ -239,6 +242,7 @@ class TestServer:
             new = files.issue()
             wait_until(lambda: shown(server, tls) == new, "the new certificate", 10)
             wait_until(lambda: shown(server, tls, server.state().admin_port) == new, "on the admin port", 10)
+            wait_until(lambda: shown(server, tls, server.state().grpc_port) == new, "on the port of gRPC", 10)
             client.predict(IMAGE)
 
     def test_a_broken_one_changes_nothing_and_is_said(self, server: ServeCommand, files: Files) -> None:
@@ -288,15 +292,16 @@ class TestServer:
         wait_until(lambda: lets_in(server, files.trusting(files.ca)), "the first authority", 10)
 
 
-def test_who_does_not_shake_hands_counts_as_a_connection(tmp_path: Path, files: Files) -> None:
+@pytest.mark.parametrize("over_grpc", [False, True])
+def test_who_does_not_shake_hands_counts_as_a_connection(tmp_path: Path, files: Files, over_grpc: bool) -> None:
     environment = {**files.environment(), "FASHION_MNIST_MAX_CONNECTIONS": "20"}
     with serve_command(tmp_path, "--engine", "embedded", **environment) as command, contextlib.ExitStack() as open:
         wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
-        ports = (urlsplit(command.url).port or 0, command.state().grpc_port)
-        silent = [open.enter_context(socket.create_connection(("127.0.0.1", ports[n % 2]), 10)) for n in range(30)]
+        port = command.state().grpc_port if over_grpc else urlsplit(command.url).port or 0
+        silent = [open.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(30)]
         wait_until(lambda: len(select.select(silent, [], [], 0)[0]) == 10, "those beyond the limit are closed", 8)
         closed = select.select(silent, [], [], 0)[0]
-        assert all(connection.recv(1) == b"" for connection in closed)
+        assert all(ended(connection) for connection in closed)
         (next(connection for connection in silent if connection not in closed)).close()
         wait_until(lambda: lets_in(command, files.trusting()), "room", 8)
 
@@ -322,6 +327,45 @@ def test_no_request_is_lost_when_it_drains(
             assert command.end() == 0
             wait_until(lambda: found.outcomes["refused"] > 0, "a closed port", 10)
     assert set(found.outcomes) == {"right", "refused"}
+
+
+def _succeeds(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except OSError:  # of TLS too
+        return False
+    return True
+
+
+def test_every_port_takes_modern_ciphers_alone(tmp_path: Path, files: Files) -> None:
+    with serve_command(tmp_path, "--engine", "embedded", **files.environment()) as command:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        for port in (urlsplit(command.url).port or 0, command.state().admin_port, command.state().grpc_port):
+            for version, ciphers, allowed in (
+                (ssl.TLSVersion.TLSv1_3, "ALL", True),
+                (ssl.TLSVersion.TLSv1_2, "ECDHE+AESGCM", True),
+                (ssl.TLSVersion.TLSv1_2, "ECDHE+CHACHA20", True),
+                (ssl.TLSVersion.TLSv1_2, "ECDHE+AES:!AESGCM:!AESCCM", False),  # CBC
+                (ssl.TLSVersion.TLSv1_2, "kRSA", False),  # without forward secrecy
+                (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0", False),
+            ):
+                context = files.trusting()
+                context.set_alpn_protocols(["h2", "http/1.1"])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # of old versions, which we mean
+                    context.minimum_version = context.maximum_version = version
+                context.set_ciphers(ciphers)
+                found = _succeeds(lambda port=port, context=context: shown(command, context, port))  # type: ignore[misc]
+                assert found == allowed, (port, version, ciphers)
+
+
+def test_http_2_is_a_proxys(tmp_path: Path, files: Files) -> None:
+    with serve_command(tmp_path, "--engine", "embedded", **files.environment()) as command:
+        wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
+        context = files.trusting()
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with connected(command, context) as connection:
+            assert connection.selected_alpn_protocol() == "http/1.1"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import pytest
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.client import Client, Prediction
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import unknown_threshold
 from fashion_mnist.unknown import unknown_scores
-from tests.bodies import encoded
 from tests.gateway.command import ServeCommand
 from tests.gateway.test_oip_grpc import Stub, tensor, values
 
@@ -53,13 +53,13 @@ def _native_top_k(command: ServeCommand, images: np.ndarray) -> Flags:
 
 def _client(command: ServeCommand, images: np.ndarray) -> Flags:
     with Client(command.url) as client:
-        found = client.classify(*map(encoded, images))
+        found = client.classify(*map(encode_image, images))
     good = [prediction for prediction in found if isinstance(prediction, Prediction)]
     return [prediction.unknown for prediction in good], [prediction.unknown_score for prediction in good]
 
 
 def _v1(command: ServeCommand, images: np.ndarray) -> Flags:
-    instances = [{"b64": base64.b64encode(encoded(image)).decode()} for image in images]
+    instances = [{"b64": base64.b64encode(encode_image(image)).decode()} for image in images]
     return _of(_post(command, "/v1/models/fashion_mnist:predict", {"instances": instances})["predictions"])
 
 

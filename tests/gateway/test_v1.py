@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
-from tests.bodies import encoded
 from tests.gateway.command import ServeCommand
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -35,7 +35,7 @@ def predict(base: str, document: Any, path: str = PREDICT) -> httpx.Response:
         GARMENTS.tolist(),
         GARMENTS[:, None].tolist(),
         GARMENTS.reshape(3, 784).tolist(),
-        [{"b64": base64.b64encode(encoded(image)).decode()} for image in GARMENTS],
+        [{"b64": base64.b64encode(encode_image(image)).decode()} for image in GARMENTS],
         [{"images": image.tolist()} for image in GARMENTS],
     ],
 )
@@ -84,7 +84,7 @@ def test_a_bad_image_is_named_by_its_place(base: str) -> None:
 
 
 def test_an_image_file_is_no_request(base: str) -> None:
-    refused(httpx.post(base + PREDICT, content=encoded(GARMENTS[0]), timeout=TIMEOUT_S), 400)
+    refused(httpx.post(base + PREDICT, content=encode_image(GARMENTS[0]), timeout=TIMEOUT_S), 400)
 
 
 def test_what_is_not_there(base: str) -> None:

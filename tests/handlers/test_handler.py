@@ -11,17 +11,18 @@ from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
 from fashion_mnist import metrics
-from fashion_mnist.classes import CLASSES
+from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import DeviceUnavailable, UsageError
-from fashion_mnist.images import decode
-from fashion_mnist.limits import Limits
 from fashion_mnist.settings import Settings
 from handlers import torchserve_request
 from handlers.fashion_mnist_handler import FashionMNISTHandler
 from handlers.repeated_fields import number_repeated
-from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies
+from tests.bodies import OCTETS, Body, bad_bodies, good_bodies
 from tests.gateway.command import wait_until
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -87,7 +88,7 @@ def test_each_kind_of_body_is_answered(served: Served, model_store: Path, body: 
 
 
 def test_real_images_get_their_labels(served: Served, dataset: Dataset) -> None:
-    requests = [posted(encoded(image)) for image in dataset.test.images[:500]]
+    requests = [posted(encode_image(image)) for image in dataset.test.images[:500]]
     answers = [answer for start in range(0, 500, 32) for answer in served(*requests[start : start + 32])]
     right = [
         answer["predictions"][0]["index"] == label
@@ -106,10 +107,12 @@ def test_a_bad_request_is_answered_as_such(served: Served, body: Body) -> None:
 
 
 def test_bad_requests_never_harm_their_neighbours(served: Served) -> None:
-    ((_, _, alone),) = served(posted(encoded(GARMENTS[1])))
+    ((_, _, alone),) = served(posted(encode_image(GARMENTS[1])))
     bad = bad_bodies(GARMENTS[0])
     requests = [
-        request for body in bad for request in (posted(body.content, body.content_type), posted(encoded(GARMENTS[1])))
+        request
+        for body in bad
+        for request in (posted(body.content, body.content_type), posted(encode_image(GARMENTS[1])))
     ]
     answers = served(*requests)
     assert [status < 300 for status, _, _ in answers] == [False, True] * len(bad)
@@ -131,7 +134,7 @@ def test_a_status_line_never_holds_a_clients_text(served: Served) -> None:
 
 class TestForms:
     def test_each_field_is_an_image(self, served: Served) -> None:
-        png = encoded(GARMENTS[0])
+        png = encode_image(GARMENTS[0])
         ((status, _, answer),) = served(
             form(a=(png, "image/png"), b=(GARMENTS.tobytes(), OCTETS), c=(png, "image/png"))
         )
@@ -139,7 +142,7 @@ class TestForms:
         assert len(answer["predictions"]) == 5
 
     def test_a_bad_field_has_an_error_in_its_place(self, served: Served) -> None:
-        png = encoded(GARMENTS[0])
+        png = encode_image(GARMENTS[0])
         ((status, _, answer),) = served(form(a=(png, "image/png"), b=(png[:40], "image/png"), c=(png, "image/png")))
         assert status == 200
         assert [prediction.get("error", {}).get("index") for prediction in answer["predictions"]] == [None, 1, None]
@@ -153,7 +156,7 @@ class TestForms:
         assert (status, answer["error"]["code"]) == (400, "bad_multipart")
 
     def test_a_field_may_have_any_name(self, served: Served) -> None:
-        ((status, _, _),) = served(form(**{"\ufffd\u2028'; --": (encoded(GARMENTS[0]), "image/png")}))
+        ((status, _, _),) = served(form(**{"\ufffd\u2028'; --": (encode_image(GARMENTS[0]), "image/png")}))
         assert status == 200
 
     def test_fields_of_one_name_are_all_kept(self) -> None:
@@ -176,7 +179,7 @@ class TestOptions:
         assert [prediction["index"] for prediction in answer["predictions"]] == probabilities.argmax(axis=1).tolist()
 
     def test_octets_refuse_a_bad_image_by_its_index(self, served: Served) -> None:
-        fields, headers = form(a=(encoded(GARMENTS[0]), "image/png"), b=(b"1", OCTETS))
+        fields, headers = form(a=(encode_image(GARMENTS[0]), "image/png"), b=(b"1", OCTETS))
         ((status, kind, answer),) = served((fields, headers | {"accept": OCTETS}))
         assert (status, kind, answer["error"]["index"]) == (400, "application/json", 1)
 
@@ -224,10 +227,10 @@ class TestEngines:
     def test_a_fault_of_ours_fails_its_own_request_only(
         self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def broken(body: bytes, *_: object) -> Any:
+        def broken(body: bytes, *_: object, **__: object) -> Any:
             if bytes(body[:4]) == b"boom":
                 raise MemoryError
-            return decode(body, "", Limits.from_settings(Settings()))
+            return decode(body, "", Limits.from_settings(Settings()), GEOMETRY)
 
         monkeypatch.setattr(torchserve_request, "decode", broken)
         bad, good = served(posted(b"boom"), posted(GARMENTS.tobytes()))

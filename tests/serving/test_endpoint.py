@@ -13,11 +13,12 @@ import pytest
 from fashion_mnist import metrics
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.dataset import Dataset
+from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import CANARY, model_card, model_store_path
 from fashion_mnist.settings import Settings
 from handlers.worker import TELL_S
-from tests.bodies import OCTETS, Body, bad_bodies, encoded, good_bodies
+from tests.bodies import OCTETS, Body, bad_bodies, good_bodies
 from tests.gateway.command import wait_until
 from tests.serving.server import RunningServer
 
@@ -60,7 +61,7 @@ def test_bad_bodies_among_good_ones_harm_none(torchserve: RunningServer, dataset
     def send(index: int) -> tuple[httpx.Response, httpx.Response]:
         wrong = bad[index % len(bad)]
         return (
-            post(torchserve, encoded(images[index]), "image/png"),
+            post(torchserve, encode_image(images[index]), "image/png"),
             post(torchserve, wrong.content, wrong.content_type),
         )
 
@@ -91,13 +92,13 @@ def test_an_answer_as_octets_and_as_json_is_the_same(torchserve: RunningServer, 
 
 class TestForms:
     def test_files_of_one_name_are_all_answered(self, torchserve: RunningServer) -> None:
-        files = [("image", (f"{index}.png", encoded(image), "image/png")) for index, image in enumerate(GARMENTS)]
+        files = [("image", (f"{index}.png", encode_image(image), "image/png")) for index, image in enumerate(GARMENTS)]
         response = httpx.post(torchserve.url, files=files, timeout=TIMEOUT_S)
         expected = post(torchserve, GARMENTS.tobytes()).json()
         assert response.json() == expected
 
     def test_one_bad_file_has_an_error_in_its_place(self, torchserve: RunningServer) -> None:
-        png = encoded(GARMENTS[0])
+        png = encode_image(GARMENTS[0])
         files = [("a", ("a", png)), ("b", ("b", png[:50])), ("c", ("c", b"")), ("d", ("d", png))]
         response = httpx.post(torchserve.url, files=files, timeout=TIMEOUT_S)
         assert response.status_code == 200
@@ -107,7 +108,7 @@ class TestForms:
     def test_a_field_name_that_is_no_utf_8(self, torchserve: RunningServer) -> None:
         body = (
             b'--x\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="a"\r\n\r\n'
-            + encoded(GARMENTS[0])
+            + encode_image(GARMENTS[0])
             + b"\r\n--x--\r\n"
         )
         response = post(torchserve, body, "multipart/form-data; boundary=x")
@@ -127,7 +128,7 @@ class TestForms:
 
     def test_binary_under_curls_default_type_is_refused_by_torchserve_itself(self, torchserve: RunningServer) -> None:
         # Its front end fails to take the bytes apart as a form and answers 500 before our handler sees them.
-        response = post(torchserve, encoded(GARMENTS[0]), "application/x-www-form-urlencoded")
+        response = post(torchserve, encode_image(GARMENTS[0]), "application/x-www-form-urlencoded")
         assert response.status_code >= 400
         assert alive(torchserve)
 
@@ -137,7 +138,9 @@ def test_top_k(torchserve: RunningServer) -> None:
         torchserve.url, content=GARMENTS[:1].tobytes(), headers={"X-Top-K": "2"}, timeout=TIMEOUT_S
     ).json()
     assert len(answer["predictions"][0]["probabilities"]) == 2
-    form = httpx.post(torchserve.url, files={"image": encoded(GARMENTS[0])}, data={"top_k": "3"}, timeout=TIMEOUT_S)
+    form = httpx.post(
+        torchserve.url, files={"image": encode_image(GARMENTS[0])}, data={"top_k": "3"}, timeout=TIMEOUT_S
+    )
     assert [len(prediction["probabilities"]) for prediction in form.json()["predictions"]] == [3]
     refused = httpx.post(torchserve.url, content=b"1", headers={"x-top-k": "eleven"}, timeout=TIMEOUT_S)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_parameter")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(fused.unavailable(Network(), CPU) is not None, r
 @pytest.fixture
 def classifier() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(Network(), mean=0.286, std=0.353)
+    return Classifier(Network(), mean=0.286, std=0.353, gamma=0.5)
 
 
 @pytest.fixture

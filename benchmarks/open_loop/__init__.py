@@ -1,0 +1,1 @@
+"""MLPerf inference's scenarios, driven by MLCommons' LoadGen."""

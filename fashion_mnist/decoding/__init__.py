@@ -1,0 +1,1 @@
+"""From the bytes of a request to pixels: `bodies` is the way in."""

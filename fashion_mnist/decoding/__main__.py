@@ -1,0 +1,37 @@
+"""The process that `isolated` starts: decodes one image file of its standard input, and writes the picture."""
+
+import json
+import resource
+import sys
+from typing import Any
+
+from fashion_mnist.classes import Geometry
+from fashion_mnist.decoding.formats import read_picture_here
+from fashion_mnist.decoding.limits import Budget, Limits
+from fashion_mnist.errors import InputError
+
+
+def main() -> None:
+    """Write a line of JSON, and behind it the pixels and what there is of alpha."""
+    task: dict[str, Any] = json.loads(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (task["memory"], task["memory"]))
+    resource.setrlimit(resource.RLIMIT_CPU, (task["seconds"], task["seconds"]))
+    budget = Budget(Limits(*task["limits"]), Geometry(*task["geometry"]))
+    try:
+        picture = read_picture_here(sys.stdin.buffer.read(), task["format"], budget)
+    except InputError as error:
+        print(json.dumps({"error": error.code, "message": error.message}))
+        return
+    answer = {
+        "shape": picture.pixels.shape,
+        "width": picture.width,
+        "height": picture.height,
+        "notes": picture.notes,
+    }
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + picture.pixels.tobytes())
+    if picture.alpha is not None:
+        sys.stdout.buffer.write(picture.alpha.tobytes())
+
+
+if __name__ == "__main__":
+    main()

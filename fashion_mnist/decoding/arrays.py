@@ -1,0 +1,79 @@
+"""Image arrays as files: .npy and IDX, read from bytes that nobody vouches for."""
+
+import io
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_mnist.classes import Geometry
+from fashion_mnist.dataset import read_idx
+from fashion_mnist.decoding.decoded import Bytes, image_bytes
+from fashion_mnist.errors import BadArray
+
+_MOST_DIGITS: Final = 12
+
+
+def npy_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
+    """The images of a .npy file as uint8 [n, height, width].
+
+    The header is read first and its shape compared with the bytes that are there, so nothing is allocated on a
+    stranger's word; pickled objects are refused, never loaded. Raises BadArray.
+    """
+    forms = _forms(geometry)
+    file = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
+        shape, fortran_order, dtype = read_header(file)
+    except KeyError:
+        raise BadArray(f".npy of an unknown version; save it with numpy.save and {forms}") from None
+    except Exception:
+        # NumPy evaluates the header as a Python literal: damaged ones fail in as many ways as there are.
+        raise BadArray(f"the .npy header is damaged or cut short; save it with numpy.save and {forms}") from None
+    # NumPy's own check lets True pass for a 1, and numbers that Python refuses to print.
+    if any(type(length) is not int or not 0 <= length < 10**_MOST_DIGITS for length in shape):
+        raise BadArray(f"the .npy header's shape has something in it that is no length; {forms}")
+    if dtype.hasobject:
+        raise BadArray(f"pickled objects are never loaded; {forms}")
+    if dtype != np.uint8:
+        raise BadArray(f"the array is of {str(dtype)[:80]}; {forms}")
+    data = memoryview(content)[file.tell() :]
+    images = _count(shape, geometry)
+    if len(data) != images * image_bytes(geometry):
+        raise BadArray(f"the .npy says {_shown(shape)} and holds {len(data):,} bytes of data: send the whole file")
+    array = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran_order else "C")
+    return array.reshape(images, geometry.height, geometry.width)
+
+
+def idx_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
+    """The images of an IDX file (the data set's own format) as uint8 [n, height, width]. Raises BadArray."""
+    try:
+        array = read_idx(content)
+    except ValueError as error:
+        raise BadArray(f"the IDX file cannot be read ({error}): send the whole file of images") from None
+    return array.reshape(_count(array.shape, geometry), geometry.height, geometry.width)
+
+
+def _forms(geometry: Geometry) -> str:
+    channels, height, width = geometry
+    return (
+        f"send uint8 of shape [{height}, {width}], [n, {height}, {width}], [n, {channels}, {height}, {width}] "
+        f"or [n, {image_bytes(geometry)}]"
+    )
+
+
+def _count(shape: tuple[int, ...], geometry: Geometry) -> int:
+    """How many images an array of this shape holds. Raises BadArray for a shape that is none of the forms."""
+    rows = (geometry.height, geometry.width)
+    if shape == rows:
+        return 1
+    if len(shape) > 1 and shape[0] > 0 and shape[1:] in (rows, tuple(geometry), (image_bytes(geometry),)):
+        return shape[0]
+    raise BadArray(f"the array's shape is {_shown(shape)}; {_forms(geometry)}")
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return str(list(shape))[:80]

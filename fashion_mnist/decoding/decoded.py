@@ -1,0 +1,95 @@
+"""What decoding gives: the images of one request, the good and the bad."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from fashion_mnist.classes import Geometry
+from fashion_mnist.decoding.limits import Budget, TooSlow
+from fashion_mnist.decoding.picture import Pixels
+from fashion_mnist.errors import CorruptImage, InputError
+from fashion_mnist.preparation import NOTHING_FOUND, PREPARES_ALL, prepare
+
+log = logging.getLogger(__name__)
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+_Part = TypeVar("_Part")
+
+
+@dataclass(slots=True)
+class Decoded:
+    """The images of one request, the good and the bad.
+
+    `pixels` is uint8 [n, height, width]: the good ones, in order. `errors` maps the place of a bad one to its error,
+    and `adjusted` the place of one that was changed to what was done. Places count all of them, from 0.
+    """
+
+    pixels: Pixels
+    errors: dict[int, InputError] = field(default_factory=dict)
+    adjusted: dict[int, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.pixels) + len(self.errors)
+
+    def is_empty(self, place: int) -> bool:
+        """Whether nothing stood out in the picture there: whatever the network says of it, it is unknown."""
+        return NOTHING_FOUND in self.adjusted.get(place, ())
+
+
+def nothing(geometry: Geometry) -> Decoded:
+    """No images."""
+    return Decoded(np.empty((0, geometry.height, geometry.width), np.uint8))
+
+
+def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
+    """Images that came as pixels, uint8 [n, height, width]: as they are, unless they too are to be prepared.
+
+    Raises TooManyImages, TooSlow.
+    """
+    budget.check_images(len(pixels))
+    if budget.prepare not in PREPARES_ALL or not len(pixels):
+        return Decoded(pixels)
+    prepared, adjusted = [], {}
+    for place, image in enumerate(pixels):
+        budget.take_preparation()
+        image, adjusted[place] = prepare(image, None, budget.geometry, budget.prepare)
+        prepared.append(image)
+    return Decoded(np.stack(prepared), adjusted={place: notes for place, notes in adjusted.items() if notes})
+
+
+def image_bytes(geometry: Geometry) -> int:
+    """Length of one raw image: one byte a pixel."""
+    return geometry.channels * geometry.height * geometry.width
+
+
+def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget: Budget) -> Decoded:
+    """Decode each part and put the results behind each other; a part that is bad takes one place, as an error.
+
+    So does one at which decoding fails without knowing why. Raises TooManyImages past the limit, and TooSlow.
+    """
+    pixels: list[Pixels] = []
+    errors: dict[int, InputError] = {}
+    adjusted: dict[int, list[str]] = {}
+    place = 0
+    for part in parts:
+        try:
+            decoded = decode_one(part)
+        except InputError as error:
+            errors[place] = error
+            place += 1
+        except (TooSlow, MemoryError):
+            raise
+        except Exception:
+            log.exception("an image could not be decoded")
+            errors[place] = CorruptImage("the image cannot be decoded: save it anew")
+            place += 1
+        else:
+            pixels.append(decoded.pixels)
+            errors.update({place + index: error for index, error in decoded.errors.items()})
+            adjusted.update({place + index: notes for index, notes in decoded.adjusted.items()})
+            place += len(decoded)
+        budget.check_images(place)
+    return Decoded(np.concatenate(pixels) if pixels else nothing(budget.geometry).pixels, errors, adjusted)

@@ -1,0 +1,62 @@
+"""Formats whose libraries cannot be trusted with a process that serves: each file is decoded in one of its own.
+
+An AVIF of a kilobyte that says 28 x 28 may hold 16,384 x 16,384 pixels, and nothing tells before they are decoded;
+libtiff writes of damaged files to the standard error. The process has bounds of memory and of time, is heard by nobody,
+and ends with the image.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+import fashion_mnist
+from fashion_mnist.classes import Geometry
+from fashion_mnist.decoding.limits import Limits
+from fashion_mnist.decoding.picture import Picture
+from fashion_mnist.errors import CorruptImage, TooManyPixels, UnsupportedMediaType
+
+MEMORY_BYTES: Final = 768 * 2**20
+CPU_S: Final = 10
+_DEADLINE_S: Final = 30
+_ERRORS: Final = {error.code: error for error in (CorruptImage, TooManyPixels, UnsupportedMediaType)}
+
+
+def read_picture(content: bytes, name: str, pixels: int, limits: Limits, geometry: Geometry) -> Picture:
+    """An image file of the format `name` as a picture; `pixels` is what is left of its request's budget.
+
+    Raises CorruptImage, TooManyPixels.
+    """
+    task = json.dumps(
+        {
+            "format": name,
+            "memory": MEMORY_BYTES,
+            "seconds": CPU_S,
+            "limits": limits._replace(max_pixels=pixels),
+            "geometry": geometry,
+        }
+    )
+    # Isolated from the folder that we run in, which is none of the module's.
+    command = [sys.executable, "-P", "-m", "fashion_mnist.decoding", task]
+    root = str(Path(fashion_mnist.__path__[0]).resolve().parent)
+    environment = {**os.environ, "PYTHONPATH": root, "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, input=content, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
+            timeout=_DEADLINE_S, check=True,
+        )  # fmt: skip
+        line, _, data = done.stdout.partition(b"\n")
+        answer = json.loads(line)
+    except (subprocess.SubprocessError, ValueError):
+        raise CorruptImage(f"the {name} cannot be decoded within the limits: save it anew, as a JPEG or PNG") from None
+    if "error" in answer:
+        raise _ERRORS[answer["error"]](answer["message"])
+    shape = tuple(answer["shape"])
+    size = int(np.prod(shape))
+    array = np.frombuffer(data, np.uint8)
+    alpha = array[size:].reshape(shape[:2]) if len(array) > size else None
+    return Picture(array[:size].reshape(shape), alpha, answer["width"], answer["height"], answer["notes"])

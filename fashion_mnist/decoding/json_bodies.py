@@ -1,0 +1,173 @@
+"""Images in JSON: nested pixel lists, base64 strings, and TF-Serving's and KServe's `{"instances": [...]}`.
+
+All protocols read JSON here.
+"""
+
+import base64
+import binascii
+import json
+import re
+import string
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from fashion_mnist.decoding.decoded import Bytes, Decoded, image_bytes, join
+from fashion_mnist.decoding.limits import Budget
+from fashion_mnist.decoding.picture import Pixels
+from fashion_mnist.errors import BadJSON, BadPixels
+
+try:
+    from orjson import loads as _loads
+except ImportError:
+    # Within a TorchServe that has nothing but the archive.
+    def _loads(content: bytes) -> Any:  # type: ignore[misc]
+        # RFC 8259 has no NaN and no infinity, either.
+        return json.loads(content, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+FORMS: Final = (
+    "the rows of an image as whole numbers from 0 to 255, a base64 string of an image file, a list of these, "
+    'or {"instances": [...]}'
+)
+
+MOST_LISTS: Final = 250_000
+"""Of one text: each takes more than its letters do. Of what may be values, images have far fewer."""
+
+MOST_VALUES: Final = 1_000_000
+"""Of one text. Whatever thread reads it, all others wait for that, some 60 ms; 1,250 images have fewer pixels."""
+
+MOST_NAMES: Final = 50_000
+"""Names of values in one text; 16,384 images that have one each have fewer."""
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+DecodeImage: TypeAlias = Callable[[Bytes, Budget], Decoded]
+"""Decodes what a base64 string holds."""
+
+_BLANKS: Final = re.compile(r"\s+")
+_ALPHABET: Final = string.ascii_letters + string.digits + "+/"
+
+
+def decode_json(body: Bytes, decode_image: DecodeImage, budget: Budget) -> Decoded:
+    """Decode a JSON body of any of `FORMS`. A bad image among several fails alone.
+
+    Raises BadJSON where the text is not JSON or of no known form, and the image's own error where there is just one.
+    """
+    document = parse(body)
+    if isinstance(document, dict) and "instances" in document:
+        return decode_instances(document["instances"], decode_image, budget)
+    if _is_one_image(document, image_bytes(budget.geometry)):
+        return _decode_instance(document, decode_image, budget)
+    return decode_instances(document, decode_image, budget)
+
+
+def parse(body: Bytes, forms: str = FORMS) -> Any:
+    """What a JSON text says. Raises BadJSON, whose message says to send `forms`."""
+    content = bytes(body).removeprefix(BYTE_ORDER_MARK)
+    # Reading holds all other requests: what takes more time than its bytes are worth is counted first.
+    if len(content) > MOST_NAMES:
+        if content.count(b"[") + content.count(b"{") > MOST_LISTS:
+            raise BadJSON(f"more than {MOST_LISTS:,} lists and objects in it: send fewer images at once, or {forms}")
+        if content.count(b",") > MOST_VALUES:
+            raise BadJSON(f"more than {MOST_VALUES:,} values in it: send fewer images at once, or as bytes or base64")
+        if content.count(b":") > MOST_NAMES:
+            raise BadJSON(f"more than {MOST_NAMES:,} names in it: send fewer images at once, or {forms}")
+    try:
+        return _loads(content)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise BadJSON(f"the body is not JSON ({reason[:120]}): send {forms}") from None
+
+
+def decode_instances(instances: Any, decode_image: DecodeImage, budget: Budget) -> Decoded:
+    """Decode a list of images; a bad one fails alone. Raises BadJSON where it is no list, or empty; TooManyImages."""
+    if not isinstance(instances, list):
+        raise BadJSON('"instances" must be a list of images')
+    if not instances:
+        raise BadJSON(f"no images in it: send {FORMS}")
+    budget.check_images(len(instances))
+    return join(instances, lambda instance: _decode_instance(instance, decode_image, budget), budget)
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes of a base64 string or data URL, with or without line breaks and padding, in either alphabet.
+
+    Raises BadJSON.
+    """
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    # Nearly every string is as it should be.
+    if len(text) % 4 or not text.isascii() or text[-1:].isspace() or "\n" in text or "-" in text or "_" in text:
+        text = _BLANKS.sub("", text).replace("-", "+").replace("_", "/").rstrip("=")
+        text += "=" * (-len(text) % 4)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadJSON(_why_not_base64(text)) from None
+
+
+def pixel_bytes(values: list[Any]) -> bytes:
+    """Pixel values in one list as bytes. Raises BadPixels where one is no whole number from 0 to 255."""
+    if not set(map(type, values)) <= {int}:
+        raise BadPixels("pixels must be whole numbers from 0 to 255, without a decimal point, NaN, null or text")
+    try:
+        return bytes(values)
+    except (ValueError, OverflowError):
+        wrong = next(value for value in values if not 0 <= value <= 255)
+        shown = str(wrong) if abs(wrong) < 10**12 else "a number of many digits"
+        raise BadPixels(f"a pixel is {shown}: pixels must be from 0 to 255") from None
+
+
+def _why_not_base64(text: str) -> str:
+    wrong = text.rstrip("=").lstrip(_ALPHABET)
+    reason = f"{wrong[0]!r} stands in it" if wrong else "it was cut"
+    return f"a string that is not base64 ({reason}): send {FORMS}"
+
+
+def _is_one_image(document: Any, length: int) -> bool:
+    """Whether the document is one image rather than a list of them. A flat image and a row are told by length."""
+    if not isinstance(document, list):
+        return True
+    if not document:
+        return False
+    if all(isinstance(value, list) for value in document):
+        # Rows of numbers; what is nearer to a whole image in length than to a row is one that went wrong.
+        return all(len(row) < length // 2 and not any(isinstance(value, list) for value in row) for row in document)
+    return all(isinstance(value, int | float) for value in document)
+
+
+def _decode_instance(instance: Any, decode_image: DecodeImage, budget: Budget) -> Decoded:
+    # {"b64": "..."} is TF-Serving's way to mark bytes; {"image": ...} and the like name the only input.
+    while isinstance(instance, dict) and len(instance) == 1:
+        (instance,) = instance.values()
+    if isinstance(instance, str):
+        return decode_image(decode_base64(instance), budget)
+    if isinstance(instance, list):
+        return Decoded(_pixels(instance, budget))
+    raise BadJSON(f"an image cannot be a JSON {_kind(instance)}: send {FORMS}")
+
+
+def _pixels(instance: list[Any], budget: Budget) -> Pixels:
+    """One image's pixel lists, [height][width], [1][height][width] or [height * width], as uint8 [1, height, width].
+
+    Lengths and types are checked before anything is made of them: NumPy would take whatever it is given, and for one
+    long string among the numbers as much memory as for all of them.
+    """
+    height, width = budget.geometry.height, budget.geometry.width
+    rows = instance[0] if len(instance) == 1 and isinstance(instance[0], list) else instance
+    if len(rows) == height and all(isinstance(row, list) and len(row) == width for row in rows):
+        rows = [value for row in rows for value in row]
+    if len(rows) != height * width or any(isinstance(value, list) for value in rows):
+        raise BadPixels(f"the pixel lists are not {height} rows of {width} values, nor {height * width} in one list")
+    return np.frombuffer(pixel_bytes(rows), np.uint8).reshape(1, height, width)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "object", bool: "true or false", type(None): "null", int: "number", float: "number"}
+    return names.get(type(value), "value")

@@ -1,0 +1,85 @@
+"""ONNX Runtime at a few batch sizes, each bound once to buffers of its own: on a GPU each new shape would cost time."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.engines import nvidia
+
+SIZES: Final = (1, 8, 32, 128, 512)
+"""The batch sizes that exist: a batch is padded to the next one, so each shape is prepared only once."""
+
+MORE_SIZES: Final = (1024, 2048, 4096)
+"""Sizes beyond these, where a larger batch is asked for."""
+
+
+def sizes_up_to(largest: int) -> tuple[int, ...]:
+    """The batch sizes of an engine whose largest is `largest`."""
+    return (*(size for size in (*SIZES, *MORE_SIZES) if size < largest), largest)
+
+
+class FixedBatches:
+    """A session's runs of any number of images, in batches of the sizes that were bound."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, sizes: Sequence[int], device: str, device_id: int, *, graphs: bool
+    ) -> None:
+        """`device` is where the session computes, "cuda" or "cpu"; `graphs` says that it captures CUDA graphs.
+
+        Each size is run once, which allocates what it needs and captures its graph. Raises whatever ONNX Runtime does.
+        """
+        self._batches = [_FixedBatch(session, size, device, device_id, graphs=graphs) for size in sorted(sizes)]
+        self.largest = self._batches[-1].size
+        for batch in self._batches:
+            batch.run(np.zeros((batch.size, GEOMETRY.height, GEOMETRY.width), np.uint8))
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28], of which there is one at least.
+
+        There are no more of them than `largest`.
+        """
+        return next(batch for batch in self._batches if batch.size >= len(images)).run(images)
+
+
+class _FixedBatch:
+    """One batch size: page-locked host buffers on both sides of an input that lives on the device."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, size: int, device: str, device_id: int, *, graphs: bool
+    ) -> None:
+        self.size = size
+        self._session = session
+        self._images = np.zeros((size, *GEOMETRY), np.uint8)
+        self._probabilities = np.zeros((size, len(CLASSES)), np.float32)
+        if device == "cuda":
+            for buffer in (self._images, self._probabilities):
+                nvidia.page_lock(buffer, onnxruntime.cuda_version or "")
+        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(self._images, device, device_id)
+        self._output: onnxruntime.OrtValue | None = None
+        self._options = onnxruntime.RunOptions()
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input("images", self._input)
+        if graphs:
+            # A graph is replayed at the addresses of its capture, all of them on the device; each size has its own.
+            self._options.add_run_config_entry("gpu_graph_id", str(size))
+            shape = self._probabilities.shape
+            self._output = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device, device_id)
+            self._binding.bind_ortvalue_output("probabilities", self._output)
+        else:
+            # The output lands in the page-locked buffer without a copy between.
+            self._binding.bind_output(
+                "probabilities", "cpu", 0, np.float32, self._probabilities.shape, self._probabilities.ctypes.data
+            )
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        count = len(images)
+        # What is left of an earlier batch behind `count` is computed once more, and not read.
+        self._images[:count, 0] = images
+        self._input.update_inplace(self._images)
+        self._session.run_with_iobinding(self._binding, self._options)
+        probabilities = self._probabilities if self._output is None else self._output.numpy()
+        return probabilities[:count].copy()

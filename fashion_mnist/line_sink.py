@@ -1,0 +1,103 @@
+"""Lines for people and for logs, written by a thread of their own: a full disk or a stalled reader stops nothing."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+MAX_WAITING_BYTES: Final = 256 * 1024
+"""Held for a reader that is slow; what comes beyond it is dropped and counted."""
+
+CLOSE_S: Final = 1.0
+"""How long the last lines may take."""
+
+
+class LineSink:
+    """Writes to a file descriptor. `write` never waits and never fails."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._dropped = 0
+        self._writing = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="lines", daemon=True).start()
+
+    def write(self, lines: bytes) -> None:
+        """Have whole lines written, soon; they are dropped where too many wait already."""
+        with self._changed:
+            if self._bytes + len(lines) > MAX_WAITING_BYTES:
+                self._dropped += lines.count(b"\n")
+                return
+            self._lines.append(lines)
+            self._bytes += len(lines)
+            self._changed.notify_all()
+
+    def print(self, text: str) -> None:
+        """Have one line of text written; what its encoding cannot hold is replaced."""
+        self.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def close(self) -> None:
+        """Wait until everything is written, for `CLOSE_S` at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lines and not self._writing, CLOSE_S)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._lines)
+                content, self._lines, self._writing = b"".join(self._lines), [], True
+                self._bytes = 0
+                if self._dropped:
+                    content += b"%d lines before this one were dropped: nobody read them in time\n" % self._dropped
+                    self._dropped = 0
+            self._write(content)
+
+    def _write(self, content: bytes) -> None:
+        rest = memoryview(content)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:
+            # A full disk, a pipe that nobody reads, a terminal that is closed: there is nobody to tell it.
+            with self._changed:
+                self._dropped += bytes(rest).count(b"\n")
+
+
+@contextmanager
+def relayed(sink: LineSink) -> Iterator[int]:
+    """A pipe for the output of other processes, which never wait for whoever reads the sink; its end to write to.
+
+    Leave it when those processes have ended.
+    """
+    reading, writing = os.pipe()
+
+    def relay() -> None:
+        while received := os.read(reading, 65536):
+            sink.write(received)
+
+    thread = threading.Thread(target=relay, name="relay", daemon=True)
+    thread.start()
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+        thread.join(CLOSE_S)
+        if not thread.is_alive():
+            os.close(reading)
+        sink.close()
+
+
+def open_standard_files() -> None:
+    """Open what is closed of descriptors 0 to 2 on /dev/null, so that no socket or file takes such a number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - until the end

@@ -1,0 +1,114 @@
+"""Receiving messages within the budget for bodies that all protocols share, and in time.
+
+grpcio hands a message over when it is whole, and does not tell how much of it is there. So a message that takes longer
+than most is counted with the length that it may have at most.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import grpc
+
+from fashion_mnist.errors import FashionMNISTError, Overloaded, RequestTimeout
+from gateway.connection import Server
+
+TICK_S: Final = 0.1
+"""How often messages that are still being received are looked at; those that arrive sooner are never counted twice."""
+
+SLOW_SHARE: Final = 2
+"""Messages that take longer may have this part of the budget, one half: clients that stall leave room for others."""
+
+
+class Receiver:
+    """The messages that one process is receiving by gRPC."""
+
+    def __init__(self, server: Server) -> None:
+        """`server` holds the budget, and the limits."""
+        self._server = server
+        self._incoming: dict[_Incoming, None] = {}  # in the order in which they began
+        self._slow = 0
+        settings = server.settings
+        self._most_slow = max(1, settings.max_waiting_bytes // SLOW_SHARE // settings.max_body_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._watching = self._loop.create_task(self._watch())
+
+    def close(self) -> None:
+        """Look after nothing any more."""
+        self._watching.cancel()
+
+    async def receive(self, context: Any) -> bytes | None:
+        """The next message of a call; None where the client has sent the last, or one that grpcio refused.
+
+        Its length counts as waiting from now on, until the caller takes it back. Raises RequestTimeout, Overloaded.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        incoming = _Incoming(task, self._loop.time())
+        self._incoming[incoming] = None
+        try:
+            message = await context.read()
+        except asyncio.CancelledError:
+            if incoming.error is None:
+                raise
+            message = None
+        finally:
+            del self._incoming[incoming]
+            if incoming.slow:
+                self._slow -= 1
+                self._server.waiting_bytes -= self._server.settings.max_body_bytes
+        if incoming.error is not None:
+            task.uncancel()
+            raise incoming.error
+        if message is grpc.aio.EOF:
+            return None
+        found: bytes = message
+        self._server.waiting_bytes += len(found)
+        if self._server.waiting_bytes > self._server.settings.max_waiting_bytes:
+            self._server.waiting_bytes -= len(found)
+            raise _overloaded()
+        return found
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self._loop.time()
+            for incoming in list(self._incoming):
+                if now - incoming.began < TICK_S:
+                    break
+                self._look(incoming, now)
+
+    def _look(self, incoming: "_Incoming", now: float) -> None:
+        settings = self._server.settings
+        if now - incoming.began >= settings.receive_timeout_s:
+            incoming.refuse(RequestTimeout("the message did not arrive in time: send it faster, or in parts"))
+        elif not incoming.slow:
+            full = self._server.waiting_bytes + settings.max_body_bytes > settings.max_waiting_bytes
+            if full or self._slow >= self._most_slow:
+                incoming.refuse(_overloaded())
+            else:
+                incoming.slow = True
+                self._slow += 1
+                self._server.waiting_bytes += settings.max_body_bytes
+
+
+class _Incoming:
+    """A message that is being received."""
+
+    __slots__ = ("_task", "began", "error", "slow")
+
+    def __init__(self, task: "asyncio.Task[Any]", began: float) -> None:
+        self._task = task
+        self.began = began
+        self.slow = False
+        """Whether it is counted with its greatest length."""
+        self.error: FashionMNISTError | None = None
+        """Why it is not received any further."""
+
+    def refuse(self, error: FashionMNISTError) -> None:
+        if self.error is None:
+            self.error = error
+            self._task.cancel()
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded("as many bodies wait as there is room for: send it again a moment later")

@@ -1,0 +1,1 @@
+"""Pins of packages, and environments made of them."""
