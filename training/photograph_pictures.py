@@ -11,7 +11,7 @@ from fashion_mnist import atomic
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.preparation import prepare
 from fashion_mnist.preparation.fitting import Floats, fit, grayscale, reduce
-from fashion_mnist.preparation.garment import separate
+from fashion_mnist.preparation.garment import separate, without_shadow
 from fashion_mnist.preparation.ground import coordinates
 from training.photographs import Pixels, photograph, read
 
@@ -28,13 +28,14 @@ def write_pictures(image: Pixels, seed: int, folder: Path) -> list[Path]:
     if found is None:
         raise ValueError(f"nothing stands out from the photograph of seed {seed}")
     height, width, _ = small.shape
+    without = without_shadow(found)
     ground = found.ground.at(coordinates(height), coordinates(width))
     difference = (ground - small) @ found.direction
     steps = {
         "photograph": small,
         "ground": ground,
         "difference": 255 * difference / max(float(difference.max()), 1.0),
-        "garment": np.where(found.mask, 255, np.where(found.visible, 110, 0)),
+        "garment": np.where(without.mask, 255, np.where(found.mask, 110, 0)),
         "prepared": _enlarged(prepare(picture, None, GEOMETRY, "auto")[0]),
         "plain": _enlarged(fit(grayscale(picture), GEOMETRY)),
     }

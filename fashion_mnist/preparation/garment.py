@@ -1,6 +1,6 @@
 """What stands out from the ground: how much each pixel differs from it, which pixels are garment, which are shadow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -88,6 +88,9 @@ def find(pixels: Pixels, geometry: Geometry) -> Garment | None:
     )
     if keeps_frame:
         rough = Box(0, 0, *mask.shape)
+    elif found.dark:
+        found = without_shadow(found)
+        rough = bounds(found.mask) or rough
     # Once more, from the photograph's own pixels: what was found is often a small part of it.
     margin = 2 * factor
     top, left = max(0, rough.top * factor - margin), max(0, rough.left * factor - margin)
@@ -115,7 +118,7 @@ def find(pixels: Pixels, geometry: Geometry) -> Garment | None:
         place,
         fills=max(place.height / height, place.width / width),
         border=float(np.quantile(image[grounds.border(*mask.shape)].mean(axis=1), 0.25)),
-        dark=float(found.direction.sum()) > 0,
+        dark=found.dark,
     )
 
 
@@ -132,6 +135,16 @@ class Separation:
     """bool [h, w]: what may be; the rest is made black."""
     threshold: float
     """The difference from the ground, in levels, from which on a pixel is garment."""
+    values: Floats
+    """float32 [h, w]: by how many levels each pixel differs from the ground, smoothed."""
+    contrast: float
+    noise: float
+    """Of the values, in levels: the brightest, and the ground's standard deviation."""
+
+    @property
+    def dark(self) -> bool:
+        """Whether the garment is darker than the ground."""
+        return float(self.direction.sum()) > 0
 
 
 def separate(image: Floats) -> Separation | None:
@@ -158,14 +171,18 @@ def separate(image: Floats) -> Separation | None:
     if contrast < max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise):
         return None
     visible = _dilate(smoothed > max(_NOISE * noise, FAINT * contrast))
-    reached = shadow(smoothed, threshold, contrast, noise)
-    lit = mask & ~reached
-    if 0 < lit.sum() < (1 - _SHADOW_LEAST) * mask.sum():
-        reached = _up_to_outlines(reached, smoothed, _SHADOW_TOLERANCE * contrast + noise)
-        if (mask & ~reached).any():
-            mask = mask & ~reached
-            visible = _dilate(mask) & ~reached
-    return Separation(ground, direction, mask, visible, threshold)
+    return Separation(ground, direction, mask, visible, threshold, smoothed, contrast, noise)
+
+
+def without_shadow(found: Separation) -> Separation:
+    """The same without the soft shadows that a garment darker than the ground cannot be told from by brightness."""
+    reached = shadow(found.values, found.threshold, found.contrast, found.noise)
+    lit = found.mask & ~reached
+    if not 0 < lit.sum() < (1 - _SHADOW_LEAST) * found.mask.sum():
+        return found
+    reached = _up_to_outlines(reached, found.values, _SHADOW_TOLERANCE * found.contrast + found.noise)
+    lit = found.mask & ~reached
+    return replace(found, mask=lit, visible=_dilate(lit) & ~reached) if lit.any() else found
 
 
 def main_direction(differences: Floats) -> Floats:
