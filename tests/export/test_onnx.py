@@ -30,10 +30,10 @@ def refused(model: onnx.ModelProto, folder: Path, reason: str) -> None:
 
 def test_the_nodes_are_those_of_the_network(model: onnx.ModelProto) -> None:
     nodes = [node.op_type for node in model.graph.node]
-    activation = nodes[2]
+    activation = nodes[3]
     assert activation in {"Relu", "Gelu"}
     layer, convolution = ["Gemm", activation], ["Conv", activation, "MaxPool"]
-    assert nodes == ["Cast", *convolution, *convolution, "Reshape", *layer, *layer, "Gemm", "Softmax"]
+    assert nodes == ["Cast", "Sqrt", *convolution, *convolution, "Reshape", *layer, *layer, "Gemm", "Softmax"]
 
 
 def test_the_same_weights_give_the_same_bytes(exported: Release, tmp_path: Path) -> None:
