@@ -156,13 +156,13 @@ def judge(environment: Environment, **_: Any) -> None:
         return
     run.recorder.end()
     said = verdict.judge(run.scenario, run.recorder.periods)
+    environment.process_exit_code = 0 if said.passed else 1
     assert environment.parsed_options is not None
     folder = Path(environment.parsed_options.results)
+    print(report.as_text(said))
     verdict.write_json(said, folder / "result.json")
     verdict.write_junit(said, folder / "junit.xml")
     report.write(said, run.recorder.periods, folder / "report.html")
-    print(report.as_text(said))
-    environment.process_exit_code = 0 if said.passed else 1
 
 
 class Shape(LoadTestShape):

@@ -64,7 +64,10 @@ def _failing(judged: Judged) -> list[str]:
 
 
 def plot(distributions: Mapping[str, Mapping[int, int]]) -> str:
-    """Latency by the share of answers that came sooner, with room for the slowest; SVG."""
+    """Latency by the share of answers that came sooner, with room for the slowest; SVG, "" without a single answer."""
+    distributions = {label: counts for label, counts in distributions.items() if counts}
+    if not distributions:
+        return ""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for label, counts in distributions.items():
@@ -82,8 +85,7 @@ def plot(distributions: Mapping[str, Mapping[int, int]]) -> str:
     axes.set_xlabel("share of right answers that came sooner")
     axes.set_ylabel("latency, ms")
     axes.grid(alpha=0.3)
-    if distributions:
-        axes.legend()
+    axes.legend()
     return svg(figure)
 
 
@@ -125,7 +127,11 @@ _PAGE: Final = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_bloc
   {% endfor %}
 </table>
 <h2>Latencies</h2>
+{% if plot %}
 {{ plot | safe }}
+{% else %}
+<p>None: no request was answered rightly.</p>
+{% endif %}
 {% for judged, kinds in stages %}
 <h3>{{ judged.stage.clients }} clients</h3>
 <table>

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -71,11 +71,15 @@ class Constant(BaseHTTPRequestHandler):
     """A server that takes everything for a bag."""
 
     protocol_version = "HTTP/1.1"
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_error(404)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         content = json.dumps({"predictions": [{"label": "Bag"}]}).encode()
-        self.send_response(200)
+        self.send_response(self.status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -84,9 +88,16 @@ class Constant(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def constant() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Constant) as server:
+class Dead(Constant):
+    """A server that listens, and answers nothing rightly."""
+
+    status = 503
+
+
+@contextmanager
+def serving(handler: type[Constant]) -> Iterator[str]:
+    """The URL of a server while it runs."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -96,6 +107,12 @@ def constant() -> Iterator[str]:
             thread.join()
 
 
+@pytest.fixture
+def constant() -> Iterator[str]:
+    with serving(Constant) as url:
+        yield url
+
+
 def test_a_wrong_label_is_a_failure(constant: str, tmp_path: Path) -> None:
     done = loadtest("--host", constant, "--seconds", "2", "--clients", "4", "--results", tmp_path)
     assert done.returncode == 1
@@ -103,6 +120,17 @@ def test_a_wrong_label_is_a_failure(constant: str, tmp_path: Path) -> None:
     assert any("wrong label, 'Bag' for" in message for message in result["wrong_labels"])
     assert result["stages"][0]["figures"]["wrong_labels"] > 0
     assert "wrong label" in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_without_one_answer_ends_with_a_verdict(tmp_path: Path) -> None:
+    with serving(Dead) as url:
+        done = loadtest("--host", url, "--seconds", "2", "--clients", "4", "--results", tmp_path)
+    assert done.returncode == 1
+    assert "steady: FAILED" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not json.loads((tmp_path / "result.json").read_text())["passed"]
+    assert ET.parse(tmp_path / "junit.xml").getroot()[0].get("failures") != "0"
+    assert "png: status 503" in (tmp_path / "report.html").read_text()
 
 
 def test_no_server_is_a_failure(tmp_path: Path) -> None:
