@@ -40,6 +40,7 @@ def loadtest(
     `fashion-mnist loadtest --join 192.0.2.9`
     """
     # Here, because it takes a while to import.
+    from loadtest import preflight
     from loadtest import scenario as scenarios
 
     wanted = scenarios.read(scenario).scaled(clients=clients or None, seconds=seconds or None)
@@ -50,8 +51,12 @@ def loadtest(
         command += ["--worker", "--master-host", join, "--master-port", str(port)]
         # A worker ends with its master, and knows neither scenario nor server before that speaks.
         raise typer.Exit(subprocess.run(command, timeout=86400 + GRACE_S, check=False).returncode)
+    host = host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH)
+    if not workers:  # which may reach a server that a master does not, and ask it themselves
+        kinds = [kind for kind, _ in wanted.mix]
+        preflight.check_server(host, grpc or preflight.grpc_address(host, settings.grpc_port), kinds)
     results.mkdir(parents=True, exist_ok=True)
-    command += ["--host", host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH)]
+    command += ["--host", host]
     command += ["--scenario", scenario, "--most-clients", str(clients), "--seconds", str(seconds), "--grpc", grpc]
     command += ["--results", results, "--html", results / "locust.html", "--stop-timeout", "10"]
     if workers:

@@ -28,6 +28,8 @@ def as_text(verdict: Verdict) -> str:
         lines += [f"  {check}" for check in judged.checks]
     for what, messages in (("wrong labels", verdict.wrong_labels), ("failures", verdict.failures)):
         lines += [f"{what}: {count:,} x {message}" for message, count in list(messages.items())[:10]]
+    if verdict.error is not None:
+        lines.append(f"error: {verdict.error}")
     if verdict.scenario.until_saturation and verdict.stages:
         lines.append(f"the thresholds held up to {verdict.most_clients} clients")
     lines.append(f"{verdict.scenario.name}: {'passed' if verdict.passed else 'FAILED'}")
@@ -109,6 +111,9 @@ _PAGE: Final = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_bloc
 </style>
 <h1>{{ verdict.scenario.name }}: {% if verdict.passed %}passed{% else %}<span class="bad">failed</span>{% endif %}</h1>
 <p>{{ verdict.scenario.about }}</p>
+{% if verdict.error is not none %}
+<p class="bad">{{ verdict.error }}</p>
+{% endif %}
 {% if verdict.scenario.until_saturation %}
 <p>The thresholds held up to {{ verdict.most_clients }} clients.</p>
 {% endif %}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,10 +134,32 @@ def test_a_run_without_one_answer_ends_with_a_verdict(tmp_path: Path) -> None:
     assert "png: status 503" in (tmp_path / "report.html").read_text()
 
 
-def test_no_server_is_a_failure(tmp_path: Path) -> None:
-    done = loadtest("--host", "http://127.0.0.1:9", "--seconds", "1", "--clients", "2", "--results", tmp_path)
+def test_a_server_that_is_stopped_is_said_and_nothing_is_started(tmp_path: Path) -> None:
+    done = loadtest("--host", "http://127.0.0.1:9", "--results", tmp_path / "results")
     assert done.returncode == 1
-    assert not json.loads((tmp_path / "result.json").read_text())["passed"]
+    assert re.fullmatch(r"error: no answer from http://127\.0\.0\.1:9 .*--host\n", done.stderr)
+    assert not done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_grpc_is_asked_for_too(constant: str, tmp_path: Path) -> None:
+    mix = tmp_path / "mix.yaml"
+    mix.write_text("mix: {png: 1, grpc: 1}\nstages: [{clients: 2, hold_s: 2}]\n")
+    done = loadtest("--host", constant, "--grpc", "127.0.0.1:9", "--scenario", mix, "--results", tmp_path / "results")
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: no answer from 127\.0\.0\.1:9 over gRPC .*--grpc\n", done.stderr)
+
+
+def test_plain_locust_ends_where_no_server_is(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless", "--only-summary"]
+    command += ["--host", "http://127.0.0.1:9", "--results", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert not result["passed"]
+    assert "no answer from http://127.0.0.1:9" in result["error"]
+    assert result["error"].partition("(")[0] in (tmp_path / "report.html").read_text()
 
 
 def test_a_scenario_that_is_not_there_is_said() -> None:
