@@ -40,13 +40,15 @@ def loadtest(
     `fashion-mnist loadtest --join 192.0.2.9`
     """
     # Here, because it takes a while to import.
-    from loadtest import preflight
+    from loadtest import preflight, requests
     from loadtest import scenario as scenarios
 
     wanted = scenarios.read(scenario).scaled(clients=clients or None, seconds=seconds or None)
     settings = Settings.from_environment()
     locustfile = Path(__file__).resolve().parent.parent / "loadtest" / "locustfile.py"
     command: list[str | Path] = [sys.executable, "-m", "locust", "-f", locustfile, "--headless", "--only-summary"]
+    if join or not workers:
+        requests.load()  # once, before anything starts that needs it
     if join:
         command += ["--worker", "--master-host", join, "--master-port", str(port)]
         # A worker ends with its master, and knows neither scenario nor server before that speaks.

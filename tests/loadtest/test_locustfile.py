@@ -17,15 +17,20 @@ from urllib.parse import urlsplit
 import pytest
 
 from loadtest import scenario
-from serving import processes
+from serving import config, processes
 from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
-def loadtest(*arguments: str | Path, timeout_s: float = 120) -> "subprocess.CompletedProcess[str]":
+def loadtest(
+    *arguments: str | Path, timeout_s: float = 120, folder: Path = ROOT, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     command = [COMMAND, "loadtest", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+    variables = {**os.environ, **environment}
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False, env=variables
+    )
 
 
 def host(server: ServeCommand) -> list[str]:
@@ -160,6 +165,39 @@ def test_plain_locust_ends_where_no_server_is(tmp_path: Path) -> None:
     assert not result["passed"]
     assert "no answer from http://127.0.0.1:9" in result["error"]
     assert result["error"].partition("(")[0] in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--join", "127.0.0.1")], ids=["alone", "worker"])
+@pytest.mark.parametrize("missing", ["DATA", "MODEL_STORE"])
+def test_what_is_missing_is_said_before_anything_starts(
+    arguments: tuple[str, ...], missing: str, tmp_path: Path
+) -> None:
+    empty = str(tmp_path / "empty")
+    results = tmp_path / "results"
+    done = loadtest(*arguments, "--results", results, timeout_s=30, **{f"FASHION_MNIST_{missing}": empty})
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert empty in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not results.exists()
+
+
+def test_a_worker_that_cannot_send_ends_the_run(constant: str, tmp_path: Path) -> None:
+    (free,) = config.free_ports(1)
+    port = str(free)
+    command: list[str | Path] = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless"]
+    command += ["--worker", "--master-port", port]
+    with ExitStack() as stack, (tmp_path / "said").open("wb") as said:
+        worker = processes.start(command, {**os.environ, "FASHION_MNIST_DATA": str(tmp_path / "empty")}, ROOT, said)
+        stack.callback(processes.stop, worker, 5)
+        done = loadtest("--host", constant, "--workers", "1", "--port", port, "--results", tmp_path, timeout_s=60)
+        assert worker.wait(timeout=30) == 1
+    assert done.returncode == 1
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert not result["passed"]
+    assert re.search(r"a worker on .*empty/.*does not exist", result["error"])
+    assert "Traceback" not in done.stdout + done.stderr + (tmp_path / "said").read_text()
 
 
 def test_a_scenario_that_is_not_there_is_said() -> None:
