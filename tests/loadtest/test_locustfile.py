@@ -167,6 +167,46 @@ def test_plain_locust_ends_where_no_server_is(tmp_path: Path) -> None:
     assert result["error"].partition("(")[0] in (tmp_path / "report.html").read_text()
 
 
+def test_the_folder_and_the_environment_change_nothing(constant: str, tmp_path: Path) -> None:
+    folder, home = tmp_path / "folder", tmp_path / "home"
+    for module in ("locust", "secrets", "requests", "loadtest", "grpc", "sitecustomize"):
+        (folder / module).mkdir(parents=True)
+        (folder / module / "__init__.py").write_text("raise SystemExit('a module of this folder was imported')\n")
+    (folder / "pyproject.toml").write_text('[tool.locust]\ncsv = "taken"\nmaster = true\n')
+    (folder / "locust.conf").write_text("master = true\ncsv = taken\n")
+    (folder / "matplotlibrc").write_text("backend: nonsense\n")
+    (folder / "mine.yaml").write_text(
+        "mix: {png: 1}\nthresholds: {wrong_labels: 0}\nstages: [{clients: 2, hold_s: 2}]\n"
+    )
+    home.mkdir()
+    (home / ".locust.conf").write_text("master = true\ncsv = taken\n")
+    variables = {"LOCUST_MODE_MASTER": "true", "LOCUST_CSV": "taken", "LOCUST_LOGFILE": "taken.log"}
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    before = set(tmp_path.rglob("*"))
+    done = loadtest(
+        *("--host", constant, "--scenario", "mine.yaml", "--results", "mine"),
+        folder=folder,
+        timeout_s=60,
+        HOME=str(home),
+        XDG_CACHE_HOME=cache,
+        **variables,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "imported" not in done.stderr
+    assert "wrong label, 'Bag' for" in (folder / "mine" / "result.json").read_text()
+    new = {path for path in tmp_path.rglob("*") if path not in before and folder / "mine" not in path.parents}
+    assert new <= {folder / "mine"}
+
+
+def test_grpc_is_sent_past_any_proxy(embedded: ServeCommand, tmp_path: Path) -> None:
+    mix = tmp_path / "mix.yaml"
+    mix.write_text("mix: {grpc: 1, png: 1}\nthresholds: {failures_percent: 0}\nstages: [{clients: 2, hold_s: 2}]\n")
+    proxies = dict.fromkeys(("grpc_proxy", "http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    nowhere = dict.fromkeys(("no_grpc_proxy", "no_proxy", "NO_PROXY"), "")
+    done = loadtest(*host(embedded), "--scenario", mix, "--results", tmp_path, **proxies, **nowhere)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("arguments", [(), ("--join", "127.0.0.1")], ids=["alone", "worker"])
 @pytest.mark.parametrize("missing", ["DATA", "MODEL_STORE"])
 def test_what_is_missing_is_said_before_anything_starts(
