@@ -47,10 +47,10 @@ def loadtest(
     from loadtest import preflight, requests
     from loadtest import scenario as scenarios
 
+    wanted = scenarios.read(scenario).scaled(clients=clients or None, seconds=seconds or None)
     if scenario not in scenarios.names():
         scenario = os.path.abspath(scenario)
     results = results.absolute()
-    wanted = scenarios.read(scenario).scaled(clients=clients or None, seconds=seconds or None)
     settings = Settings.from_environment()
     locustfile = Path(__file__).resolve().parent.parent / "loadtest" / "locustfile.py"
     command: list[str | Path] = [sys.executable, "-P", "-m", "locust", "-f", locustfile, "--headless", "--only-summary"]
@@ -60,7 +60,7 @@ def loadtest(
         command += ["--worker", "--master-host", join, "--master-port", str(port)]
         # A worker ends with its master, and knows neither scenario nor server before that speaks.
         raise typer.Exit(_run(command, settings, 86400))
-    host = host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH)
+    host = host or readiness.own_url(settings).removesuffix(readiness.PATH)
     if not workers:  # which may reach a server that a master does not, and ask it themselves
         kinds = [kind for kind, _ in wanted.mix]
         preflight.check_server(host, grpc or preflight.grpc_address(host, settings.grpc_port), kinds)

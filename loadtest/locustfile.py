@@ -58,6 +58,7 @@ class Run:
         settings = Settings.from_environment()
         self.headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
         self.grpc = ""
+        self.credentials: grpc.ChannelCredentials | None = None
 
     def read(self, options: Any) -> Scenario:
         """The scenario that is asked for."""
@@ -147,6 +148,8 @@ def prepare_requests(environment: Environment, **_: Any) -> None:
         run.grpc = options.grpc or preflight.grpc_address(url, Settings.from_environment().grpc_port)
         if not isinstance(environment.runner, MasterRunner):
             preflight.check_server(url, run.grpc, kinds)
+            if any(kind.grpc for kind in kinds):
+                run.credentials = preflight.credentials(url, run.grpc)
             # In a thread: the master takes a worker for dead that says nothing for three seconds.
             run.requests = gevent.get_hub().threadpool.apply(prepare, (kinds,))
     except Exception as error:  # Locust would log it, and go on without requests
@@ -283,7 +286,7 @@ class GRPCClient(_Client, User):
 
     def on_start(self) -> None:
         super().on_start()
-        self._channel = preflight.open_channel(run.grpc)
+        self._channel = preflight.open_channel(run.grpc, run.credentials)
         self._call = self._channel.unary_unary(GRPC)
         self._metadata = [(name.lower(), value) for name, value in run.headers.items()]
 

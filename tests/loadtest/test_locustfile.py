@@ -15,6 +15,7 @@ from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
 from loadtest import scenario
 from serving import config, processes
@@ -196,6 +197,26 @@ def test_the_folder_and_the_environment_change_nothing(constant: str, tmp_path: 
     assert "wrong label, 'Bag' for" in (folder / "mine" / "result.json").read_text()
     new = {path for path in tmp_path.rglob("*") if path not in before and folder / "mine" not in path.parents}
     assert new <= {folder / "mine"}
+
+
+def test_settings_with_tls_are_enough_to_find_the_server(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    files = {"FASHION_MNIST_TLS_CERTIFICATE": "certificate.pem", "FASHION_MNIST_TLS_KEY": "key.pem"}
+    (tmp_path / "certificate.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    mix = tmp_path / "mix.yaml"
+    mix.write_text("mix: {grpc: 1, png: 1}\nthresholds: {failures_percent: 0}\nstages: [{clients: 2, hold_s: 2}]\n")
+    absolute = {name: str(tmp_path / file) for name, file in files.items()}
+    with serve_command(tmp_path, "--engine", "embedded", **absolute) as server:
+        wait_until(lambda: server.times_ready() == 1 or server.process.poll() is not None, "ready")
+        ports = {
+            "FASHION_MNIST_PORT": str(urlsplit(server.url).port),
+            "FASHION_MNIST_GRPC_PORT": str(server.state().grpc_port),
+        }
+        done = loadtest("--scenario", "mix.yaml", "--results", "results", folder=tmp_path, **files, **ports)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads((tmp_path / "results" / "result.json").read_text())["stages"][0]["figures"]
+    assert found["answered"] > 20
 
 
 def test_grpc_is_sent_past_any_proxy(embedded: ServeCommand, tmp_path: Path) -> None:
