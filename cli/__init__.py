@@ -1,8 +1,10 @@
 """`fashion-mnist`: each command is a few lines over its room."""
 
+import codecs
 import os
 import signal
 import sys
+from io import TextIOWrapper
 
 import typer
 from rich.console import Console
@@ -70,6 +72,7 @@ def _options(
 def main() -> None:
     """The console script. An error that we know is one line on stderr, and the exit status says its kind."""
     open_standard_files()
+    _print_any_name()
     # As after Ctrl-C, what was started is ended. While it serves, `serve` has its own way.
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signal_number) != signal.SIG_IGN:
@@ -95,3 +98,19 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _print_any_name() -> None:
+    """Let stdout and stderr take every text: names of files are bytes, which need not be of the terminal's encoding."""
+    codecs.register_error("any_name", _encode_any)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="any_name")
+
+
+def _encode_any(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a name that could not be decoded as they are, and other characters that do not fit as escapes."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)

@@ -1,13 +1,17 @@
 """`fashion-mnist loadtest`."""
 
+import dataclasses
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from fashion_mnist.settings import Settings
+from fashion_mnist.settings import PREFIX, Settings
 from serving import readiness
 
 GRACE_S = 180
@@ -40,22 +44,49 @@ def loadtest(
     `fashion-mnist loadtest --join 192.0.2.9`
     """
     # Here, because it takes a while to import.
+    from loadtest import preflight, requests
     from loadtest import scenario as scenarios
 
     wanted = scenarios.read(scenario).scaled(clients=clients or None, seconds=seconds or None)
+    if scenario not in scenarios.names():
+        scenario = os.path.abspath(scenario)
+    results = results.absolute()
     settings = Settings.from_environment()
     locustfile = Path(__file__).resolve().parent.parent / "loadtest" / "locustfile.py"
-    command: list[str | Path] = [sys.executable, "-m", "locust", "-f", locustfile, "--headless", "--only-summary"]
+    command: list[str | Path] = [sys.executable, "-P", "-m", "locust", "-f", locustfile, "--headless", "--only-summary"]
+    if join or not workers:
+        requests.load()  # once, before anything starts that needs it
     if join:
         command += ["--worker", "--master-host", join, "--master-port", str(port)]
         # A worker ends with its master, and knows neither scenario nor server before that speaks.
-        raise typer.Exit(subprocess.run(command, timeout=86400 + GRACE_S, check=False).returncode)
+        raise typer.Exit(_run(command, settings, 86400))
+    host = host or readiness.own_url(settings).removesuffix(readiness.PATH)
+    if not workers:  # which may reach a server that a master does not, and ask it themselves
+        kinds = [kind for kind, _ in wanted.mix]
+        preflight.check_server(host, grpc or preflight.grpc_address(host, settings.grpc_port), kinds)
     results.mkdir(parents=True, exist_ok=True)
-    command += ["--host", host or readiness.url(settings.host, settings.port).removesuffix(readiness.PATH)]
+    command += ["--host", host]
     command += ["--scenario", scenario, "--most-clients", str(clients), "--seconds", str(seconds), "--grpc", grpc]
     command += ["--results", results, "--html", results / "locust.html", "--stop-timeout", "10"]
     if workers:
         command += ["--master", "--master-bind-port", str(port), "--expect-workers", str(workers)]
         command += ["--expect-workers-max-wait", "60"]
-    # In a process of its own, because Locust replaces the standard library's sockets by gevent's.
-    raise typer.Exit(subprocess.run(command, timeout=wanted.seconds + GRACE_S, check=False).returncode)
+    raise typer.Exit(_run(command, settings, wanted.seconds))
+
+
+def _run(command: Sequence[str | Path], settings: Settings, seconds: float) -> int:
+    """Run Locust; its exit status. In a process of its own, because it replaces Python's sockets by gevent's.
+
+    It takes modules, configuration (locust.conf, pyproject.toml, matplotlibrc, ~/.locust.conf) and options (LOCUST_*)
+    from wherever it runs: it is given an empty folder, and an environment without them.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    # What is said relative to the folder that we are in, or to the home, stays what it is.
+    for row in dataclasses.fields(settings):
+        if row.metadata["path"] and getattr(settings, row.name):
+            inherited[PREFIX + row.name.upper()] = getattr(settings, row.name)
+    cache = os.path.abspath(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    with TemporaryDirectory(prefix="fashion-mnist-loadtest-") as folder:
+        environment = {**inherited, "HOME": folder, "XDG_CACHE_HOME": cache, "PYTHONSAFEPATH": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, timeout=seconds + GRACE_S, check=False)
+    return done.returncode

@@ -72,7 +72,7 @@ def predict(
             parse_mode(prepare or settings.prepare),
         )
     else:
-        url = url or readiness.url(settings.host, settings.port, tls=bool(settings.tls_certificate))
+        url = url or readiness.own_url(settings)
         send = file_predictions.server_sender(Client(url, key=settings.key, patience_s=_PATIENCE_S), prepare)
     progress = Console(stderr=True)
     results = track(

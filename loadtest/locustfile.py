@@ -7,34 +7,40 @@ a failure, however fast it came, and so does a run without a single answer. What
 must hold is the scenario's (loadtest/scenarios/).
 """
 
+import logging
 import random
+import socket
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gevent
 import grpc
 import grpc.experimental.gevent
 from locust import FastHttpUser, LoadTestShape, User, events, task
 from locust.env import Environment
+from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
+from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.settings import Settings
-from loadtest import report, scenario, verdict
-from loadtest.kinds import Kind
+from loadtest import preflight, report, scenario, verdict
+from loadtest.kinds import GRPC, Kind
 from loadtest.recorder import Recorder, Seen
 from loadtest.requests import Request, prepare
 from loadtest.scenario import Scenario, Stage
 
 grpc.experimental.gevent.init_gevent()
+gevent.get_hub().NOT_ERROR += (
+    FashionMNISTError,
+)  # whoever waits for the thread that raised it says it, without traceback
 
 TIMEOUT_S = 10.0
 PREPARE_S = 60.0
 REPORT = "fashion_mnist"
-"""The name of what we add to a worker's report."""
+"""The name of what we add to a worker's report, and of its message that it cannot send."""
 
 
 class Run:
@@ -47,9 +53,12 @@ class Run:
         self._place = -1  # of the period that goes on, among all of the scenario's
         self._began: float | None = None  # second of Locust's in which the first answer was there
         self._over = False
+        self.error: str | None = None
+        """Why nothing can be sent: the run ends at once."""
         settings = Settings.from_environment()
         self.headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
-        self.grpc = f"127.0.0.1:{settings.grpc_port}"
+        self.grpc = ""
+        self.credentials: grpc.ChannelCredentials | None = None
 
     def read(self, options: Any) -> Scenario:
         """The scenario that is asked for."""
@@ -64,6 +73,8 @@ class Run:
         The scenario begins with the first answer, or failure: until then requests are being written.
         """
         assert self.scenario is not None
+        if self.error is not None:
+            return None
         if self._began is None:
             if not self.recorder.seen.requests and now < PREPARE_S:
                 return 1, 1
@@ -117,6 +128,8 @@ def choose_clients(environment: Environment, **_: Any) -> None:
     """Start clients of the protocols that the scenario's mix has, and no others."""
     if isinstance(environment.runner, WorkerRunner):
         return  # the master tells it
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.register_message(REPORT, end_by_worker)
     mix = run.read(environment.parsed_options).mix
     HTTPClient.weight = sum(parts for kind, parts in mix if not kind.grpc)
     GRPCClient.weight = sum(parts for kind, parts in mix if kind.grpc)
@@ -128,12 +141,29 @@ def prepare_requests(environment: Environment, **_: Any) -> None:
     """Write the requests and find out their labels; in each process that sends, before its first client starts."""
     options = environment.parsed_options
     assert options is not None
-    wanted = run.read(options)
-    host = urlsplit(environment.host or "").hostname
-    run.grpc = options.grpc or (f"{host}:{Settings.from_environment().grpc_port}" if host else run.grpc)
-    if not isinstance(environment.runner, MasterRunner):
-        # In a thread: the master takes a worker for dead that says nothing for three seconds.
-        run.requests = gevent.get_hub().threadpool.apply(prepare, ([kind for kind, _ in wanted.mix],))
+    run.error, run.requests = None, []
+    try:
+        kinds = [kind for kind, _ in run.read(options).mix]
+        url = environment.host or ""
+        run.grpc = options.grpc or preflight.grpc_address(url, Settings.from_environment().grpc_port)
+        if not isinstance(environment.runner, MasterRunner):
+            preflight.check_server(url, run.grpc, kinds)
+            if any(kind.grpc for kind in kinds):
+                run.credentials = preflight.credentials(url, run.grpc)
+            # In a thread: the master takes a worker for dead that says nothing for three seconds.
+            run.requests = gevent.get_hub().threadpool.apply(prepare, (kinds,))
+    except Exception as error:  # Locust would log it, and go on without requests
+        run.error = error.message if isinstance(error, FashionMNISTError) else f"{type(error).__name__}: {error}"
+        logging.error("%s", run.error)
+        if isinstance(environment.runner, WorkerRunner):
+            environment.process_exit_code = 1
+            environment.runner.send_message(REPORT, {"error": f"a worker on {socket.gethostname()}: {run.error}"})
+
+
+def end_by_worker(msg: Any, **_: Any) -> None:
+    """In the master: end the run, to which a worker cannot contribute."""
+    run.error = msg.data["error"]
+    logging.error("%s", run.error)
 
 
 @events.report_to_master.add_listener
@@ -155,14 +185,14 @@ def judge(environment: Environment, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner) or run.scenario is None:
         return
     run.recorder.end()
-    said = verdict.judge(run.scenario, run.recorder.periods)
+    said = verdict.judge(run.scenario, run.recorder.periods, run.error)
+    environment.process_exit_code = 0 if said.passed else 1
     assert environment.parsed_options is not None
     folder = Path(environment.parsed_options.results)
+    print(report.as_text(said))
     verdict.write_json(said, folder / "result.json")
     verdict.write_junit(said, folder / "junit.xml")
     report.write(said, run.recorder.periods, folder / "report.html")
-    print(report.as_text(said))
-    environment.process_exit_code = 0 if said.passed else 1
 
 
 class Shape(LoadTestShape):
@@ -199,6 +229,12 @@ class _Client:
     grpc = False
     _mine: tuple[list[Request], list[float]]
 
+    def choose(self) -> Request:
+        """What is sent next. Raises StopUser where there is nothing to send, for which `Run.error` has the reason."""
+        if not self._mine[0]:
+            raise StopUser
+        return random.choices(*self._mine)[0]
+
     def wait_time(self) -> float:
         """Seconds until the next request."""
         assert run.scenario is not None
@@ -206,8 +242,8 @@ class _Client:
 
     def on_start(self) -> None:
         """Find out what is to be sent."""
-        assert run.scenario is not None
-        parts: dict[Kind, float] = {kind: share for kind, share in run.scenario.mix if kind.grpc == self.grpc}
+        mix = run.scenario.mix if run.scenario is not None else ()
+        parts: dict[Kind, float] = {kind: share for kind, share in mix if kind.grpc == self.grpc}
         mine = [request for request in run.requests if request.kind in parts]
         each = {kind: sum(request.kind == kind for request in mine) for kind in parts}
         self._mine = mine, [parts[request.kind] / each[request.kind] for request in mine]
@@ -222,7 +258,7 @@ class HTTPClient(_Client, FastHttpUser):
     @task
     def send(self) -> None:
         """Send one request."""
-        request = random.choices(*self._mine)[0]
+        request = self.choose()
         sent = request.sent
         began = time.perf_counter()
         with self.client.post(
@@ -250,8 +286,8 @@ class GRPCClient(_Client, User):
 
     def on_start(self) -> None:
         super().on_start()
-        self._channel = grpc.insecure_channel(run.grpc, options=[("grpc.use_local_subchannel_pool", 1)])
-        self._call = self._channel.unary_unary(self._mine[0][0].sent.path)
+        self._channel = preflight.open_channel(run.grpc, run.credentials)
+        self._call = self._channel.unary_unary(GRPC)
         self._metadata = [(name.lower(), value) for name, value in run.headers.items()]
 
     def on_stop(self) -> None:
@@ -261,7 +297,7 @@ class GRPCClient(_Client, User):
     @task
     def send(self) -> None:
         """Send one request."""
-        request = random.choices(*self._mine)[0]
+        request = self.choose()
         began, wrong, answer = time.perf_counter(), None, b""
         try:
             answer = self._call(request.sent.body, timeout=TIMEOUT_S, metadata=self._metadata)

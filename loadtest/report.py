@@ -28,6 +28,8 @@ def as_text(verdict: Verdict) -> str:
         lines += [f"  {check}" for check in judged.checks]
     for what, messages in (("wrong labels", verdict.wrong_labels), ("failures", verdict.failures)):
         lines += [f"{what}: {count:,} x {message}" for message, count in list(messages.items())[:10]]
+    if verdict.error is not None:
+        lines.append(f"error: {verdict.error}")
     if verdict.scenario.until_saturation and verdict.stages:
         lines.append(f"the thresholds held up to {verdict.most_clients} clients")
     lines.append(f"{verdict.scenario.name}: {'passed' if verdict.passed else 'FAILED'}")
@@ -64,7 +66,10 @@ def _failing(judged: Judged) -> list[str]:
 
 
 def plot(distributions: Mapping[str, Mapping[int, int]]) -> str:
-    """Latency by the share of answers that came sooner, with room for the slowest; SVG."""
+    """Latency by the share of answers that came sooner, with room for the slowest; SVG, "" without a single answer."""
+    distributions = {label: counts for label, counts in distributions.items() if counts}
+    if not distributions:
+        return ""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for label, counts in distributions.items():
@@ -82,8 +87,7 @@ def plot(distributions: Mapping[str, Mapping[int, int]]) -> str:
     axes.set_xlabel("share of right answers that came sooner")
     axes.set_ylabel("latency, ms")
     axes.grid(alpha=0.3)
-    if distributions:
-        axes.legend()
+    axes.legend()
     return svg(figure)
 
 
@@ -107,6 +111,9 @@ _PAGE: Final = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_bloc
 </style>
 <h1>{{ verdict.scenario.name }}: {% if verdict.passed %}passed{% else %}<span class="bad">failed</span>{% endif %}</h1>
 <p>{{ verdict.scenario.about }}</p>
+{% if verdict.error is not none %}
+<p class="bad">{{ verdict.error }}</p>
+{% endif %}
 {% if verdict.scenario.until_saturation %}
 <p>The thresholds held up to {{ verdict.most_clients }} clients.</p>
 {% endif %}
@@ -125,7 +132,11 @@ _PAGE: Final = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_bloc
   {% endfor %}
 </table>
 <h2>Latencies</h2>
+{% if plot %}
 {{ plot | safe }}
+{% else %}
+<p>None: no request was answered rightly.</p>
+{% endif %}
 {% for judged, kinds in stages %}
 <h3>{{ judged.stage.clients }} clients</h3>
 <table>

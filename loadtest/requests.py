@@ -10,10 +10,10 @@ from fashion_mnist import dataset
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
-from fashion_mnist.engines import open_engine
+from fashion_mnist.engines import Engine, open_engine
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
-from loadtest.kinds import SINGLE, Kind, Sent
+from loadtest.kinds import SINGLE, Kind, Pixels, Sent
 
 IMAGES: Final = 2048
 """Test images that are sent, over and over."""
@@ -31,15 +31,22 @@ class Request:
     labels: list[str]
 
 
+def load() -> tuple[Pixels, Engine]:
+    """The test images, uint8 [n, 28, 28], and the released model: what each process that sends needs.
+
+    Raises DatasetError, ModelError where they are not there.
+    """
+    settings = Settings.from_environment()
+    return dataset.load(settings.data).test.images, open_engine(model_store_path(settings), "onnx", "cpu")
+
+
 def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Request]:
     """So many requests of each kind, or, where that is None, as many as hold all test images.
 
     Raises DatasetError, ModelError where test images or the model are not there.
     """
-    settings = Settings.from_environment()
-    images = dataset.load(settings.data).test.images
-    engine = open_engine(model_store_path(settings), "onnx", "cpu")
-    limits = Limits.from_settings(settings)
+    images, engine = load()
+    limits = Limits.from_settings(Settings.from_environment())
     found = []
     for kind in kinds:
         count = -(-len(images) // kind.images) if requests is None else min(requests, max(1, IMAGES // kind.images))

@@ -58,11 +58,13 @@ class Verdict:
     stages: tuple[Judged, ...]
     wrong_labels: dict[str, int]
     failures: dict[str, int]
+    error: str | None = None
+    """Why it could not be run to its end."""
 
     @property
     def passed(self) -> bool:
         """Whether the run was good: there were answers, and the stages held that had to."""
-        if not any(judged.figures["answered"] for judged in self.stages):
+        if self.error is not None or not any(judged.figures["answered"] for judged in self.stages):
             return False
         if self.scenario.until_saturation:
             # What is too much may be slow or refused: wrong it may not be.
@@ -75,7 +77,7 @@ class Verdict:
         return max((judged.stage.clients for judged in self.stages if judged.held), default=0)
 
 
-def judge(scenario: Scenario, periods: Sequence[Period]) -> Verdict:
+def judge(scenario: Scenario, periods: Sequence[Period], error: str | None = None) -> Verdict:
     """Compare what was seen with what was asked for. A stage answers for its ramp's wrong labels too."""
     held: list[Period] = []
     wrong = [0]
@@ -91,6 +93,7 @@ def judge(scenario: Scenario, periods: Sequence[Period]) -> Verdict:
         tuple(_judge(period, count) for period, count in zip(held, wrong, strict=False)),
         _merged([period.seen.wrong_labels for period in periods]),
         _merged([period.seen.failures for period in periods]),
+        error,
     )
 
 
@@ -124,6 +127,7 @@ def write_json(verdict: Verdict, path: Path) -> None:
     document = {
         "scenario": verdict.scenario.name,
         "passed": verdict.passed,
+        "error": verdict.error,
         "most_clients_that_held": verdict.most_clients,
         "stages": [
             {
@@ -158,7 +162,7 @@ def write_junit(verdict: Verdict, path: Path) -> None:
                 failed += 1
     case = ET.SubElement(suite, "testcase", classname=f"loadtest.{verdict.scenario.name}", name="the run")
     if not verdict.passed:
-        ET.SubElement(case, "failure", message="the run did not pass: see result.json")
+        ET.SubElement(case, "failure", message=verdict.error or "the run did not pass: see result.json")
         failed += 1
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(failed))

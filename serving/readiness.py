@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fashion_mnist.model_store import CANARY
+from fashion_mnist.settings import Settings
 
 PATH: Final = "/predictions/fashion_mnist"
 READY: Final = "/health/ready"
@@ -17,6 +18,11 @@ def url(host: str, port: int, *, tls: bool = False) -> str:
     """The prediction endpoint as one reaches it from this machine: a server on every address is on loopback too."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+
+
+def own_url(settings: Settings) -> str:
+    """The prediction endpoint of the server that these settings describe, as one reaches it from this machine."""
+    return url(settings.host, settings.port, tls=bool(settings.tls_certificate))
 
 
 class NotReady(Exception):

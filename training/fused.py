@@ -8,6 +8,7 @@ because a batch is always divided into the same chunks.
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ from fashion_mnist.dataset import cache_folder
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
 
+_log: Final = logging.getLogger(__name__)
+
 SOURCE: Final = Path(__file__).with_name("fused.cpp")
 FLAGS: Final = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++17", "-shared", "-fPIC")
 DEADLINE_S: Final = 120
@@ -38,7 +41,11 @@ _POSITIONS2: Final = 4 * 4
 
 
 def unavailable(network: Network, device: torch.device) -> str | None:
-    """Why these kernels cannot train `network` on `device`, or None where they can."""
+    """Why these kernels cannot train `network` on `device`, or None where they can.
+
+    They are compiled and loaded here, so that whatever prevents this is known before the first step; a line of the log
+    says it, because training without them takes much longer.
+    """
     if device.type != "cpu":
         return "they are for the CPU"
     if not isinstance(network, Network):
@@ -50,9 +57,9 @@ def unavailable(network: Network, device: torch.device) -> str | None:
         return f"they take filters by sixes, and the convolutions have {filters[0]} and {filters[1]}"
     if network.conv1.kernel_size != (5, 5) or tuple(network.geometry) != (1, 28, 28):
         return "they are written for 5 x 5 kernels and 1 x 28 x 28 images"
-    if _compiler() is None:
-        return "there is no C++ compiler: install g++"
-    return None
+    if reason := _unusable(*filters):
+        _log.warning("the fused kernels, which are faster, cannot be used: %s", reason)
+    return reason
 
 
 def features(
@@ -129,6 +136,21 @@ def _pointer(tensor: Tensor) -> int:
     return tensor.data_ptr()
 
 
+def _unusable(conv1_out: int, conv2_out: int) -> str | None:
+    """What is wrong with the compiler, the cache or what was compiled; None where the kernels can be called."""
+    if _compiler() is None:
+        return "there is no C++ compiler: install g++"
+    try:
+        _kernels(conv1_out, conv2_out)
+    except TrainingError as error:
+        return error.message
+    except OSError as error:  # of a cache that is unwritable or full, or whose files may not be executed
+        return f"{error.filename}: {error.strerror}" if error.filename else " ".join(str(error).split())
+    except (AttributeError, RuntimeError) as error:  # of a library without our functions, of a user without a home
+        return " ".join(str(error).split())
+    return None
+
+
 def _compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
 
@@ -163,8 +185,8 @@ def _run(command: list[str]) -> bytes:
     try:
         done = subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False)
     except subprocess.TimeoutExpired:
-        raise TrainingError(f"{command[0]} did not end within {DEADLINE_S} s: train with --kernels torch") from None
+        raise TrainingError(f"{command[0]} did not end within {DEADLINE_S} s") from None
     if done.returncode != 0:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise TrainingError(f"{command[0]} cannot compile {SOURCE.name} ({last}): train with --kernels torch")
+        raise TrainingError(f"{command[0]} cannot compile {SOURCE.name} ({last})")
     return done.stdout

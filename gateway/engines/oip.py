@@ -34,6 +34,7 @@ _MOST_OFF: Final = 0.01
 
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
     # A server that was restarted should be found again within the second that its clients are told to wait.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

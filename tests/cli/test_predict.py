@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -81,6 +82,32 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_answered(
     for name in ("010.png", "020.png", "bad.npy", "missing.png"):
         assert name in done.stderr
     assert "4 of 302" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json", "table"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_that_is_no_text_costs_no_answer(
+    form: str, encoding: str, tmp_path: Path, dataset: Dataset, way: list[str]
+) -> None:
+    names = [b"caf\xe9.png", b"plain.png", "sch\u00f6n.png".encode(), b"\xff\n.png", b"\xe9.npy"]
+    for name, image in zip(names, dataset.test.images, strict=False):
+        (tmp_path / os.fsdecode(name)).write_bytes(encode_image(image))
+    (tmp_path / os.fsdecode(b"\xe9.npy")).write_bytes(npy(np.zeros(3)))
+    command = [COMMAND, "predict", tmp_path, *([form] if form != "table" else []), *way]
+    environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"1 of 5 files were not answered" in done.stderr
+    assert b"\xe9.npy" in done.stderr
+    if form == "--json":
+        document = json.loads(done.stdout)
+        answered = {os.fsencode(row["image"]) for row in document["predictions"]}
+        assert answered == {os.fsencode(tmp_path / os.fsdecode(name)) for name in names[:4]}
+    else:
+        assert b"caf\xe9.png" in done.stdout
+        assert b"plain.png" in done.stdout
+        assert (b"sch\xc3\xb6n" if encoding == "utf-8" else b"sch\\xf6n") in done.stdout
 
 
 def test_a_pack_of_bad_files_only(way: list[str], tmp_path: Path, dataset: Dataset) -> None:

@@ -108,3 +108,14 @@ def test_what_is_no_probability_is_no_answer(bad: list[float]) -> None:
         pytest.raises(Unavailable, match="not 1 together"),
     ):
         predict(address, 2)
+
+
+def test_a_server_is_asked_past_any_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    right = np.full((1, 10), 0.1, np.float32)
+    with serving(lambda request, context: response(right, [1, 10])) as address:
+        (found,), _ = predict(address, 1)
+    assert np.array_equal(found, right)

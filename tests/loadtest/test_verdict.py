@@ -153,6 +153,20 @@ def test_the_files_say_what_the_verdict_says(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_without_one_answer_has_all_its_files(tmp_path: Path) -> None:
+    dead = Period(Stage(4, 0, 10, THRESHOLDS), True, seconds=10)
+    dead.seen.failed("png: status 503")
+    for name, periods in (("dead", [dead]), ("never begun", []), ("only at first", [dead, period()])):
+        said = verdict.judge(scenario(dead), periods)
+        assert not said.passed
+        assert "FAILED" in report.as_text(said)
+        verdict.write_json(said, tmp_path / name / "result.json")
+        verdict.write_junit(said, tmp_path / name / "junit.xml")
+        report.write(said, periods, tmp_path / name / "report.html")
+        assert int(ET.parse(tmp_path / name / "junit.xml").getroot()[0].get("failures", 0)) > 0
+    assert "no request was answered rightly" in (tmp_path / "dead" / "report.html").read_text()
+
+
 def test_nothing_measured_is_null_and_no_invalid_json(tmp_path: Path) -> None:
     verdict.write_json(judged(Period(Stage(1, 0, 1, THRESHOLDS), True, seconds=1)), tmp_path / "result.json")
     figures = json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail)["stages"][0]["figures"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fashion_mnist.settings import Settings
 from serving import readiness
 
 
@@ -13,6 +14,18 @@ from serving import readiness
 )
 def test_a_server_on_every_address_is_reached_on_loopback(host: str, reached: str) -> None:
     assert readiness.url(host, 8080) == f"http://{reached}:8080/predictions/fashion_mnist"
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        (Settings(port=9000), "http://127.0.0.1:9000"),
+        (Settings(host="0.0.0.0", tls_certificate="/c.pem", tls_key="/k.pem"), "https://127.0.0.1:8080"),
+        (Settings(host="::", tls_certificate="/c.pem", tls_key="/k.pem"), "https://[::1]:8080"),
+    ],
+)
+def test_what_settings_describe_is_reached_as_they_say(settings: Settings, url: str) -> None:
+    assert readiness.own_url(settings) == f"{url}/predictions/fashion_mnist"
 
 
 def test_nobody_there_is_not_ready() -> None:

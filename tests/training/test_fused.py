@@ -1,6 +1,8 @@
 """The fused kernels compute what PyTorch's operations compute, in both directions."""
 
 import itertools
+import pwd
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fashion_mnist.dataset import Dataset, Split
-from fashion_mnist.errors import TrainingError, UsageError
+from fashion_mnist.errors import UsageError
 from fashion_mnist.network import Classifier, Network
 from training import fused, runs
 from training.augment import move
@@ -102,10 +104,68 @@ def test_what_they_cannot_do_says_so(dataset: Dataset, tmp_path: Path, monkeypat
         runs.train(QUICK, dataset, tmp_path / "run", device="cpu", kernels="fused")
 
 
-def test_a_compiler_that_fails_says_so(
-    classifier: Classifier, batch: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", "false")
+@pytest.fixture
+def afresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Nothing is loaded yet, as in a process that begins."""
     monkeypatch.setattr(fused, "_kernels", fused._kernels.__wrapped__)
-    with pytest.raises(TrainingError, match=r"false cannot compile fused\.cpp.*--kernels torch"):
-        fused.features(*batch, classifier)
+    return monkeypatch
+
+
+def compiler(folder: Path, script: str) -> str:
+    path = folder / "compiler"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo no such option >&2; exit 1", r"cannot compile fused\.cpp \(no such option\)"),
+        ("exit 0", "No such file"),
+        ('for last; do :; done; case "$last" in *.so) echo nonsense > "$last";; esac', r"file too short|invalid ELF"),
+        ('for last; do :; done; case "$last" in *.so) echo | g++ -x c++ -shared -fPIC - -o "$last";; esac', "forward"),
+    ],
+    ids=["refuses", "writes nothing", "writes no library", "writes another library"],
+)
+def test_a_compiler_that_is_no_gpp_is_one_line(
+    script: str, said: str, afresh: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    afresh.setenv("CXX", compiler(tmp_path, script))
+    afresh.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    reason = fused.unavailable(Network(), CPU)
+    assert reason is not None
+    assert re.search(said, reason)
+    (line,) = caplog.messages
+    assert reason in line
+    assert "\n" not in line
+
+
+def test_a_cache_that_cannot_be_used_is_one_line(
+    afresh: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    afresh.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert fused.unavailable(Network(), CPU) == f"{tmp_path}/file/fashion-mnist: Not a directory"
+    assert len(caplog.messages) == 1
+
+
+def test_a_user_without_a_home_is_one_line(afresh: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        afresh.delenv(name, raising=False)
+    afresh.setattr(pwd, "getpwuid", nobody)
+    assert "home directory" in (fused.unavailable(Network(), CPU) or "")
+    assert len(caplog.messages) == 1
+
+
+def test_auto_trains_all_the_same(dataset: Dataset, tmp_path: Path, afresh: pytest.MonkeyPatch) -> None:
+    afresh.setenv("CXX", "false")
+    small = Dataset(dataset.train, Split(dataset.test.images[:100], dataset.test.labels[:100]))
+    recipe = replace(QUICK, epochs=1)
+    summary = runs.train(recipe, small, tmp_path / "run", device="cpu", train_images=1000)
+    assert summary["kernels"] == "torch"
+    with pytest.raises(UsageError, match=r"false cannot compile fused\.cpp.*--kernels torch"):
+        runs.train(recipe, small, tmp_path / "other", device="cpu", kernels="fused", train_images=1000)
