@@ -5,6 +5,7 @@ what was measured before it was written.
 """
 
 import asyncio
+import io
 import itertools
 import logging
 import os
@@ -301,7 +302,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._requests: deque[Request] = deque()  # received, in order, and not answered yet
         self._request: Request | None = None  # the one that is being received
-        self._content: bytes | bytearray = b""  # of its body
+        self._content: bytes | io.BytesIO = b""  # of its body
         self._length = 0  # of its body, as far as it is there
         self._head_bytes = 0
         self._new_head = b""  # of the request that begins in the bytes that are being read, where it stands whole there
@@ -446,7 +447,8 @@ class Connection(asyncio.Protocol):
         if request is None or (self._parser.should_upgrade() and _has_body(request.head)):
             return  # in the latter case its body is still to come: see _pass_over_upgrade
         self._request = None
-        request.body, self._content = bytes(self._content), b""
+        request.body = self._content if isinstance(self._content, bytes) else self._content.getvalue()
+        self._content, self._length = b"", 0
         request.received = time.perf_counter()
         if not request.keep_alive:
             self._stopped = True
@@ -677,18 +679,22 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         """Drop what was received of a request."""
-        self.server.waiting_bytes -= len(self._content)
-        self._content = b""
+        self.server.waiting_bytes -= self._length
+        self._content, self._length = b"", 0
         self._request = None
 
 
-def grown(body: bytes | bytearray, part: bytes) -> bytes | bytearray:
-    """A body and one more part of it. Parts may be of a few bytes: a list of them would take many times their room."""
+def grown(body: bytes | io.BytesIO, part: bytes) -> bytes | io.BytesIO:
+    """A body and one more part of it. Parts may be of a few bytes: a list of them would take many times their room.
+
+    BytesIO keeps what is written in a bytes object, which it grows in place and gives away without a copy.
+    """
     if not body:
         return part
     if isinstance(body, bytes):
-        body = bytearray(body)
-    body += part
+        first, body = body, io.BytesIO()
+        body.write(first)
+    body.write(part)
     return body
 
 

@@ -218,10 +218,10 @@ def _list(said: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _parameters(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = said.get("parameters") or {}
-    if not isinstance(found, dict):
+    found = said.get("parameters")
+    if not isinstance(found, dict | None):
         raise BadJSON('"parameters" must be an object')
-    return found
+    return found or {}
 
 
 def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:

@@ -2,13 +2,17 @@
 
 import base64
 import contextlib
+import io
+import select
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from statistics import median
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.gateway.command import ServeCommand
 from tests.gateway.http import connected, read_answer, request
@@ -166,3 +170,27 @@ def test_a_small_file_that_hides_a_large_frame_is_refused(embedded: ServeCommand
         connection.sendall(request(encoded, "Content-Type: application/json"))
         assert read_answer(connection).status in (400, 413, 422)
     assert embedded.gateway().memory_info().rss - before < 64 * 2**20
+
+
+def photograph(width: int, height: int, *, progressive: bool) -> bytes:
+    """A JPEG of soft forms."""
+    forms = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(forms).resize((width, height)).save(file, "JPEG", quality=85, progressive=progressive)
+    return file.getvalue()
+
+
+def test_small_photograph_is_answered_before_most_of_the_large_ones_in_front_of_it(embedded: ServeCommand) -> None:
+    count = 10
+    large, small = photograph(4000, 3000, progressive=True), photograph(600, 400, progressive=False)
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(connected(embedded.url)) for _ in range(count)]
+        connection = stack.enter_context(connected(embedded.url))
+        for other in others:
+            other.sendall(request(large))
+        assert select.select(others, [], [], 15)[0], "none of the large ones is answered"
+        connection.sendall(request(small))
+        assert read_answer(connection).status == 200
+        answered = len(select.select(others, [], [], 0)[0])
+        assert answered <= count // 2
+        assert {read_answer(other).status for other in others} <= {200, 429}

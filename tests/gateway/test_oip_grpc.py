@@ -288,6 +288,18 @@ def test_what_is_not_there(embedded_stub: Stub) -> None:
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.parametrize(
+    "value",
+    [{}, {"bool_param": True}, {"int64_param": 1}, {"string_param": ""}, {"string_param": "auto" * 100}],
+    ids=["nothing", "bool", "number", "empty", "long"],
+)
+def test_parameter_prepare_of_another_type_is_refused_in_our_words(embedded_stub: Stub, value: dict[str, Any]) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        embedded_stub.infer(**{**WAYS["raw"], "parameters": {"prepare": value}})
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "it takes auto" in refused.value.details()
+
+
 def test_a_message_that_is_none(embedded_stub: Stub) -> None:
     call = embedded_stub.channel.unary_unary(f"{SERVICE}ModelInfer")
     with pytest.raises(grpc.RpcError) as refused:

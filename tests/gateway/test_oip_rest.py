@@ -277,6 +277,56 @@ def test_a_binary_file_without_its_right_length(one: str, content: bytes) -> Non
     refused(infer_binary(one, {"inputs": [tensor]}, content), 400)
 
 
+ODD_VALUES = {
+    "nested": "[" * 1000 + "1" + "]" * 1000,
+    "nested in objects": '{"a":' * 1000 + "1" + "}" * 1000,
+    "of many digits": "7" * 5000,
+    "of many digits, negative": "-" + "7" * 5000,
+    "true": "true",
+    "a fraction": "1.5",
+    "past all fractions": "1e400",
+    "a list": "[1]",
+    "an object": "{}",
+    "an empty text": '""',
+    "a long text": '"' + "x" * 100_000 + '"',
+    "null": "null",
+}
+PLACES = {
+    "shape": ('"shape": [1, 28, 28]', '"shape": %s'),
+    "a length in the shape": ('"shape": [1', '"shape": [%s'),
+    "another length in the shape": ('"shape": [1, 28', '"shape": [1, %s'),
+    "binary_data_size": ('"data": [', '"parameters": {"binary_data_size": %s}, "data": ['),
+    "binary_data_size alone": (json.dumps(IMAGE), '[], "parameters": {"binary_data_size": %s}'),
+    "prepare": ('{"inputs"', '{"parameters": {"prepare": %s}, "inputs"'),
+    "binary_data_output": ('{"inputs"', '{"parameters": {"binary_data_output": %s}, "inputs"'),
+    "parameters": ('{"inputs"', '{"parameters": %s, "inputs"'),
+    "parameters of a tensor": ('"data": [', '"parameters": %s, "data": ['),
+}
+UNREAD_OBJECTS = {"null", "an object", "nested in objects"}
+GOOD_VALUES = {
+    "prepare": {"null"},
+    "binary_data_size": {"null"},
+    "binary_data_output": {"true"},
+    "parameters": UNREAD_OBJECTS,
+    "parameters of a tensor": UNREAD_OBJECTS,
+}
+
+
+@pytest.mark.parametrize("value", ODD_VALUES)
+@pytest.mark.parametrize("place", PLACES)
+def test_value_of_another_type_is_refused_in_our_words(one: str, place: str, value: str) -> None:
+    text = json.dumps({"inputs": [GOOD]})
+    before, after = PLACES[place]
+    assert before in text
+    content = text.replace(before, after % ODD_VALUES[value], 1)
+    response = httpx.post(one + INFER, content=content.encode(), timeout=TIMEOUT_S)
+    if value in GOOD_VALUES.get(place, ()):
+        assert response.status_code == 200, response.text
+    else:
+        refused(response, 400)
+        assert len(response.json()["error"]) < 400
+
+
 def test_too_much_is_refused_in_the_same_words(one: str) -> None:
     refused(infer(one, {**GOOD, "shape": [10**6, 28, 28]}), 413)
     refused(httpx.post(one + INFER, content=bytes(17 * 2**20), timeout=TIMEOUT_S), 413)
