@@ -93,7 +93,7 @@ def test_a_name_that_is_no_text_costs_no_answer(
     for name, image in zip(names, dataset.test.images, strict=False):
         (tmp_path / os.fsdecode(name)).write_bytes(encode_image(image))
     (tmp_path / os.fsdecode(b"\xe9.npy")).write_bytes(npy(np.zeros(3)))
-    command = [COMMAND, "predict", tmp_path, *([form] if form != "table" else []), *way]
+    command: list[str | Path] = [COMMAND, "predict", tmp_path, *([form] if form != "table" else []), *way]
     environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "COLUMNS": "200"}
     done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
     assert done.returncode == 1

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,10 +25,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def loadtest(
-    *arguments: str | Path, timeout_s: float = 120, folder: Path = ROOT, **environment: str
+    *arguments: str | Path, timeout_s: float = 120, folder: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     command = [COMMAND, "loadtest", *arguments]
-    variables = {**os.environ, **environment}
+    variables = {**os.environ, **(environment or {})}
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False, env=variables
     )
@@ -188,9 +188,7 @@ def test_the_folder_and_the_environment_change_nothing(constant: str, tmp_path: 
         *("--host", constant, "--scenario", "mine.yaml", "--results", "mine"),
         folder=folder,
         timeout_s=60,
-        HOME=str(home),
-        XDG_CACHE_HOME=cache,
-        **variables,
+        environment={"HOME": str(home), "XDG_CACHE_HOME": cache, **variables},
     )
     assert done.returncode == 1, done.stderr
     assert "imported" not in done.stderr
@@ -213,7 +211,7 @@ def test_settings_with_tls_are_enough_to_find_the_server(tmp_path: Path) -> None
             "FASHION_MNIST_PORT": str(urlsplit(server.url).port),
             "FASHION_MNIST_GRPC_PORT": str(server.state().grpc_port),
         }
-        done = loadtest("--scenario", "mix.yaml", "--results", "results", folder=tmp_path, **files, **ports)
+        done = loadtest("--scenario", "mix.yaml", "--results", "results", folder=tmp_path, environment=files | ports)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads((tmp_path / "results" / "result.json").read_text())["stages"][0]["figures"]
     assert found["answered"] > 20
@@ -224,7 +222,7 @@ def test_grpc_is_sent_past_any_proxy(embedded: ServeCommand, tmp_path: Path) -> 
     mix.write_text("mix: {grpc: 1, png: 1}\nthresholds: {failures_percent: 0}\nstages: [{clients: 2, hold_s: 2}]\n")
     proxies = dict.fromkeys(("grpc_proxy", "http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
     nowhere = dict.fromkeys(("no_grpc_proxy", "no_proxy", "NO_PROXY"), "")
-    done = loadtest(*host(embedded), "--scenario", mix, "--results", tmp_path, **proxies, **nowhere)
+    done = loadtest(*host(embedded), "--scenario", mix, "--results", tmp_path, environment=proxies | nowhere)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
@@ -235,7 +233,7 @@ def test_what_is_missing_is_said_before_anything_starts(
 ) -> None:
     empty = str(tmp_path / "empty")
     results = tmp_path / "results"
-    done = loadtest(*arguments, "--results", results, timeout_s=30, **{f"FASHION_MNIST_{missing}": empty})
+    done = loadtest(*arguments, "--results", results, timeout_s=30, environment={f"FASHION_MNIST_{missing}": empty})
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert empty in done.stderr
