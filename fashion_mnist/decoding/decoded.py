@@ -52,9 +52,9 @@ def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
     budget.check_images(len(pixels))
     if budget.prepare not in PREPARES_ALL or not len(pixels):
         return Decoded(pixels)
+    budget.take_preparation(len(pixels))
     prepared, adjusted = [], {}
     for place, image in enumerate(pixels):
-        budget.take_preparation()
         image, adjusted[place] = prepare(image, None, budget.geometry, budget.prepare)
         prepared.append(image)
     return Decoded(np.stack(prepared), adjusted={place: notes for place, notes in adjusted.items() if notes})

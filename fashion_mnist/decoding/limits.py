@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from fashion_mnist.classes import Geometry
 from fashion_mnist.errors import BodyTooLarge, CorruptImage, TooManyImages, TooManyPixels
-from fashion_mnist.preparation import DEFAULT_MODE, Mode
+from fashion_mnist.preparation import DEFAULT_MODE, PREPARES_ALL, Mode
 from fashion_mnist.settings import Settings
 
 QUICK_PIXELS: Final = 64 * 1024
@@ -56,7 +56,7 @@ class Budget:
     bombs are one big one.
     """
 
-    __slots__ = ("allowance", "geometry", "limits", "pixels", "prepare", "prepared", "unpacked_bytes")
+    __slots__ = ("allowance", "geometry", "limits", "pixels", "prepare", "prepared", "spent", "unpacked_bytes")
 
     def __init__(
         self, limits: Limits, geometry: Geometry, allowance: float = inf, prepare: Mode = DEFAULT_MODE
@@ -71,6 +71,7 @@ class Budget:
         self.prepared = 0
         self.pixels = limits.max_pixels
         self.allowance = allowance
+        self.spent = 0.0
         self.unpacked_bytes = limits.max_body_bytes
 
     def take_pixels(self, width: int, height: int, weight: float = 1) -> None:
@@ -87,24 +88,33 @@ class Budget:
                 f"the image has {width} x {height} pixels{counted} and one request may have "
                 f"{self.limits.max_pixels:,}, all its images together (the setting max_pixels): scale it down first"
             )
-        self.allow(cost)
+        # What preparing it will cost is known by now, and shall not be found out when it is decoded.
+        self.allow(cost + (PREPARATION_COST if self._prepares(width, height) else 0))
         self.pixels -= cost
-        self.allowance -= cost
+        self._spend(cost)
 
     def allow(self, cost: float) -> None:
         """Raise TooSlow where the allowance does not pay for so many pixels, or for what takes as long."""
         if cost > self.allowance:
-            raise TooSlow(self.limits.max_pixels - self.pixels + cost)
+            raise TooSlow(self.spent + cost)
 
-    def take_preparation(self) -> None:
-        """Pay for preparing one picture, before that is done. Raises TooManyImages, TooSlow."""
-        self.prepared += 1
+    def take_preparation(self, pictures: int = 1) -> None:
+        """Pay for preparing so many pictures, before that is done. Raises TooManyImages, TooSlow."""
+        self.prepared += pictures
         if self.prepared > MAX_PREPARED:
             raise TooManyImages(
                 f"more than {MAX_PREPARED:,} images to prepare in one request: split it, or send prepare=none"
             )
-        self.allow(PREPARATION_COST)
-        self.allowance -= PREPARATION_COST
+        self.allow(pictures * PREPARATION_COST)
+        self._spend(pictures * PREPARATION_COST)
+
+    def _spend(self, cost: float) -> None:
+        self.allowance -= cost
+        self.spent += cost
+
+    def _prepares(self, width: int, height: int) -> bool:
+        own = (width, height) == (self.geometry.width, self.geometry.height)
+        return self.prepare in PREPARES_ALL or (self.prepare == "auto" and not own)
 
     @property
     def quick(self) -> bool:

@@ -14,6 +14,9 @@ from fashion_mnist.errors import CorruptImage
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 _MOST_CHUNKS: Final = 10_000
+_PIECE: Final = 2**16
+"""Inflated at once: zlib copies what it leaves of it, each time."""
+
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 _HEADER: Final = struct.Struct(">IIBBxxB")
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -105,9 +108,11 @@ def check_whole(chunks: Chunks) -> None:
     inflater = zlib.decompressobj()
     try:
         for part in chunks.pixels:
-            while part and expected > 0:
-                expected -= len(inflater.decompress(part, min(expected, 2**20)))
-                part = memoryview(inflater.unconsumed_tail)
+            for start in range(0, len(part), _PIECE):
+                piece: memoryview | bytes = part[start : start + _PIECE]
+                while piece and expected > 0:
+                    expected -= len(inflater.decompress(piece, min(expected, 2**20)))
+                    piece = inflater.unconsumed_tail
     except zlib.error:
         expected = 1
     if expected > 0:

@@ -24,9 +24,9 @@ from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding import isolated
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.formats import START_BYTES, format_of, read_picture_here
-from fashion_mnist.decoding.limits import QUICK_PIXELS, Budget, Limits, TooSlow
+from fashion_mnist.decoding.limits import PREPARATION_COST, QUICK_PIXELS, Budget, Limits, TooSlow
 from fashion_mnist.errors import CorruptImage, InputError, TooManyPixels, UnsupportedMediaType
-from tests.bodies import PNG_SIGNATURE, png_chunk
+from tests.bodies import OCTETS, PNG_SIGNATURE, png_chunk
 from tests.core.decoding.odd_files import COLOR, GRAY, odd_files, saved
 
 LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=50_000_000, max_images=16384)
@@ -186,6 +186,19 @@ class TestCost:
             with pytest.raises(TooSlow):
                 decode(content, "", LIMITS, GEOMETRY, QUICK_PIXELS)
         assert len(decode(saved(np.resize(GRAY, (28, 28)), "PNG"), "", LIMITS, GEOMETRY, QUICK_PIXELS)) == 1
+
+    def test_a_small_photograph_is_not_decoded_where_others_wait(self) -> None:
+        header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 100, 100, 8, 2, 0, 0, 0))
+        damaged = PNG_SIGNATURE + header + png_chunk(b"IDAT", b"damaged") + png_chunk(b"IEND", b"")
+        with pytest.raises(TooSlow):
+            decode(damaged, "", LIMITS, GEOMETRY, QUICK_PIXELS)
+        assert outcome(damaged) == "corrupt_image"
+
+    def test_what_many_preparations_cost_is_known_before_the_first(self) -> None:
+        count = 1000
+        with pytest.raises(TooSlow) as slow:
+            decode(bytes(count * 784), OCTETS, LIMITS, GEOMETRY, 2 * PREPARATION_COST, "always")
+        assert slow.value.cost == count * PREPARATION_COST
 
 
 def _flat_jpeg(width: int, height: int) -> bytes:
