@@ -10,7 +10,7 @@ import numpy as np
 from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding.limits import Budget, TooSlow
 from fashion_mnist.decoding.picture import Pixels
-from fashion_mnist.errors import CorruptImage, InputError
+from fashion_mnist.errors import CorruptImage, InputError, TooManyImages
 from fashion_mnist.preparation import NOTHING_FOUND, PREPARES_ALL, prepare
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget:
     for part in parts:
         try:
             decoded = decode_one(part)
+        except TooManyImages:
+            raise  # what comes behind it would be decoded for nothing
         except InputError as error:
             errors[place] = error
             place += 1
