@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.robustness import corruptions
+from cli.robustness import cached_corruptions, corruptions
 from fashion_mnist.dataset import load
-from fashion_mnist.model_store import model_store_path
+from fashion_mnist.errors import FashionMNISTError
+from fashion_mnist.model_store import model_card, model_store_path
 from fashion_mnist.settings import Settings
 
 
@@ -25,8 +26,12 @@ def export(
         str, typer.Option(help="Over which views of an image the graphs average: one, mirror or mirror-and-pixel.")
     ] = "one",
     robustness: Annotated[
-        bool, typer.Option(help="Measure accuracy on changed images for the card (`fashion-mnist robustness`).")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Measure accuracy on changed images for the card (`fashion-mnist robustness`); by default where these "
+            "are cached, and where a model with such figures would be replaced."
+        ),
+    ] = None,
     accept_less_robust: Annotated[
         bool, typer.Option("--accept-less-robust", help="Export a model that does worse there than the store's.")
     ] = False,
@@ -47,6 +52,11 @@ def export(
     console = Console()
     settings = Settings.from_environment()
     images = load(settings.data)
+    store = output or model_store_path(settings)
+    if robustness is None:
+        robustness = _has_robustness(store) or cached_corruptions(images.test.images) is not None
+        if not robustness:
+            console.print("accuracy on changed images: not measured; --robustness does, and takes half an hour once")
     corrupted = corruptions(images.test.images) if robustness else None
     with console.status("starting PyTorch and ONNX Runtime") as status:
         # Seconds of imports, which the other commands and --help do without.
@@ -56,7 +66,7 @@ def export(
         model_store = model_store_path(settings)
         made = release(
             model_store / WEIGHTS if weights is None else weights,
-            model_store if output is None else output,
+            store,
             images,
             version=version,
             views=views,
@@ -74,6 +84,14 @@ def export(
         f"right (standard error {evaluation['standard_error']:.2%})"
     )
     console.print(f"written to {made.folder}", soft_wrap=True)
+
+
+def _has_robustness(store: Path) -> bool:
+    """Whether a model store's card says how accurate its model is on changed images."""
+    try:
+        return bool(model_card(store).get("robustness"))
+    except FashionMNISTError:
+        return False
 
 
 def _parity(parity: dict[str, Any]) -> Table:

@@ -103,14 +103,21 @@ def table(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
+def cached_corruptions(images: "NDArray[np.uint8]") -> "dict[str, NDArray[np.uint8]] | None":
+    """The corrupted images, None where some of them are still to be made."""
+    from training.corruptions import IMAGES, load
+
+    return load(images[:IMAGES])
+
+
 def corruptions(images: "NDArray[np.uint8]") -> "dict[str, NDArray[np.uint8]]":
     """The corrupted images, made with a progress bar where the cache has not all of them."""
-    from training.corruptions import IMAGES, KINDS, load, make
-
-    some = images[:IMAGES]
-    found = load(some)
+    found = cached_corruptions(images)
     if found is not None:
         return found
+    from training.corruptions import IMAGES, KINDS, make
+
+    some = images[:IMAGES]
     from benchmarks import environments
 
     console = Console(stderr=True)
