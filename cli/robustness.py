@@ -118,7 +118,10 @@ def corruptions(images: "NDArray[np.uint8]") -> "dict[str, NDArray[np.uint8]]":
     from training.corruptions import IMAGES, KINDS, make
 
     some = images[:IMAGES]
-    from benchmarks import environments
+    try:
+        from benchmarks import environments
+    except ImportError:
+        raise UsageError("the corrupted images can be made in a checkout of this project alone: run it there") from None
 
     console = Console(stderr=True)
     with console.status("making the environment of imagecorruptions"):

@@ -79,7 +79,8 @@ def test_evaluate_takes_every_form_of_a_model(model_store: Path, tmp_path: Path,
     assert figures["accuracy"] == card["accuracy"]
     assert figures["classes"].keys() == set(CLASSES)
     assert 0 < figures["calibration"]["expected_error"] < 0.05
-    assert Image.open(figure).format == "PNG"
+    with Image.open(figure) as picture:
+        assert picture.format == "PNG"
 
 
 def test_evaluate_for_people(model_store: Path) -> None:
