@@ -49,7 +49,7 @@ def parse_mode(text: str) -> Mode:
 
 def needs_preparation(pixels: Pixels, geometry: Geometry, mode: Mode) -> bool:
     """Whether `prepare` does more with `pixels` than to scale them."""
-    own = pixels.shape == (geometry.height, geometry.width)
+    own = pixels.shape[:2] == (geometry.height, geometry.width) and (pixels.ndim == 2 or _is_gray(pixels))
     return mode in PREPARES_ALL or (mode == "auto" and not own)
 
 

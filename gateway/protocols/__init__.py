@@ -136,11 +136,12 @@ def preparation(head: Options, default: Mode) -> Mode:
 
     Raises BadParameter.
     """
+    mode = parse_mode(head.prepare) if head.prepare else default  # wrong is wrong, even where the query wins
     if b"prepare" in head.url:
         query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
         if "prepare" in query:
-            return parse_mode(query["prepare"])
-    return parse_mode(head.prepare) if head.prepare else default
+            mode = parse_mode(query["prepare"])
+    return mode
 
 
 def check_encoding(content_encoding: str) -> None:

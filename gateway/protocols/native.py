@@ -85,7 +85,9 @@ def _understand(head: Head) -> Wanted:
     query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
     # An empty parameter is a wrong one: somebody's variable had nothing in it. An empty header is none.
     top_k = query.pop("top_k", head.top_k or None)
-    prepare = query.pop("prepare", head.prepare or None)
+    mode = parse_mode(head.prepare) if head.prepare else None  # wrong is wrong, even where the query wins
+    if "prepare" in query:
+        mode = parse_mode(query.pop("prepare"))
     if query:
         raise BadParameter(f"unknown parameter {next(iter(query))[:40]!r}: there are top_k and prepare")
     form = Form(octets=wants_binary(head.accept))
@@ -95,5 +97,4 @@ def _understand(head: Head) -> Wanted:
     if content_type[:33].lower() == "application/x-www-form-urlencoded":
         # What curl says of --data-binary unless it is told better: it says nothing about the body.
         content_type = ""
-    mode = None if prepare is None else parse_mode(prepare)
     return Wanted(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None, mode)

@@ -192,7 +192,7 @@ def test_traffic_and_errors(situation: Situation) -> None:
     traffic = find("service", "Traffic")
     situation.is_rate(only(situation.shows(traffic["Answered requests"])), situation.seen.codes["ok"])
     situation.is_rate(only(situation.shows(traffic["Images"])), len(situation.seen.images))
-    assert only(situation.shows(traffic["Connections"])) >= 2, "one of HTTP and one of gRPC, and others that idle"
+    assert only(situation.shows(traffic["Connections"])) >= 1, "one of HTTP at least; gRPC's are not counted"
     errors = find("service", "Errors")
     theirs = situation.shows(errors["The sender's errors"])
     assert set(theirs) == set(BAD)
@@ -299,7 +299,7 @@ def test_drift(situation: Situation) -> None:
         FIGURES, reference.index(drift.counts(bins)), reference.thresholds, strict=True
     ):
         # Engines differ in the last digits, so an image may lie in the bin beside.
-        assert shown[figure] == pytest.approx(index, abs=0.002), figure
+        assert shown[figure] == pytest.approx(index, abs=0.005), figure
         assert shown[f"threshold of {figure}"] == pytest.approx(threshold)
     assert only(situation.shows(row["Images watched"])) == reference.window
 

@@ -325,7 +325,7 @@ def test_what_is_in_flight_is_answered_before_its_version_is_gone(tmp_path: Path
         operator.load(second)
 
         def send(place: int) -> httpx.Response:
-            as_json = many[:2000].tolist() if place % 2 else None
+            as_json = many[:1200].tolist() if place % 2 else None
             started.wait(TIMEOUT_S)
             if as_json is None:
                 return httpx.post(url, content=many.tobytes(), timeout=TIMEOUT_S)
