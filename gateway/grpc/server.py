@@ -41,7 +41,9 @@ TOLD_S: Final = 0.01
 
 
 def _concerns_us(record: logging.LogRecord) -> bool:
-    """Whether a line of grpcio's is more than that a client went away while its answer was sent."""
+    """Whether a line of grpcio's is more than that a client went away while its answer was sent, or sent odd bytes."""
+    if str(record.msg).startswith("Invalid encoding on"):
+        return False
     return record.exc_info is None or record.exc_info[0] is None or record.exc_info[0].__name__ != "ExecuteBatchError"
 
 
