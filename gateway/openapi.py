@@ -63,9 +63,10 @@ _PREPARE: Final = [
         "name": name,
         "in": place,
         "description": "How images become such as the network knows: auto prepares photographs.",
-        "schema": {"enum": list(MODES)},
+        "schema": {"enum": values},
     }
-    for name, place in (("prepare", "query"), ("X-Prepare", "header"))
+    # An empty header is none.
+    for name, place, values in (("prepare", "query", list(MODES)), ("X-Prepare", "header", [*MODES, ""]))
 ]
 
 
