@@ -157,7 +157,7 @@ class _Server:
         ready = False
         while True:
             try:
-                if not state.is_told(self._state):
+                if not state.is_told(self._folder):
                     state.write(self._state)
                 died = self._dead()
             except OSError as error:

@@ -82,9 +82,9 @@ def write(state: State) -> None:
     atomic.write_text(folder(state.host, state.port) / _FILE, json.dumps(asdict(state)))
 
 
-def is_told(state: State) -> bool:
-    """Whether the file with that is still there."""
-    return (folder(state.host, state.port) / _FILE).exists()
+def is_told(path: Path) -> bool:
+    """Whether the file with that is still in a server's folder."""
+    return (path / _FILE).exists()
 
 
 def read(port: int, host: str = "") -> State | None:

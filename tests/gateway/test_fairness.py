@@ -82,20 +82,26 @@ def test_others_are_answered_between_the_requests_of_a_client_that_pipelines_tho
     assert median(meanwhile) < 1000, meanwhile
 
 
+def all_answers(connection: socket.socket, data: bytes, count: int) -> bytes:
+    """What comes for these bytes, up to so many good answers; they are sent meanwhile."""
+    sender = threading.Thread(target=connection.sendall, args=(data,))
+    sender.start()
+    found = b""
+    while found.count(b"HTTP/1.1 200 ") < count or not found.endswith(b"}"):
+        received = connection.recv(65536)
+        assert received, f"closed after {found.count(b'HTTP/1.1 200 ')} answers"
+        found += received
+    sender.join(10)
+    return found
+
+
 def test_one_read_of_many_requests_is_answered_whole_and_in_order(embedded: ServeCommand) -> None:
     count = 5000
     requests = [
         f"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: {place}\r\n\r\n".encode() for place in range(count)
     ]
     with connected(embedded.url) as connection:
-        sender = threading.Thread(target=connection.sendall, args=(b"".join(requests),))
-        sender.start()
-        found = b""
-        while found.count(b"HTTP/1.1 200 ") < count or not found.endswith(b"}"):
-            received = connection.recv(65536)
-            assert received, f"closed after {found.count(b'HTTP/1.1 200 ')} answers"
-            found += received
-        sender.join(10)
+        all_answers(connection, b"".join(requests), count)
         connection.sendall(request(IMAGE))
         assert read_answer(connection).status == 200
 
@@ -104,14 +110,7 @@ def test_predictions_in_one_read_are_answered_whole_and_in_order(embedded: Serve
     count = 400
     requests = [request(IMAGE, f"X-Request-Id: {place}") for place in range(count)]
     with connected(embedded.url) as connection:
-        sender = threading.Thread(target=connection.sendall, args=(b"".join(requests),))
-        sender.start()
-        found = b""
-        while found.count(b"HTTP/1.1 200 ") < count or not found.endswith(b"}"):
-            received = connection.recv(65536)
-            assert received, f"closed after {found.count(b'HTTP/1.1 200 ')} answers"
-            found += received
-        sender.join(10)
+        found = all_answers(connection, b"".join(requests), count)
     names = [line.partition(b"\r\n")[0] for line in found.split(b"X-Request-Id: ")[1:]]
     assert names == [b"%d" % place for place in range(count)]
 
@@ -119,12 +118,7 @@ def test_predictions_in_one_read_are_answered_whole_and_in_order(embedded: Serve
 def test_a_body_in_chunks_of_one_byte_is_read(embedded: ServeCommand) -> None:
     head = b"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     with connected(embedded.url) as connection:
-        connection.sendall(head + b"1\r\n\0\r\n" * 784 * 20 + b"0\r\n\r\n" + request(IMAGE))
-        found = b""
-        while found.count(b"HTTP/1.1 200 ") < 2 or not found.endswith(b"}"):
-            received = connection.recv(65536)
-            assert received, found
-            found += received
+        all_answers(connection, head + b"1\r\n\0\r\n" * 784 * 20 + b"0\r\n\r\n" + request(IMAGE), 2)
 
 
 def hidden_jpeg(side: int) -> bytes:
