@@ -152,7 +152,7 @@ class Hunt:
             place = in_a_row % len(self.images.labels)
             try:
                 with connected(url) as connection:
-                    last, _ = ask(connection, request(self.images.contents[place]), self.images.labels[place])
+                    last, *_ = ask(connection, request(self.images.contents[place]), self.images.labels[place])
             except OSError as error:
                 last = str(error)
             assert last != "wrong", "a wrong label"

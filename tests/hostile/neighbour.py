@@ -83,7 +83,7 @@ def _send(url: str, images: Images, told: Connection) -> None:
                 connection.settimeout(TIMEOUT_S)
                 while not told.poll():
                     place = (place + 1) % len(requests)
-                    outcome, latency_ms = ask(connection, requests[place], images.labels[place])
+                    outcome, latency_ms, stays_open = ask(connection, requests[place], images.labels[place])
                     found.counts[outcome] += 1
                     if outcome == "right":
                         found.latencies_ms.append(latency_ms)
@@ -91,7 +91,7 @@ def _send(url: str, images: Images, told: Connection) -> None:
                         found.longest_gap_s = round(max(found.longest_gap_s, now - last_right), 3)
                         last_right = now
                     time.sleep(PAUSE_S)
-                    if outcome == "lost":
+                    if not stays_open:
                         break
         except OSError:
             found.counts["refused"] += 1
@@ -100,17 +100,18 @@ def _send(url: str, images: Images, told: Connection) -> None:
     told.send(found)
 
 
-def ask(connection: socket.socket, content: bytes, label: str) -> tuple[str, float]:
-    """The outcome of one request, and its latency in milliseconds."""
+def ask(connection: socket.socket, content: bytes, label: str) -> tuple[str, float, bool]:
+    """The outcome of one request, its latency in milliseconds, and whether another may be sent."""
     started = time.perf_counter()
     try:
         connection.sendall(content)
         answer = read_answer(connection)
     except (OSError, AssertionError):
-        return "lost", 0.0
+        return "lost", 0.0, False
     latency_ms = 1e3 * (time.perf_counter() - started)
+    stays_open = answer.headers.get("connection") != "close"
     if answer.status != 200:
-        return str(answer.status), latency_ms
+        return str(answer.status), latency_ms, stays_open
     # The label stands first in the answer: to parse it all would take longer than to wait for it.
     return (
         "right" if answer.body.startswith(b'{"predictions": [{"label": "%b"' % label.encode()) else "wrong"

@@ -1,6 +1,7 @@
 """Processes that die or stand still under load."""
 
 import signal
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -67,6 +68,7 @@ def harmless_signals(hunt: Hunt) -> None:
         for process in hunt.server.family():
             for number in (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT, signal.SIGPIPE):
                 process.send_signal(number)
+        time.sleep(1)
 
 
 SCENARIOS: Final = [
