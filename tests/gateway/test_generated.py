@@ -4,9 +4,9 @@ import grpc
 import pytest
 from hypothesis import given
 
-from tests.gateway.command import ServeCommand
 from tests.hostile import mutated_bodies, mutated_calls, mutated_requests
-from tests.hostile.mutations import Corpus, many, quantity
+from tests.support.command import ServeCommand
+from tests.support.mutations import Corpus, many, quantity
 
 
 @many

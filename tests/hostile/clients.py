@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from fashion_mnist.encoding import encode_image
-from tests.bodies import png_of_size
-from tests.gateway.command import wait_until
-from tests.gateway.grpc_frames import FLOODS
-from tests.gateway.grpc_frames import connected as grpc_connected
-from tests.gateway.http import connected, request
-from tests.gateway.load import TIMEOUT_S
-from tests.gateway.test_memory import Peak
 from tests.hostile import overloading
 from tests.hostile.floods import BAD, HEALTH, UPGRADE, flood, hidden_jpeg, photograph
 from tests.hostile.hunt import Hunt, Scenario
+from tests.support.bodies import png_of_size
+from tests.support.command import wait_until
+from tests.support.grpc_frames import FLOODS
+from tests.support.grpc_frames import connected as grpc_connected
+from tests.support.http import connected, request
+from tests.support.load import TIMEOUT_S
+from tests.support.memory import Peak
 
 MEBIBYTE: Final = 2**20
 BODY_BYTES: Final = 12_800_000

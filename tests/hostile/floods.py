@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tests.gateway.http import connected, request
+from tests.support.http import connected, request
 
 IMAGE = bytes(784)
 HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"

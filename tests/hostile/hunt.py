@@ -12,14 +12,14 @@ from typing import Final
 
 import psutil
 
-from fashion_mnist import dataset
 from fashion_mnist.classes import CLASSES
+from fashion_mnist.data import dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
-from tests.gateway.command import ServeCommand, serve_command, wait_until
-from tests.gateway.http import connected, request
 from tests.hostile.neighbour import Images, Outcome, ask, neighbour
+from tests.support.command import ServeCommand, serve_command, wait_until
+from tests.support.http import connected, request
 
 P99_RATIO: Final = 10.0
 P99_MS: Final = 50.0

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from tests.gateway.command import COMMAND, ServeCommand, wait_until
-from tests.gateway.http import connected, request
-from tests.gateway.test_supervision import quiet, survives
 from tests.hostile.hunt import Hunt, Scenario, Skipped
 from tests.hostile.neighbour import neighbour
+from tests.support.command import COMMAND, ServeCommand, wait_until
+from tests.support.http import connected, request
+from tests.support.quiet import quiet, survives
 
 DISK_BYTES: Final = 24 * 2**20
 CGROUPS: Final = Path("/sys/fs/cgroup/memory")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.hostile import mutated_bodies, mutated_calls, mutated_frames, mutated_messages, mutated_requests
 from tests.hostile.hunt import Hunt, Scenario
-from tests.hostile.mutations import quantity
+from tests.support.mutations import quantity
 
 PROCESSES: Final = 2
 

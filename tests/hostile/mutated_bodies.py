@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fashion_mnist.classes import CLASSES
-from tests.bodies import Body, bad_bodies, good_bodies
-from tests.core.decoding.odd_files import odd_files
-from tests.hostile.mutations import AT_ONCE
+from tests.support.bodies import Body, bad_bodies, good_bodies
+from tests.support.mutations import AT_ONCE
+from tests.support.odd_files import odd_files
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 _FILES = [Body(odd.name, odd.content, "image/*") for odd in odd_files()]

@@ -10,7 +10,7 @@ from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
-from tests.hostile.mutations import AT_ONCE, WORDS, Corpus, damaged
+from tests.support.mutations import AT_ONCE, WORDS, Corpus, damaged
 
 GARMENT = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 PNG = encode_image(GARMENT)

@@ -3,9 +3,9 @@
 import contextlib
 import random
 
-from tests.gateway.grpc_frames import PREFACE, SETTINGS, Frame, answers, call, infer
-from tests.gateway.http import connected
 from tests.hostile.hunt import Hunt
+from tests.support.grpc_frames import PREFACE, SETTINGS, Frame, answers, call, infer
+from tests.support.http import connected
 
 KINDS = 12
 """Kinds of frames: those of RFC 9113, and two that do not exist."""

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 from serving import processes
 from serving.config import free_ports
-from tests.deploy.proxy import Proxy
-from tests.gateway.command import wait_until
-from tests.gateway.http import connected, read_answer, request
 from tests.hostile.hunt import Hunt, Skipped
+from tests.support.command import wait_until
+from tests.support.http import connected, read_answer, request
+from tests.support.proxy import Proxy
 
 SMUGGLED: Final = b"GET /smuggled HTTP/1.1\r\nHost: x\r\nX-Request-Id: smuggled\r\n\r\n"
 IMAGE: Final = bytes(784)

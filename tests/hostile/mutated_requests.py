@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fashion_mnist.encoding import encode_image
-from tests.hostile.mutations import AT_ONCE, Corpus, altered, damaged
+from tests.support.mutations import AT_ONCE, Corpus, altered, damaged
 
 GARMENT = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 PNG = encode_image(GARMENT)

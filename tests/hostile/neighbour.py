@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Final
 
-from tests.gateway.http import connected, read_answer, request
+from tests.support.http import connected, read_answer, request
 
 PAUSE_S: Final = 0.003
 """Between two requests: it takes a small part of a core."""
@@ -113,6 +113,5 @@ def ask(connection: socket.socket, content: bytes, label: str) -> tuple[str, flo
     if answer.status != 200:
         return str(answer.status), latency_ms, stays_open
     # The label stands first in the answer: to parse it all would take longer than to wait for it.
-    return (
-        "right" if answer.body.startswith(b'{"predictions": [{"label": "%b"' % label.encode()) else "wrong"
-    ), latency_ms
+    right = answer.body.startswith(b'{"predictions": [{"label": "%b"' % label.encode())
+    return "right" if right else "wrong", latency_ms, stays_open

@@ -8,9 +8,9 @@ from typing import Final
 import psutil
 
 from serving import processes
-from tests.gateway.command import ServeCommand, gone, wait_until
 from tests.hostile.hunt import WHOLE_AGAIN_S, Hunt, Scenario
 from tests.hostile.neighbour import neighbour
+from tests.support.command import ServeCommand, gone, wait_until
 
 Victim = Callable[[ServeCommand], psutil.Process]
 
