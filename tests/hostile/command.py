@@ -41,7 +41,7 @@ def main() -> int:
         Hunt(
             Path(folder),
             seed=arguments.seed,
-            requests=arguments.requests or (8_000 if arguments.short else 100_000),
+            requests=arguments.requests or (4_000 if arguments.short else 100_000),
             seconds=arguments.seconds or (1.5 if arguments.short else 8.0),
             timed=not (arguments.short or arguments.untimed),
         ) as running,
@@ -71,7 +71,7 @@ def _arguments() -> argparse.Namespace:
         prog="python -m tests.hostile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--requests", type=int, help="mutated requests altogether (default: 100000; 8000 if short)")
+    parser.add_argument("--requests", type=int, help="mutated requests altogether (default: 100000; 4000 if short)")
     parser.add_argument("--seconds", type=float, help="how long each flood lasts (default: 8; 1.5 if short)")
     parser.add_argument("--short", action="store_true", help="leave out what takes long, and limits on latency")
     parser.add_argument("--untimed", action="store_true", help="no limits on latency: for a machine that others use")

@@ -218,6 +218,16 @@ def _answers(port: int) -> bool:
         return False
 
 
+def test_a_path_that_is_not_utf_8_harms_nobody_else(port: int) -> None:
+    path = block("/inference.GRPCInferenceService/ModelInfeR").replace(b"InfeR", b"Infe\xaf")
+    with connected(port) as client:
+        client.send(Frame(HEADERS, END_HEADERS | END_STREAM, 1, path))
+        assert client.status() != 0
+        client.send(*call(3, infer()))
+        assert client.status() == 0
+    assert answers(port)
+
+
 def test_a_client_of_http_1_gets_no_answer(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
