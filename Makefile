@@ -76,8 +76,8 @@ dashboards: setup-everything  ## Write the JSON of Grafana's dashboards anew
 proto: setup-everything  ## Make the Python of gateway/protocols/inference.proto anew
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. gateway/protocols/inference.proto
 
-lock: setup-everything  ## Pin today's newest versions anew
-	$(BIN)/python requirements/lock.py
+lock: setup-everything  ## Pin today's newest versions anew (KEEP=1: move none that is pinned)
+	$(BIN)/python requirements/lock.py $(if $(KEEP),--keep)
 
 audit:  ## Fail where a pinned package has a known vulnerability that a newer version has not
 	@python=$$(requirements/find-python $(PYTHON)) && exec $$python -m requirements.audit

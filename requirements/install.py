@@ -152,9 +152,10 @@ def runs(*command: "str | Path") -> bool:
 
 def pip(options: list[str], folder: Path, *, hint: bool = False) -> None:
     """Run `pip install`, what it fetches in `folder` until it is unpacked; pip's own words where it fails."""
-    command = [VENV / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+    command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    command += ["--progress-bar", "off", *options]
     done = subprocess.run(
-        [*command, *options],
+        command,
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -213,10 +214,9 @@ def size(folder: Path) -> int:
 
 def environment_version() -> str:
     """The Python of the environment that is there, such as 3.11; empty where there is none that runs."""
-    python = VENV / "bin" / "python"
+    command = [str(VENV / "bin" / "python"), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     try:
-        command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+        return str(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout).strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
