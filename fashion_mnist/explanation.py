@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.checksums import verify
 from fashion_mnist.errors import ModelError
 from fashion_mnist.model_store import EXPLAIN
+from fashion_mnist.system.checksums import verify
 
 INPUT: Final = "images"
 PROBABILITIES: Final = "probabilities"

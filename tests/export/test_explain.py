@@ -15,14 +15,14 @@ from torch import nn
 
 from export import explain, mistakes
 from export.release import Release
-from fashion_mnist import checksums
 from fashion_mnist.classes import CLASSES, Geometry
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.description import describe
 from fashion_mnist.errors import ExportError, ModelError
 from fashion_mnist.explanation import Explainer, occlusion, open_explainer
 from fashion_mnist.model_store import EXPLAIN, MISTAKES, MISTAKES_SPRITE
 from fashion_mnist.network import Classifier, Network, load_weights
+from fashion_mnist.system import checksums
 
 
 @pytest.fixture(scope="module")
