@@ -119,7 +119,7 @@ def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.
     """
     nvidia.check_gpu(gpu_id)
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise DeviceUnavailable("this onnxruntime has no CUDA provider: install onnxruntime-gpu (`WHEELS=cuda make setup`)")
+        raise DeviceUnavailable("this onnxruntime has no CUDA provider: set up with `WHEELS=cuda make setup`")
     onnxruntime.set_default_logger_severity(_ERRORS)
     load_cuda()
     # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
