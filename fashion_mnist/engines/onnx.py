@@ -117,9 +117,9 @@ def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.
 
     ONNX Runtime falls back to the CPU without a word in its API, so each step is checked.
     """
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise DeviceUnavailable("this onnxruntime has no CUDA provider: install onnxruntime-gpu")
     nvidia.check_gpu(gpu_id)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise DeviceUnavailable("this onnxruntime has no CUDA provider: set up with `WHEELS=cuda make setup`")
     onnxruntime.set_default_logger_severity(_ERRORS)
     load_cuda()
     # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
