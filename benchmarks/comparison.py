@@ -83,7 +83,7 @@ def run(output: Path, *, device: str = "cpu", quick: bool = False) -> dict[str, 
         cores = comparison.cores()
     results = {
         "machine": {"name": machine(device), "cores": os.cpu_count(), "python": platform.python_version()},
-        "versions": {name: version(name) for name in ("torchserve", "torch", "onnxruntime-gpu", "numpy")},
+        "versions": {name: version(name) for name in ("torchserve", "torch", "onnxruntime", "numpy")},
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
         "repeats": size.repeats,

@@ -517,7 +517,7 @@ def test_without_the_data_set_it_takes_a_word(tmp_path: Path, second: Path, imag
         operator = Operator(command)
         refused(operator, operator.try_to_load(second), 409, str(empty))
         found = operator.load(second, without_data=True)
-        assert (found["health_check"], found["accuracy"], found["images"]) == ("right", None, 0)
+        assert (found["health_check"], found["accuracy"], found["images"]) == ("passed", None, 0)
         assert answered_by(command, images, "2.0") == {"2.0"}
 
 
