@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.data import dataset
 from fashion_mnist.engines import open_engine
@@ -121,7 +119,7 @@ class Hunt:
             with neighbour(url, self.images) as alone:
                 time.sleep(ALONE_S)
             self._alone[url] = alone.p99_ms
-        gateways, log_bytes = _gateways(command), len(command.said())
+        gateways, log_bytes = command.gateways(), len(command.said())
         memory = {gateway.pid: gateway.memory_info().rss for gateway in gateways}
         with neighbour(url, self.images) as found:
             yield
@@ -132,7 +130,7 @@ class Hunt:
             self.figures["neighbour_p99_alone_ms"] = round(self._alone[url], 2)
             assert found.p99_ms <= limit, f"p99 beside it {found.p99_ms:.1f} ms, the limit is {limit:.1f} ms"
         self.whole_again(url)
-        assert {gateway.pid for gateway in _gateways(command)} == set(memory), "a gateway died"
+        assert {gateway.pid for gateway in command.gateways()} == set(memory), "a gateway died"
         for gateway in gateways:
             wait_until(
                 lambda gateway=gateway: gateway.memory_info().rss - memory[gateway.pid] < FLAT_BYTES,  # type: ignore[misc]
@@ -174,10 +172,6 @@ def hold_log(text: str) -> None:
         except (ValueError, KeyError, TypeError):
             raise AssertionError(f"a raw line in the log: {line[:300]}") from None
         assert level not in ("ERROR", "CRITICAL"), f"an error in the log: {line[:1000]}"
-
-
-def _gateways(command: ServeCommand) -> list[psutil.Process]:
-    return [process for process in command.family() if "gateway.worker" in process.cmdline()]
 
 
 def run(hunt: Hunt, scenario: Scenario) -> Result:
