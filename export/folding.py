@@ -16,7 +16,7 @@ from fashion_mnist.network import Classifier, mean_of_views, views_of
 
 
 class Folded(nn.Module):
-    """What `classifier` computes, with fewer steps: uint8 [n,1,28,28] -> float32 probabilities [n,10]."""
+    """What `classifier` computes, with fewer steps: uint8 [n, c, h, w] -> probabilities, float32 [n, classes]."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Folded(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [n,1,28,28] -> float32 probabilities [n,10]."""
+        """uint8 [n, channels, height, width] -> probabilities, float32 [n, classes]."""
         pixels = views_of(images, self.views).to(torch.float32)
         if self.gamma != 1:
             pixels = pixels.sqrt() if self.gamma == 0.5 else pixels**self.gamma

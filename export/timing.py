@@ -17,8 +17,8 @@ import onnxruntime
 
 from export import onnx
 from export.folding import Folded
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.network import load_weights
+from fashion_mnist.task import FASHION_MNIST
 
 BATCHES: Final = (1, 32)
 ROUNDS: Final = 21
@@ -31,7 +31,7 @@ def measure(paths: list[Path]) -> list[dict[int, float]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = [onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in paths]
-    images = np.random.default_rng(seed=0).integers(0, 256, (max(BATCHES), *GEOMETRY), dtype=np.uint8)
+    images = np.random.default_rng(seed=0).integers(0, 256, (max(BATCHES), *FASHION_MNIST.geometry), dtype=np.uint8)
     medians: list[dict[int, float]] = [{} for _ in paths]
     for batch in BATCHES:
         times: list[list[float]] = [[] for _ in paths]
@@ -51,8 +51,8 @@ def main() -> None:
     classifier = load_weights(Path(sys.argv[1] if len(sys.argv) > 1 else "model_store/weights.pt")).eval()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / "folded.onnx", Path(folder) / "step_by_step.onnx"]
-        onnx.export(Folded(classifier), paths[0])
-        onnx.export(classifier, paths[1])
+        onnx.export(Folded(classifier), paths[0], classifier.task)
+        onnx.export(classifier, paths[1], classifier.task)
         for path, medians in zip(paths, measure(paths), strict=True):
             print(
                 path.stem, *(f"batch {batch}: {median:.1f} us an image" for batch, median in medians.items()), sep="\t"
