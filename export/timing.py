@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 
 from export import onnx
-from export.folding import Folded
+from export.folding import ForOnnxRuntime
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.network import load_weights
 
@@ -51,7 +51,7 @@ def main() -> None:
     classifier = load_weights(Path(sys.argv[1] if len(sys.argv) > 1 else "model_store/weights.pt")).eval()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / "folded.onnx", Path(folder) / "step_by_step.onnx"]
-        onnx.export(Folded(classifier), paths[0])
+        onnx.export(ForOnnxRuntime(classifier), paths[0])
         onnx.export(classifier, paths[1])
         for path, medians in zip(paths, measure(paths), strict=True):
             print(
