@@ -26,15 +26,16 @@ from benchmarks.photographs import per_cpu_second
 from benchmarks.report import markdown, table
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
-from fashion_mnist import atomic, dataset
 from fashion_mnist.classes import GEOMETRY
-from fashion_mnist.commit import commit
+from fashion_mnist.data import dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import Engine, open_engine
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
+from fashion_mnist.system import atomic
+from fashion_mnist.system.commit import commit
 
 CONNECTIONS: Final = (1, 32, 64)
 CYCLED: Final = 256

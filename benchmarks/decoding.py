@@ -13,13 +13,14 @@ from benchmarks import load, servers
 from benchmarks.machine import machine
 from benchmarks.photographs import MEGAPIXELS_12, MEGAPIXELS_48, beside, photograph
 from benchmarks.report import markdown_table
-from fashion_mnist import atomic, dataset
 from fashion_mnist.classes import GEOMETRY
-from fashion_mnist.commit import commit
+from fashion_mnist.data import dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.settings import Settings
+from fashion_mnist.system import atomic
+from fashion_mnist.system.commit import commit
 
 AIMS_MS: Final = {"JPEG, 12 megapixels, quality 85": 13.0, "JPEG, 48 megapixels, quality 85": 50.0}
 BESIDE_P99_MS: Final = 10.0

@@ -22,7 +22,7 @@ from benchmarks.peers import kinds
 from benchmarks.peers.kinds import Kind
 from benchmarks.servers import Server
 from benchmarks.stock import stock_torchserve
-from fashion_mnist import dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 

@@ -27,7 +27,7 @@ START_S: Final = 90.0
 STOP_S: Final = 10.0
 POLL_S: Final = 0.1
 
-MARKS: Final = {"gateway": "gateway.worker", "worker": "model_service_worker", "JVM": "ModelServer"}
+MARKS: Final = {"gateway": "gateway.process.worker", "worker": "model_service_worker", "JVM": "ModelServer"}
 """What the command line of each kind of process has, by what a person would name it."""
 
 

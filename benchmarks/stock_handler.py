@@ -4,7 +4,7 @@ After TorchServe's examples/image_classifier/mnist/mnist_handler.py. Packed into
 TorchServe, not by us.
 """
 
-from fashion_mnist.torchvision import import_torchvision
+from fashion_mnist.data.torchvision import import_torchvision
 
 import_torchvision()
 

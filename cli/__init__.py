@@ -28,7 +28,7 @@ from cli.settings import settings
 from cli.train import train
 from cli.unknown import unknown
 from fashion_mnist.errors import FashionMNISTError, UsageError
-from fashion_mnist.line_sink import open_standard_files
+from fashion_mnist.system.line_sink import open_standard_files
 
 COMMANDS = (
     describe,

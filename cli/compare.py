@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from fashion_mnist import dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.settings import Settings
 
 

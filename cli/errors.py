@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fashion_mnist import atomic, dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
+from fashion_mnist.system import atomic
 
 
 def errors(

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fashion_mnist import dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.robustness import cached_corruptions, corruptions
-from fashion_mnist.dataset import load
+from fashion_mnist.data.dataset import load
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.model_store import model_card, model_store_path
 from fashion_mnist.settings import Settings

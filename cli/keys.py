@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fashion_mnist.errors import UsageError
 from fashion_mnist.settings import Settings
-from gateway import keys as gateway_keys
+from gateway.http import keys as gateway_keys
 
 _DAY_S = 24 * 60 * 60
 

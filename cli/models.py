@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fashion_mnist.addresses import checked_url, open_http
 from fashion_mnist.errors import ServingError, Unavailable
 from fashion_mnist.settings import Settings
+from fashion_mnist.system.addresses import checked_url, open_http
 from serving import state
 
 TIMEOUT_S = 300.0

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cli.report import markdown
-from fashion_mnist import dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.model_store import model_store_path, unknown_threshold
 from fashion_mnist.settings import Settings
 

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from fashion_mnist import file_predictions
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.client import Client
+from fashion_mnist.client import files as file_predictions
+from fashion_mnist.client.http import Client
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import UsageError

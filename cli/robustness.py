@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.photographs import SplitName, evaluate, print_table
 from cli.report import markdown
-from fashion_mnist import dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.line_sink import LineSink
 from fashion_mnist.model_store import CANARY, model_store_path
 from fashion_mnist.settings import Settings
+from fashion_mnist.system.line_sink import LineSink
 from serving import processes, readiness, state
 
 
@@ -40,7 +40,7 @@ def serve(
     `fashion-mnist serve --engine embedded --port 9000`
     """
     # Imported here: no other command needs all of the gateway.
-    from gateway import supervisor
+    from gateway.process import supervisor
 
     settings = Settings.from_environment(
         host=host, port=port, engine=engine, runtime=runtime, device=device, workers=workers, gateways=gateways

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fashion_mnist import dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.settings import Settings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from cli.report import markdown
-from fashion_mnist import dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_store_path, unknown_threshold
 from fashion_mnist.settings import Settings

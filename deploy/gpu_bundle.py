@@ -18,8 +18,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Final
 
-from fashion_mnist import atomic, dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.settings import Settings
+from fashion_mnist.system import atomic
 from requirements import locks
 
 ROOT: Final = Path(__file__).resolve().parents[1]

@@ -32,7 +32,7 @@ from packageurl import PackageURL
 
 from deploy import image_contents
 from deploy.image_contents import Bundled, Contents, DebianPackage, JavaLibrary, Model, PythonPackage
-from fashion_mnist import atomic
+from fashion_mnist.system import atomic
 from requirements import environments, locks
 
 REPOSITORY: Final = "fashion-mnist"

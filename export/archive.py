@@ -20,11 +20,11 @@ import yaml
 
 import fashion_mnist
 import handlers
-from fashion_mnist import atomic, checksums
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import ExportError
 from fashion_mnist.model_store import CARD, model_version
 from fashion_mnist.settings import Settings
+from fashion_mnist.system import atomic, checksums
 
 MODEL: Final = "fashion_mnist"
 NAME: Final = f"{MODEL}.mar"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from export.parity import LIMIT, Parity
-from fashion_mnist import checksums
 from fashion_mnist.classes import CLASSES, GEOMETRY
-from fashion_mnist.dataset import CHECKSUMS, Dataset
+from fashion_mnist.data.dataset import CHECKSUMS, Dataset
 from fashion_mnist.drift import CARD_SECTION, Reference
 from fashion_mnist.model_store import CARD
 from fashion_mnist.network import Classifier
+from fashion_mnist.system import checksums
 
 MARKDOWN: Final = "model_card.md"
 

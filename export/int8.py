@@ -20,7 +20,7 @@ from onnxruntime.quantization import shape_inference
 from export import onnx
 from export.folding import ForOnnxRuntime
 from export.timing import measure
-from fashion_mnist import dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.engines import load_file
 from fashion_mnist.network import load_weights
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from export import card, onnx, parity, reference, samples, torchscript
 from export.folding import ForOnnxRuntime, ForTorchScript
-from fashion_mnist import checksums
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, ModelError, UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.model_store import CARD, VERSION
 from fashion_mnist.network import VIEWS, load_weights
+from fashion_mnist.system import checksums
 
 WEIGHTS: Final = "weights.pt"
 TRAINING_SUMMARY: Final = "training_summary.json"

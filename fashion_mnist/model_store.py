@@ -42,7 +42,7 @@ def model_version(model_store: Path) -> str:
 
 
 def unknown_threshold(model_store: Path) -> float:
-    """The score above which an image counts as unknown (`fashion_mnist.unknown`). Raises ModelError.
+    """The score above which an image counts as unknown (`fashion_mnist.ood`). Raises ModelError.
 
     Infinite, so that no image does, where the card has none: it takes training to fit one.
     """

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fashion_mnist import atomic
 from fashion_mnist.classes import CLASSES, GEOMETRY, Geometry
 from fashion_mnist.errors import ModelError, UsageError
+from fashion_mnist.system import atomic
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 VIEWS: Final[dict[str, tuple[tuple[bool, int], ...]]] = {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.errors import BadParameter, FashionMNISTError, InputError
-from fashion_mnist.unknown import unknown_scores
+from fashion_mnist.ood import unknown_scores
 
 try:
     import orjson
@@ -81,7 +81,7 @@ def encode_json(
     `probabilities`, float32 [n, 10], are those of `decoded.pixels`, in order; each is written with as many digits as it
     takes to get the same float32 back. With `top_k` below 10 the likeliest classes are given, the likeliest first.
     A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted". Each prediction has its
-    "unknown_score" too (`fashion_mnist.unknown`), and says by "unknown" whether that is above the threshold. `rows` is
+    "unknown_score" too (`fashion_mnist.ood`), and says by "unknown" whether that is above the threshold. `rows` is
     what `json_rows` makes of the probabilities, where that was done already.
 
     Raises the first image's error where no image is good.

@@ -16,11 +16,11 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
+from fashion_mnist.handler_interface.shared_pixels import Reader
 from fashion_mnist.model_store import model_version, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
-from fashion_mnist.shared_pixels import Reader
 from handlers import worker
 from handlers.torchserve_request import Request
 

@@ -17,6 +17,7 @@ from fashion_mnist.errors import (
     InputError,
     UnsupportedMediaType,
 )
+from fashion_mnist.handler_interface.shared_pixels import MEDIA_TYPE, Reader
 from fashion_mnist.predictions import (
     Answer,
     Form,
@@ -27,7 +28,6 @@ from fashion_mnist.predictions import (
     wants_binary,
 )
 from fashion_mnist.preparation import Mode, parse_mode
-from fashion_mnist.shared_pixels import MEDIA_TYPE, Reader
 
 log = logging.getLogger(__name__)
 

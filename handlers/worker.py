@@ -5,7 +5,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from fashion_mnist.metrics import IMAGES, REFUSED
+from fashion_mnist.handler_interface.metrics import IMAGES, REFUSED
 from fashion_mnist.settings import Settings
 from handlers import buffered_reader, repeated_fields
 from handlers.torchserve_request import Request

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import grpc
 import httpx
 
-from fashion_mnist.addresses import checked_url, open_http
-from fashion_mnist.client import READY
+from fashion_mnist.client.http import READY
 from fashion_mnist.errors import ServingError, UsageError
+from fashion_mnist.system.addresses import checked_url, open_http
 from loadtest.kinds import Kind
 
 TIMEOUT_S: Final = 10.0

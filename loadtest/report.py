@@ -8,7 +8,7 @@ from typing import Final
 import jinja2
 from matplotlib.figure import Figure
 
-from fashion_mnist.atomic import write_bytes
+from fashion_mnist.system.atomic import write_bytes
 from loadtest.recorder import Period, quantile, upper_ms
 from loadtest.verdict import Judged, Verdict
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from fashion_mnist import dataset
 from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.data import dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import Engine, open_engine

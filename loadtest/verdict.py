@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fashion_mnist.atomic import write_bytes
+from fashion_mnist.system.atomic import write_bytes
 from loadtest.recorder import Period, quantile
 from loadtest.scenario import THRESHOLDS, Scenario, Stage
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import yaml
 
-from fashion_mnist import metrics
 from fashion_mnist.errors import ServingError
+from fashion_mnist.handler_interface import metrics
 from fashion_mnist.settings import PREFIX, Settings
 
 LOOPBACK: Final = "127.0.0.1"

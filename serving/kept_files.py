@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from fashion_mnist import atomic
+from fashion_mnist.system import atomic
 
 
 class KeptFiles:

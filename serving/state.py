@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from fashion_mnist import atomic
 from fashion_mnist.errors import ServingError
+from fashion_mnist.system import atomic
 
 _FILE: Final = "state.json"
 

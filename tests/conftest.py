@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from fashion_mnist import dataset as fashion_mnist_dataset
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data import dataset as fashion_mnist_dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
-from tests.gateway.command import ServeCommand, serve_command, wait_until
-from tests.serving.server import RunningServer, running_server
+from tests.support.command import ServeCommand, serve_command, wait_until
+from tests.support.torchserve import RunningServer, running_server
 
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("any machine", deadline=None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fashion_mnist.model_store import model_card
-from tests.gateway.command import ServeCommand
+from tests.support.command import ServeCommand
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

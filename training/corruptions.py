@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist import atomic, dataset
+from fashion_mnist.data import dataset
 from fashion_mnist.errors import DatasetError
+from fashion_mnist.system import atomic
 
 KINDS: Final = (
     "gaussian_noise",

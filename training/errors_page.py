@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Split
+from fashion_mnist.data.dataset import Split
 from training.comparison import mcnemar
 from training.html import gallery, page, table
 

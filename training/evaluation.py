@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fashion_mnist.dataset import Split
+from fashion_mnist.data.dataset import Split
 from fashion_mnist.engines import load_file
 from fashion_mnist.errors import ModelError
 from fashion_mnist.evaluation import evaluation

@@ -21,7 +21,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from fashion_mnist.dataset import cache_folder
+from fashion_mnist.data.dataset import cache_folder
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fashion_mnist.classes import GEOMETRY
-from fashion_mnist.dataset import Split
+from fashion_mnist.data.dataset import Split
+from fashion_mnist.ood import unknown_scores
 from fashion_mnist.preparation import Mode, prepare
 from fashion_mnist.preparation.fitting import bounds, fit
-from fashion_mnist.unknown import unknown_scores
 from training.photographs import CASES, KEPT_ASIDE, KINDS, Pixels, cut_out, photograph, read
 from training.robustness import Model
 

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from fashion_mnist import atomic
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.preparation import prepare
 from fashion_mnist.preparation.fitting import Floats, fit, grayscale, reduce
 from fashion_mnist.preparation.garment import separate, without_shadow
 from fashion_mnist.preparation.ground import coordinates
+from fashion_mnist.system import atomic
 from training.photographs import Pixels, photograph, read
 
 KIND: Final = "mixed"

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from fashion_mnist import atomic
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.network import Classifier, Network
+from fashion_mnist.system import atomic
 
 _DPI: Final = 120
 

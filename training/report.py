@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.network import load_weights

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import GEOMETRY
-from fashion_mnist.dataset import Split
+from fashion_mnist.data.dataset import Split
 from fashion_mnist.evaluation import calibration
-from fashion_mnist.unknown import unknown_scores
+from fashion_mnist.ood import unknown_scores
 from training.warping import affine
 
 Images = NDArray[np.uint8]
@@ -66,7 +66,7 @@ def robustness(
 
     `corruptions` has uint8 [5, n, 28, 28] of the first n images by kind. A row has the accuracy at each strength and
     over all of them, the expected calibration error over all, and the share whose score is above the `threshold` of
-    `fashion_mnist.unknown`, where there is one. Means are over kinds, and give each the same weight.
+    `fashion_mnist.ood`, where there is one. Means are over kinds, and give each the same weight.
     """
     some = len(next(iter(corruptions.values()))[0]) if corruptions else len(split.images)
     split = Split(split.images[:some], split.labels[:some])

@@ -19,13 +19,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from fashion_mnist import atomic
-from fashion_mnist.commit import commit
-from fashion_mnist.dataset import Dataset, Split
+from fashion_mnist.data.dataset import Dataset, Split
 from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.network import save_weights
-from fashion_mnist.unknown import unknown_scores
+from fashion_mnist.ood import unknown_scores
+from fashion_mnist.system import atomic
+from fashion_mnist.system.commit import commit
 from training import fused
 from training.calibration import fit_temperature
 from training.loop import Progress, Trainer, predict
@@ -36,7 +36,7 @@ HELD_OUT: Final = 5000
 """Training images that are kept for validation: what is chosen is chosen on them, never on the test set."""
 
 UNKNOWN_SHARE: Final = 0.05
-"""Share of the held-out images that count as unknown: the threshold of `fashion_mnist.unknown` is set by it."""
+"""Share of the held-out images that count as unknown: the threshold of `fashion_mnist.ood` is set by it."""
 
 _SMALLEST: Final = float(np.finfo(np.float32).tiny)
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fashion_mnist import atomic, checksums
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
+from fashion_mnist.system import atomic, checksums
 from training.perturb import SMALL, affine
 from training.recipes import Recipe
 from training.residual import ResidualNetwork

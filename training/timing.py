@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from fashion_mnist import dataset
-from fashion_mnist.dataset import Split
+from fashion_mnist.data import dataset
+from fashion_mnist.data.dataset import Split
 from training import runs
 from training.augment import draw_moves, move
 from training.loop import Trainer

@@ -1,4 +1,4 @@
-"""How well scores tell images of garments from others: `fashion_mnist.unknown`'s, and two that it is compared with."""
+"""How well scores tell images of garments from others: `fashion_mnist.ood`'s, and two that it is compared with."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fashion_mnist.dataset import Split
+from fashion_mnist.data.dataset import Split
 from fashion_mnist.network import Classifier
-from fashion_mnist.unknown import unknown_scores
+from fashion_mnist.ood import unknown_scores
 from training.loop import predict
 from training.others import KINDS
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.steps import FAILED, PASSED, SAID_CHARACTERS, SKIPPED, Run, Skipped
-from fashion_mnist import atomic
+from fashion_mnist.system import atomic
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from fashion_mnist import atomic
-from fashion_mnist.commit import commit
+from fashion_mnist.system import atomic
+from fashion_mnist.system.commit import commit
 from serving import processes
 
 PASSED: Final = "passed"

@@ -28,11 +28,11 @@ from benchmarks.open_loop.loadgen import Outcome, Plan
 from benchmarks.open_loop.row import Row
 from benchmarks.report import markdown_table
 from benchmarks.servers import Server
-from fashion_mnist.atomic import write_text
-from fashion_mnist.commit import commit
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_card, model_store_path
 from fashion_mnist.settings import Settings
+from fashion_mnist.system.atomic import write_text
+from fashion_mnist.system.commit import commit
 from loadtest import report
 from loadtest.kinds import find_kind
 from loadtest.recorder import quantile

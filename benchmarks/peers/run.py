@@ -30,12 +30,13 @@ from benchmarks.peers.family import Family, family
 from benchmarks.peers.kinds import Kind
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels
-from fashion_mnist import atomic, dataset
-from fashion_mnist.commit import commit
+from fashion_mnist.data import dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import FashionMNISTError, UsageError
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
+from fashion_mnist.system import atomic
+from fashion_mnist.system.commit import commit
 
 CONNECTIONS: Final = (1, 64)
 CYCLED: Final = 256

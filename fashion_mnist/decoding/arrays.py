@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.classes import Geometry
-from fashion_mnist.dataset import read_idx
+from fashion_mnist.data.dataset import read_idx
 from fashion_mnist.decoding.decoded import Bytes, image_bytes
 from fashion_mnist.errors import BadArray
 

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.checksums import verify
 from fashion_mnist.errors import UsageError
 from fashion_mnist.settings import Settings
+from fashion_mnist.system.checksums import verify
 
 # Since 1.29 ONNX Runtime reports to its maker what it runs, from its import on, unless it is told not to.
 # https://github.com/microsoft/onnxruntime/pull/27379

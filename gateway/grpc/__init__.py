@@ -5,7 +5,7 @@ Imports nothing of grpcio itself: it reads `ENVIRONMENT` when it is loaded.
 
 from typing import Final
 
-from gateway.tls import CIPHERS
+from gateway.http.tls import CIPHERS
 
 ENVIRONMENT: Final = {
     "GRPC_VERBOSITY": "NONE",  # else a client's broken handshake is a line on stderr

@@ -15,8 +15,10 @@ import grpc
 
 from fashion_mnist.errors import BadTensor, FashionMNISTError
 from fashion_mnist.predictions import Answer
-from gateway.connection import Server, headers_of, request_id
 from gateway.grpc.receiving import Receiver
+from gateway.http.server import Server
+from gateway.types.errors import headers_of
+from gateway.types.request import request_id
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 
 from fashion_mnist.errors import FashionMNISTError, Overloaded, RequestTimeout
-from gateway.connection import Server
+from gateway.http.server import NO_ROOM, Server
 
 TICK_S: Final = 0.1
 """How often messages that are still being received are looked at; those that arrive sooner are never counted twice."""
@@ -111,4 +111,4 @@ class _Incoming:
 
 
 def _overloaded() -> Overloaded:
-    return Overloaded("as many bodies wait as there is room for: send it again a moment later")
+    return Overloaded(NO_ROOM)

@@ -1,7 +1,7 @@
 """The gRPC server of one gateway: grpcio's, with our limits, keys and certificates.
 
 Every gateway listens at the same address by SO_REUSEPORT, and the kernel spreads connections over them; see
-`gateway.listening.reserve`.
+`gateway.http.listening.reserve`.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ import grpc
 
 from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, ServingError
 from fashion_mnist.settings import Settings
-from gateway.connection import Server
 from gateway.grpc.calls import Call, InferenceService, refuse
 from gateway.grpc.receiving import Receiver
 from gateway.grpc.standard import HEALTH, SERVICES, StandardServices
+from gateway.http.server import Server
+from gateway.http.tls import Pem, Tls
 from gateway.protocols import oip_grpc
-from gateway.tls import Pem, Tls
 
 INFERENCE: Final = f"/{oip_grpc.SERVICE}/"
 

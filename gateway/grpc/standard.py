@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from fashion_mnist.errors import BadTensor, FashionMNISTError
-from gateway.connection import Server
 from gateway.grpc.calls import refuse
 from gateway.grpc.receiving import Receiver
+from gateway.http.server import Server
 from gateway.protocols import oip_grpc
 from gateway.protocols.wire import BESIDE_TENSORS
 

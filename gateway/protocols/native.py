@@ -11,10 +11,10 @@ from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import BadMultipart, BadParameter
 from fashion_mnist.predictions import Answer, Form, answer, parse_top_k, wants_binary
 from fashion_mnist.preparation import Mode, parse_mode
-from gateway import forms
-from gateway.batching import Job
-from gateway.connection import Head, Request
-from gateway.protocols import MODEL
+from gateway.protocols import forms
+from gateway.types.exchange import MODEL
+from gateway.types.job import Job
+from gateway.types.request import Head, Request
 
 PATH: Final = f"/predictions/{MODEL}".encode()
 
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
 
 
 class Native:
-    """See `gateway.protocols.Speaker`. A bad image has its error in its place of the answer."""
+    """See `gateway.protocols.Codec`. A bad image has its error in its place of the answer."""
 
     def __init__(self, model_version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._model_version = model_version

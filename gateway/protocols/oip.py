@@ -17,10 +17,11 @@ from fashion_mnist.decoding.bodies import decode_image, decode_pixels
 from fashion_mnist.decoding.decoded import Bytes, Decoded, join
 from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.errors import BadTensor, NotFound
+from fashion_mnist.ood import unknown_scores
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import Mode, parse_mode
-from fashion_mnist.unknown import unknown_scores
-from gateway.protocols import MODEL, refuse_bad
+from gateway.protocols.reading import refuse_bad
+from gateway.types.exchange import MODEL
 
 INPUT: Final = "images"
 PLATFORM: Final = "onnxruntime_onnx"

@@ -14,9 +14,11 @@ from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadTensor, NotFound
 from fashion_mnist.predictions import Answer
 from fashion_mnist.preparation import Mode
-from gateway.batching import Job
-from gateway.protocols import MODEL, Exchange, Offered, oip, wire
 from gateway.protocols import inference_pb2 as pb
+from gateway.protocols import oip, wire
+from gateway.types.exchange import MODEL, Exchange
+from gateway.types.job import Job
+from gateway.types.page import Offered
 
 SERVICE: Final = "inference.GRPCInferenceService"
 INFER: Final = f"/{SERVICE}/ModelInfer".encode()
@@ -52,7 +54,7 @@ class Form(NamedTuple):
 
 
 class OipGrpc:
-    """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
+    """See `gateway.protocols.Codec`. One bad image refuses all: tensors have no room for an error."""
 
     def __init__(self, version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._unknown_threshold = unknown_threshold

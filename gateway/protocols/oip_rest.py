@@ -14,9 +14,12 @@ from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadJSON, BadTensor
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from fashion_mnist.preparation import Mode
-from gateway.batching import Job
-from gateway.connection import Request
-from gateway.protocols import MODEL, QUICK_BYTES, Offered, Page, check_encoding, oip, page, preparation
+from gateway.protocols import oip
+from gateway.protocols.reading import QUICK_BYTES, check_encoding, preparation
+from gateway.types.exchange import MODEL
+from gateway.types.job import Job
+from gateway.types.page import Offered, Page, page
+from gateway.types.request import Request
 
 SHAPE: Final = '{"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [...]}]}'
 
@@ -73,7 +76,7 @@ def pages(offered: Offered) -> dict[bytes, Page]:
 
 
 class OipRest:
-    """See `gateway.protocols.Speaker`. One bad image refuses all: tensors have no room for an error."""
+    """See `gateway.protocols.Codec`. One bad image refuses all: tensors have no room for an error."""
 
     def __init__(self, version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._unknown_threshold = unknown_threshold

@@ -15,12 +15,14 @@ from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.json_bodies import parse
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadJSON
+from fashion_mnist.ood import unknown_scores
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.preparation import Mode
-from fashion_mnist.unknown import unknown_scores
-from gateway.batching import Job
-from gateway.connection import Request
-from gateway.protocols import MODEL, Offered, Page, check_encoding, page, preparation, refuse_bad
+from gateway.protocols.reading import check_encoding, preparation, refuse_bad
+from gateway.types.exchange import MODEL
+from gateway.types.job import Job
+from gateway.types.page import Offered, Page, page
+from gateway.types.request import Request
 
 _SHAPE: Final = '{"instances": [...]} with 28 rows of 28 pixels, or {"b64": "..."}, for each image'
 
@@ -64,7 +66,7 @@ def state(offered: Offered, version: str = "") -> Answer:
 
 
 class V1:
-    """See `gateway.protocols.Speaker`. One bad image refuses all."""
+    """See `gateway.protocols.Codec`. One bad image refuses all."""
 
     def __init__(self, unknown_threshold: float, prepare: Mode) -> None:
         self._unknown_threshold = unknown_threshold

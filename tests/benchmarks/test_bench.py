@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import load
 from benchmarks.load import Bodies, RunFailed
-from fashion_mnist.dataset import Dataset
-from tests.gateway.command import COMMAND
-from tests.serving.server import RunningServer
+from fashion_mnist.data.dataset import Dataset
+from tests.support.command import COMMAND
+from tests.support.torchserve import RunningServer
 
 pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (apt-get install wrk)")
 

@@ -18,7 +18,7 @@ from benchmarks.load import RunFailed
 from fashion_mnist.classes import CLASSES
 from loadtest.kinds import NATIVE, Sent, find_kind
 from loadtest.requests import Request, prepare
-from tests.gateway.command import ServeCommand
+from tests.support.command import ServeCommand
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from benchmarks.open_loop.loadgen import Plan
 from fashion_mnist.errors import UsageError
 from loadtest.kinds import Sent, find_kind
 from loadtest.requests import Request, prepare
-from tests.gateway.command import ServeCommand, serve_command, wait_until
+from tests.support.command import ServeCommand, serve_command, wait_until
 
 
 def test_a_quick_run_gives_every_figure(tmp_path: Path) -> None:

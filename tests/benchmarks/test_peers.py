@@ -22,9 +22,9 @@ from benchmarks.peers.catalogue import DOCUMENTED, EMBEDDED, TUNED, Peer
 from benchmarks.peers.family import family
 from benchmarks.peers.nginx import nginx
 from benchmarks.servers import Server
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.errors import UsageError
-from tests.gateway.command import COMMAND, wait_until
+from tests.support.command import COMMAND, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (apt-get install wrk)")
 NGINX = "nginx, a constant answer"

@@ -16,7 +16,7 @@ from benchmarks.open_loop.http_connection import HTTPConnection
 from benchmarks.open_loop.sender import Answer, Connection, Sender
 from loadtest.kinds import GRPC, Sent, find_kind
 from loadtest.requests import prepare
-from tests.gateway.command import ServeCommand
+from tests.support.command import ServeCommand
 
 DEADLINE_S = 20.0
 

@@ -13,7 +13,7 @@ from fashion_mnist.classes import CLASSES, Geometry
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.model_store import model_card
 from fashion_mnist.network import Network
-from tests.gateway.command import COMMAND
+from tests.support.command import COMMAND
 from training.description import describe
 
 DESIGN = [

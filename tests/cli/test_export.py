@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from fashion_mnist import checksums
 from fashion_mnist.errors import UsageError
+from fashion_mnist.system import checksums
 
 
 @pytest.fixture(autouse=True)

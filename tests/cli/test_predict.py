@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
-from tests.bodies import idx, npy
-from tests.gateway.command import COMMAND
-from tests.serving.server import RunningServer
+from tests.support.bodies import idx, npy
+from tests.support.command import COMMAND
+from tests.support.torchserve import RunningServer
 
 
 def predict(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":

@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.containers.building import ROOT
 from tests.containers.engine import Engine
-from tests.gateway.command import wait_until
+from tests.support.command import wait_until
 
 FREE_PORTS: Final = {f"FASHION_MNIST_{name}": "0" for name in ("PORT", "GRPC_PORT", "ADMIN_PORT")}
 HEALTHY_S: Final = 120.0

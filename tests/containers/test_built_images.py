@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from deploy import sizes
-from fashion_mnist import checksums
+from fashion_mnist.system import checksums
 from tests.containers.building import ROOT
 from tests.containers.conftest import BuildImage
 from tests.containers.engine import Engine
-from tests.gateway.command import wait_until
+from tests.support.command import wait_until
 
 BUILT = ("embedded", "torchserve-cpu", "loadtest", "train")
 """Without torchserve-gpu, whose packages are gigabytes and whose GPU is not here."""

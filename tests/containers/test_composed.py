@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from loadtest import scenario
 from loadtest.requests import prepare
 from serving.config import free_ports
@@ -18,8 +18,8 @@ from tests.containers.building import ROOT
 from tests.containers.compose import FREE_PORTS, Project, project
 from tests.containers.conftest import BuildImage
 from tests.containers.engine import Engine
-from tests.gateway.command import wait_until
-from tests.gateway.load import sending
+from tests.support.command import wait_until
+from tests.support.load import sending
 
 SERVICES = {"server": "torchserve-cpu", "embedded": "embedded"}
 PATH = "/predictions/fashion_mnist"

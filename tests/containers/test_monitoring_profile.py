@@ -12,15 +12,15 @@ from urllib.request import getproxies
 import httpx
 import pytest
 
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.model_store import CANARY
 from loadtest.kinds import find_kind
 from tests.containers.building import ROOT
 from tests.containers.compose import Project, project
 from tests.containers.conftest import BuildImage
 from tests.containers.engine import Engine
-from tests.deploy.prometheus import Prometheus, panels
-from tests.gateway.command import wait_until
+from tests.support.command import wait_until
+from tests.support.prometheus import Prometheus, panels
 
 BUILD_S = 600.0
 TIMEOUT_S = 20.0

@@ -19,10 +19,10 @@ import yaml
 
 from fashion_mnist.model_store import CANARY, read_canary
 from fashion_mnist.settings import Settings
-from gateway import keys
+from gateway.http import keys
 from tests.containers.conftest import BuildImage
 from tests.containers.engine import Engine, cannot_run
-from tests.gateway.command import wait_until
+from tests.support.command import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = "/predictions/fashion_mnist"

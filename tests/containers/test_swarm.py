@@ -12,11 +12,11 @@ import pytest
 
 from fashion_mnist.model_store import CANARY
 from fashion_mnist.settings import Settings
-from gateway import keys
+from gateway.http import keys
 from tests.containers.conftest import BuildImage
 from tests.containers.engine import Engine
 from tests.containers.machines import Machine, two_machines
-from tests.gateway.command import wait_until
+from tests.support.command import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent

@@ -5,11 +5,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fashion_mnist.addresses import checked_url, is_loopback, open_http
-from fashion_mnist.client import Client
+from fashion_mnist.client.http import Client
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import CANARY
-from tests.gateway.command import ServeCommand
+from fashion_mnist.system.addresses import checked_url, is_loopback, open_http
+from tests.support.command import ServeCommand
 
 ENVIRONMENTS = {
     "a proxy that is not there": {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},

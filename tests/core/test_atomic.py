@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fashion_mnist import atomic
+from fashion_mnist.system import atomic
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fashion_mnist import checksums
 from fashion_mnist.errors import ModelError
+from fashion_mnist.system import checksums
 
 
 @pytest.fixture
@@ -65,6 +65,6 @@ def test_a_damaged_list_is_an_error_and_no_pass(folder: Path, content: bytes) ->
 
 
 def test_needs_the_standard_library_alone() -> None:
-    program = "import sys, fashion_mnist.checksums; print({'numpy', 'torch', 'onnxruntime'} & set(sys.modules))"
+    program = "import sys, fashion_mnist.system.checksums; print({'numpy', 'torch', 'onnxruntime'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "set()\n"

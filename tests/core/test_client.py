@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fashion_mnist.client import AsyncClient, Client
+from fashion_mnist.client.http import AsyncClient, Client
 from fashion_mnist.errors import BadArray, BadLength, FashionMNISTError, InputError, Overloaded, Unavailable
 
 IMAGES = np.zeros((2, 28, 28), np.uint8)

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fashion_mnist import dataset as fashion_mnist_dataset
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import CHECKSUMS, Dataset, find, load, read_idx
+from fashion_mnist.data import dataset as fashion_mnist_dataset
+from fashion_mnist.data.dataset import CHECKSUMS, Dataset, find, load, read_idx
+from fashion_mnist.data.torchvision import import_torchvision
 from fashion_mnist.errors import DatasetError
-from fashion_mnist.torchvision import import_torchvision
 
 NAMES = list(CHECKSUMS)
 

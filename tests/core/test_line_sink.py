@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fashion_mnist.line_sink import MAX_WAITING_BYTES, LineSink, relayed
+from fashion_mnist.system.line_sink import MAX_WAITING_BYTES, LineSink, relayed
 
 LINE = b"x" * 1023 + b"\n"
 

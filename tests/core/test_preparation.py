@@ -11,17 +11,17 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from fashion_mnist.classes import GEOMETRY, Geometry
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import load_file
 from fashion_mnist.errors import BadParameter
 from fashion_mnist.model_store import model_store_path, unknown_threshold
+from fashion_mnist.ood import unknown_scores
 from fashion_mnist.preparation import NOTHING_FOUND, Mode, parse_mode, prepare
 from fashion_mnist.preparation.fitting import Box, Pixels, bounds, fit, fitted_size, lay_over, resample
 from fashion_mnist.preparation.garment import find, main_direction, shadow
 from fashion_mnist.preparation.ground import coordinates, from_border
 from fashion_mnist.preparation.paper import as_the_paper, trim
 from fashion_mnist.settings import Settings
-from fashion_mnist.unknown import unknown_scores
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 SIDES = st.integers(1, 90)

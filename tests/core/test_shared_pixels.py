@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fashion_mnist.errors import BadParameter
-from fashion_mnist.shared_pixels import KEPT, Reader, Writer
+from fashion_mnist.handler_interface.shared_pixels import KEPT, Reader, Writer
 
 
 def images(count: int, seed: int = 0) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
@@ -21,7 +21,7 @@ def images(count: int, seed: int = 0) -> np.ndarray[tuple[int, int, int], np.dty
 def test_another_process_reads_what_was_written() -> None:
     writer, sent = Writer(4), images(3)
     message = writer.write(sent)
-    program = "import sys; from fashion_mnist.shared_pixels import Reader; "
+    program = "import sys; from fashion_mnist.handler_interface.shared_pixels import Reader; "
     program += "sys.stdout.buffer.write(Reader().read(sys.argv[1].encode()).tobytes())"
     command = [sys.executable, "-c", program, message.decode()]
     done = subprocess.run(command, capture_output=True, timeout=60, check=True, cwd=Path(__file__).parents[2])
@@ -100,7 +100,8 @@ def test_memory_that_is_gone_is_refused_and_what_was_mapped_stays() -> None:
 def test_another_user_reads_nothing() -> None:
     writer = Writer(1)
     program = "import os, sys; from fashion_mnist.errors import BadParameter; "
-    program += "from fashion_mnist.shared_pixels import Reader\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+    program += "from fashion_mnist.handler_interface.shared_pixels import Reader\n"
+    program += "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
     program += "try:\n  Reader().read(sys.argv[1].encode())\nexcept BadParameter:\n  print('refused')"
     command = [sys.executable, "-c", program, writer.write(images(1)).decode()]
     done = subprocess.run(

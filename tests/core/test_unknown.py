@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as st_numpy
 
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.model_store import CARD, model_card, unknown_threshold
+from fashion_mnist.ood import unknown_scores
 from fashion_mnist.predictions import encode_json
-from fashion_mnist.unknown import unknown_scores
 
 ROWS = np.zeros((3, 10), np.float32)
 ROWS[0, 4] = 1

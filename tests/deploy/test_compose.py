@@ -209,9 +209,9 @@ def test_everything_copied_exists_and_passes_dockerignore(stages: Stages) -> Non
 @pytest.mark.parametrize(
     ("target", "modules"),
     [
-        ("embedded", "cli, gateway.worker, gateway.supervisor, gateway.engines.embedded"),
-        ("torchserve-cpu", "cli, gateway.worker, gateway.supervisor, export.archive"),
-        ("torchserve-gpu", "cli, gateway.worker, gateway.supervisor, export.archive"),
+        ("embedded", "cli, gateway.process.worker, gateway.process.supervisor, gateway.models.engines.embedded"),
+        ("torchserve-cpu", "cli, gateway.process.worker, gateway.process.supervisor, export.archive"),
+        ("torchserve-gpu", "cli, gateway.process.worker, gateway.process.supervisor, export.archive"),
         ("loadtest", "cli, loadtest.scenario, loadtest.requests, loadtest.report"),
         ("train", "cli, training.runs, training.report, export.release"),
     ],

@@ -22,21 +22,21 @@ import httpx
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.settings import Settings
-from gateway.keys import editing
+from gateway.http.keys import editing
+from gateway.process.worker import COUNT_S
 from gateway.protocols import inference_pb2 as pb
-from gateway.worker import COUNT_S
 from loadtest.kinds import NATIVE
 from serving import processes
 from serving.config import free_ports
-from tests.deploy.proxy import CONFIGURATION, FOLDER, Gateway, Proxy, program
-from tests.gateway.command import COMMAND, gone, wait_until
-from tests.gateway.load import load
-from tests.gateway.test_oip_grpc import SERVICE, tensor
-from tests.gateway.versions import FIRST, named
+from tests.support.command import COMMAND, gone, wait_until
+from tests.support.grpc_calls import SERVICE, tensor
+from tests.support.load import load
+from tests.support.proxy import CONFIGURATION, FOLDER, Gateway, Proxy, program
+from tests.support.versions import FIRST, named
 
 ROOT = FOLDER.parents[1]
 NEXT = "1.3-next"

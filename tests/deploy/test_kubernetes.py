@@ -17,10 +17,10 @@ import yaml
 
 from fashion_mnist.errors import UsageError
 from fashion_mnist.settings import PREFIX, Settings
-from gateway.engines.embedded import CPU_BATCH
-from gateway.supervisor import KILL_S
+from gateway.models.engines.embedded import CPU_BATCH
+from gateway.process.supervisor import KILL_S
 from tests.environments import LOCKS, programs
-from tests.gateway.command import ServeCommand
+from tests.support.command import ServeCommand
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 OVERLAYS = ("cpu", "gpu", "embedded", "kserve")

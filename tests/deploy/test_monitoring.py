@@ -16,10 +16,10 @@ from deploy.monitoring.dashboards import ALL, FOLDER, promql
 from deploy.monitoring.dashboards.render import SOURCE, text
 from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
 from fashion_mnist.settings import Settings
-from gateway.metrics import CODES, SECONDS
-from tests.deploy.prometheus import configuration_text, prometheus
+from gateway.observability.metrics import CODES, SECONDS
 from tests.environments import LOCKS, programs
-from tests.gateway.command import COMMAND, serve_command, wait_until
+from tests.support.command import COMMAND, serve_command, wait_until
+from tests.support.prometheus import configuration_text, prometheus
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"

@@ -19,14 +19,14 @@ import pytest
 
 from fashion_mnist import drift
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.drift import FIGURES, Reference
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import model_card, model_version
-from gateway.metrics import CONFIDENCE, IMAGES, SECONDS, STAGES
+from gateway.observability.metrics import CONFIDENCE, IMAGES, SECONDS, STAGES
 from loadtest.kinds import NATIVE, Kind, find_kind
-from tests.deploy.prometheus import MONITORING, SCRAPE_S, Panel, Prometheus, panels, prometheus
-from tests.gateway.command import ServeCommand, wait_until
+from tests.support.command import ServeCommand, wait_until
+from tests.support.prometheus import MONITORING, SCRAPE_S, Panel, Prometheus, panels, prometheus
 
 TIMEOUT_S = 20.0
 MIX = {"png": 20, "v1 x 2": 10, "oip x 3": 10, "grpc x 2": 10, "raw x 8": 130}

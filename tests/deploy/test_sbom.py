@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from deploy import image_contents
-from fashion_mnist import checksums
 from fashion_mnist.model_store import CARD
+from fashion_mnist.system import checksums
 from requirements import environments, locks
 
 DISTRIBUTIONS = ("torch", "torchserve", "numpy", "orjson")

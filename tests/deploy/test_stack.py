@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fashion_mnist.settings import PREFIX, Settings
-from gateway.supervisor import KILL_S
+from gateway.process.supervisor import KILL_S
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK = ROOT / "deploy" / "stack.yml"

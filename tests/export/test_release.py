@@ -15,13 +15,13 @@ from PIL import Image
 from export import card, release, samples
 from export.folding import ForOnnxRuntime
 from export.release import Release
-from fashion_mnist import checksums
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, FashionMNISTError, ModelError, UsageError
 from fashion_mnist.model_store import CARD, unknown_threshold
 from fashion_mnist.network import Classifier, Network, load_weights, save_weights
+from fashion_mnist.system import checksums
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from export import torchscript
 from export.folding import ForTorchScript
 from export.release import Release
-from fashion_mnist import checksums
 from fashion_mnist.network import load_weights
+from fashion_mnist.system import checksums
 
 NAME = "model.torchscript.pt"
 

@@ -9,8 +9,8 @@ import pytest
 
 from fashion_mnist.decoding.limits import TooSlow
 from fashion_mnist.errors import Overloaded
-from gateway import slow
-from gateway.slow import MODEST_COST, MOST_JOBS, SlowWork
+from gateway import slow_work as slow
+from gateway.slow_work import MODEST_COST, MOST_JOBS, SlowWork
 
 TIMEOUT_S = 20
 

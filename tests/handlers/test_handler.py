@@ -10,20 +10,20 @@ import pytest
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
-from fashion_mnist import metrics
 from fashion_mnist.classes import CLASSES, GEOMETRY
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import DeviceUnavailable, UsageError
+from fashion_mnist.handler_interface import metrics
 from fashion_mnist.settings import Settings
 from handlers import torchserve_request
 from handlers.fashion_mnist_handler import FashionMNISTHandler
 from handlers.repeated_fields import number_repeated
-from tests.bodies import OCTETS, Body, bad_bodies, good_bodies
-from tests.gateway.command import wait_until
+from tests.support.bodies import OCTETS, Body, bad_bodies, good_bodies
+from tests.support.command import wait_until
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 

@@ -10,7 +10,7 @@ import pytest
 from loadtest.kinds import SINGLE, find_kind
 from loadtest.requests import prepare
 from loadtest.scenario import read
-from tests.gateway.command import ServeCommand
+from tests.support.command import ServeCommand
 
 KINDS = {kind.name: kind for name in ("smoke",) for kind, _ in read(name).mix}
 PACKED = [f"{name} x 3" for name in KINDS if " x " not in name and name not in SINGLE]

@@ -19,7 +19,7 @@ import trustme
 
 from loadtest import scenario
 from serving import config, processes
-from tests.gateway.command import COMMAND, ServeCommand, serve_command, wait_until
+from tests.support.command import COMMAND, ServeCommand, serve_command, wait_until
 
 ROOT = Path(__file__).parents[2]
 

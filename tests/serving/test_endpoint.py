@@ -10,17 +10,17 @@ import httpx
 import numpy as np
 import pytest
 
-from fashion_mnist import metrics
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
+from fashion_mnist.handler_interface import metrics
 from fashion_mnist.model_store import CANARY, model_card, model_store_path
 from fashion_mnist.settings import Settings
 from handlers.worker import TELL_S
-from tests.bodies import OCTETS, Body, bad_bodies, good_bodies
-from tests.gateway.command import wait_until
-from tests.serving.server import RunningServer
+from tests.support.bodies import OCTETS, Body, bad_bodies, good_bodies
+from tests.support.command import wait_until
+from tests.support.torchserve import RunningServer
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 TIMEOUT_S = 20.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Dataset, Split
+from fashion_mnist.data.dataset import Dataset, Split
 from fashion_mnist.engines import load_file
-from tests.gateway.command import COMMAND
+from tests.support.command import COMMAND
 from training.errors_page import COVERAGES, coverage, errors_page, suspected_labels
 
 

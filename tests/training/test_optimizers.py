@@ -8,7 +8,7 @@ import pytest
 _PROGRAM = """
 import sys
 import numpy as np, torch
-from fashion_mnist.dataset import Split
+from fashion_mnist.data.dataset import Split
 from training.loop import Trainer
 from training.recipes import recipe_named
 images = np.random.default_rng(0).integers(0, 256, (1024, 28, 28), np.uint8)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.dataset import Dataset, Split
+from fashion_mnist.data.dataset import Dataset, Split
 from fashion_mnist.errors import UsageError
-from tests.gateway.command import COMMAND
+from tests.support.command import COMMAND
 from training import comparison, report, runs
 from training.recipes import COURSE, QUICK
 

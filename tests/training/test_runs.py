@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_mnist.dataset import Dataset, Split
+from fashion_mnist.data.dataset import Dataset, Split
 from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.network import load_weights
-from tests.gateway.command import COMMAND, wait_until
+from tests.support.command import COMMAND, wait_until
 from training import runs
 from training.augment import draw_moves, move
 from training.loop import Trainer

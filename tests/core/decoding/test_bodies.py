@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from PIL.PngImagePlugin import ChunkStream
 
 from fashion_mnist.classes import GEOMETRY, IMAGE_BYTES
-from fashion_mnist.dataset import Dataset
+from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.decoding.bodies import decode, decode_many
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.decoding.png import check
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import BodyTooLarge, CorruptImage, EmptyBody, InputError, TooManyImages, TooManyPixels
-from tests.bodies import OCTETS, Body, bad_bodies, good_bodies, png_chunk, png_of_size
+from tests.support.bodies import OCTETS, Body, bad_bodies, good_bodies, png_chunk, png_of_size
 
 LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=16 * 2**20, max_images=16384)
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)

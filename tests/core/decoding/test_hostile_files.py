@@ -26,8 +26,8 @@ from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.formats import START_BYTES, format_of, read_picture_here
 from fashion_mnist.decoding.limits import PREPARATION_COST, QUICK_PIXELS, Budget, Limits, TooSlow
 from fashion_mnist.errors import CorruptImage, InputError, TooManyPixels, UnsupportedMediaType
-from tests.bodies import OCTETS, PNG_SIGNATURE, png_chunk
-from tests.core.decoding.odd_files import COLOR, GRAY, odd_files, saved
+from tests.support.bodies import OCTETS, PNG_SIGNATURE, png_chunk
+from tests.support.odd_files import COLOR, GRAY, odd_files, saved
 
 LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=50_000_000, max_images=16384)
 JPEG = saved(COLOR, "JPEG")
@@ -244,7 +244,7 @@ def test_the_memory_of_a_request_is_bounded(kind: str, program: str, tmp_path: o
     image = os.path.join(tmp_path, "image")
     made = (
         "from PIL import ImageFile\n"
-        "from tests.core.decoding.odd_files import *\n"
+        "from tests.support.odd_files import *\n"
         "ImageFile.MAXBLOCK = 2**26\n"
         f"open({image!r}, 'wb').write({program})\n"
     )

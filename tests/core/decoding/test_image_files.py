@@ -13,7 +13,7 @@ from fashion_mnist.decoding.formats import START_BYTES, decode_file, format_of, 
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.decoding.picture import Picture
 from fashion_mnist.errors import UnsupportedMediaType
-from tests.core.decoding.odd_files import (
+from tests.support.odd_files import (
     ALPHA,
     COLOR,
     GRAY,

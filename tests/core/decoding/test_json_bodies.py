@@ -17,7 +17,7 @@ from fashion_mnist.decoding.json_bodies import MOST_LISTS, MOST_NAMES, MOST_VALU
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import BadArray, BadJSON
-from tests.bodies import npy
+from tests.support.bodies import npy
 
 GARMENT = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 PNG = encode_image(GARMENT)

@@ -1,0 +1,350 @@
+"""A client of the service: from arrays and image files to probabilities and labels, in plain Python or in asyncio.
+
+    with Client("http://127.0.0.1:8080") as client:
+        probabilities = client.predict(images)                    # uint8 [n, 28, 28] -> float32 [n, 10]
+        (prediction,) = client.classify(Path("shoe.png").read_bytes())
+
+What one does, the other does: both drive the same exchanges, which say what to send and how long to wait, and send
+nothing themselves.
+"""
+
+import asyncio
+import json
+import random
+import ssl
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.errors import BadArray, FashionMNISTError, InputError, Overloaded, Unavailable
+from fashion_mnist.system.addresses import checked_url, open_http
+
+URL: Final = "http://127.0.0.1:8080"
+PATH: Final = "/predictions/fashion_mnist"
+READY: Final = "/health/ready"
+
+PACK_IMAGES: Final = 1024
+"""Images of one request of `predict`: larger ones are no faster, and others wait longer behind them."""
+
+TIMEOUT_S: Final = 30.0
+PATIENCE_S: Final = 10.0
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+
+_OCTETS: Final = "application/octet-stream"
+_JSON: Final = "application/json"
+
+_Result = TypeVar("_Result")
+_Exchange: TypeAlias = Generator[httpx.Request | float, httpx.Response | httpx.HTTPError | None, _Result]
+"""Yields a request, and is sent what came of it; or yields seconds to wait."""
+
+
+class File(NamedTuple):
+    """A file of any kind that the service takes; its content type counts only where its bytes say nothing."""
+
+    content: bytes
+    content_type: str = _OCTETS
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the service says of one image. `probabilities` are by class, of all classes or of the likeliest few."""
+
+    label: str
+    index: int
+    probabilities: Mapping[str, float]
+    unknown: bool
+    """Whether the image probably shows none of the ten classes: whether its score is above the model's threshold."""
+    unknown_score: float
+    """From 1 to 10."""
+
+
+_PREDICTION: Final = tuple(field.name for field in fields(Prediction))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why it says nothing of one image among others."""
+
+    code: str
+    message: str
+
+
+class _Exchanges:
+    """What both clients say to a service, and what they make of its answers."""
+
+    def __init__(self, http: "httpx.Client | httpx.AsyncClient", url: str, patience_s: float) -> None:
+        self._build = http.build_request
+        self._url = url
+        self._patience_s = patience_s
+
+    def predict(self, images: NDArray[np.uint8]) -> _Exchange[NDArray[np.float32]]:
+        batch = _checked(images)
+        found = np.empty((len(batch), len(CLASSES)), np.float32)
+        for start in range(0, len(batch), PACK_IMAGES):
+            pack = batch[start : start + PACK_IMAGES]
+            headers = {"content-type": _OCTETS, "accept": _OCTETS}
+            request = self._build("POST", self._url + PATH, content=pack.tobytes(), headers=headers)
+            response = yield from self._send(request)
+            if len(response.content) != 4 * len(CLASSES) * len(pack):
+                raise Unavailable(f"{self._url} answered {len(response.content)} bytes for {len(pack)} images")
+            found[start : start + len(pack)] = np.frombuffer(response.content, "<f4").reshape(-1, len(CLASSES))
+        return found
+
+    def answers(self, files: Sequence[File], top_k: int | None, prepare: str) -> _Exchange[list[dict[str, Any]]]:
+        headers = {} if top_k is None else {"x-top-k": str(top_k)}
+        if prepare:
+            headers["x-prepare"] = prepare
+        if len(files) == 1:
+            headers["content-type"] = files[0].content_type
+            request = self._build("POST", self._url + PATH, content=files[0].content, headers=headers)
+        else:
+            form = [("image", (str(place), *file)) for place, file in enumerate(files)]
+            request = self._build("POST", self._url + PATH, files=form, headers=headers)
+        response = yield from self._send(request)
+        try:
+            predictions: list[dict[str, Any]] = json.loads(response.content)["predictions"]
+        except (ValueError, KeyError, TypeError):
+            raise Unavailable(f"{self._url} answered 200 with {response.content[:100]!r}") from None
+        return predictions
+
+    def classify(
+        self, files: Sequence[bytes | File], top_k: int | None, prepare: str
+    ) -> _Exchange[list[Prediction | Failure]]:
+        sent = [file if isinstance(file, File) else File(file) for file in files]
+        answers = yield from self.answers(sent, top_k, prepare)
+        return [
+            Failure(answer["error"]["code"], answer["error"]["message"])
+            if "error" in answer
+            else Prediction(**{name: answer[name] for name in _PREDICTION})
+            for answer in answers
+        ]
+
+    def ready(self) -> _Exchange[bool]:
+        response = yield self._build("GET", self._url + READY)
+        return isinstance(response, httpx.Response) and response.status_code == 200
+
+    def _send(self, request: httpx.Request) -> _Exchange[httpx.Response]:
+        """Send a request, again where the first was certainly not served, and give its good answer.
+
+        A request that was sent and not answered is not sent again: whatever it was that failed, it may have been the
+        work that it asked for.
+        """
+        give_up = time.monotonic() + self._patience_s
+        pause = FIRST_PAUSE_S
+        while True:
+            reply = yield request
+            if isinstance(reply, httpx.Response):
+                if reply.status_code == 200:
+                    return reply
+                error = _error(self._url, reply)
+                wait_s = _retry_after(reply) if isinstance(error, Overloaded | Unavailable) else None
+            else:
+                error = Unavailable(f"no answer from {self._url} ({str(reply) or type(reply).__name__})")
+                wait_s = pause if isinstance(reply, httpx.ConnectError) and not _is_tls(reply) else None
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            if wait_s is None:
+                raise error
+            # Not all who were turned away at once come back at once.
+            wait_s *= random.uniform(1, 1.25)
+            if time.monotonic() + wait_s > give_up:
+                raise error
+            yield wait_s
+
+
+class Client:
+    """A client for plain Python. It keeps connections open: close it, or use it in a `with`. Threads may share it."""
+
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        key: str = "",
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`url` is the service's, such as http://127.0.0.1:8080. `key` is sent where the service asks for one.
+
+        A request has `timeout_s` for each of its steps, connecting and every read and write. While nobody listens, and
+        after 429 and 503 with Retry-After, it is sent again for `patience_s` seconds; 0 never. `tls` says whom to
+        believe and who we are, for https; by default the machine's own authorities are believed. Raises UsageError
+        where `url` is none, or what the environment says of proxies or certificates cannot be used.
+        """
+        url = checked_url(url)
+        self._http = open_http(httpx.Client, url, timeout=timeout_s, headers=_headers(key), verify=tls)
+        self._exchanges = _Exchanges(self._http, _base(url), patience_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]; however many, in as many requests as it takes.
+
+        Raises BadArray for another dtype or shape, the error that the service answers with, by its class in
+        `fashion_mnist.errors`, and Unavailable where there is no answer.
+        """
+        return self._run(self._exchanges.predict(images))
+
+    def classify(self, *files: bytes | File, top_k: int | None = None, prepare: str = "") -> list[Prediction | Failure]:
+        """What is on the images in these files, in order, in one request; a bad one among good ones is a Failure.
+
+        `prepare` is auto, always, paper or none; "" leaves it to the service how photographs are prepared.
+        Raises as `predict` does, also where no image is good.
+        """
+        return self._run(self._exchanges.classify(files, top_k, prepare))
+
+    def answers(self, files: Sequence[File], top_k: int | None = None, prepare: str = "") -> list[dict[str, Any]]:
+        """The same as `classify`, in the service's own words: what it answers under "predictions"."""
+        return self._run(self._exchanges.answers(files, top_k, prepare))
+
+    def ready(self) -> bool:
+        """Whether the service is there and ready to predict. Never raises for its absence."""
+        return self._run(self._exchanges.ready())
+
+    def _run(self, exchange: _Exchange[_Result]) -> _Result:
+        reply: httpx.Response | httpx.HTTPError | None = None
+        while True:
+            try:
+                step = exchange.send(reply)
+            except StopIteration as stop:
+                result: _Result = stop.value
+                return result
+            reply = None
+            if isinstance(step, float):
+                time.sleep(step)
+                continue
+            try:
+                reply = self._http.send(step)
+            except httpx.HTTPError as error:
+                reply = error
+
+
+class AsyncClient:
+    """The same for asyncio: see `Client`."""
+
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        key: str = "",
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """See `Client`."""
+        url = checked_url(url)
+        self._http = open_http(httpx.AsyncClient, url, timeout=timeout_s, headers=_headers(key), verify=tls)
+        self._exchanges = _Exchanges(self._http, _base(url), patience_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Client.predict`."""
+        return await self._run(self._exchanges.predict(images))
+
+    async def classify(
+        self, *files: bytes | File, top_k: int | None = None, prepare: str = ""
+    ) -> list[Prediction | Failure]:
+        """See `Client.classify`."""
+        return await self._run(self._exchanges.classify(files, top_k, prepare))
+
+    async def answers(self, files: Sequence[File], top_k: int | None = None, prepare: str = "") -> list[dict[str, Any]]:
+        """See `Client.answers`."""
+        return await self._run(self._exchanges.answers(files, top_k, prepare))
+
+    async def ready(self) -> bool:
+        """See `Client.ready`."""
+        return await self._run(self._exchanges.ready())
+
+    async def _run(self, exchange: _Exchange[_Result]) -> _Result:
+        reply: httpx.Response | httpx.HTTPError | None = None
+        while True:
+            try:
+                step = exchange.send(reply)
+            except StopIteration as stop:
+                result: _Result = stop.value
+                return result
+            reply = None
+            if isinstance(step, float):
+                await asyncio.sleep(step)
+                continue
+            try:
+                reply = await self._http.send(step)
+            except httpx.HTTPError as error:
+                reply = error
+
+
+def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows = (GEOMETRY.height, GEOMETRY.width)
+    images = np.asarray(images)
+    deeper = images.ndim > 4 or (images.ndim == 4 and images.shape[1] != 1)
+    if images.dtype != np.uint8 or images.shape[-2:] != rows or deeper:
+        raise BadArray(f"the images are {images.dtype} {list(images.shape)}: uint8 [n, {rows[0]}, {rows[1]}] is taken")
+    return images.reshape(-1, *rows)
+
+
+def _is_tls(error: BaseException) -> bool:
+    """Whether it was TLS that failed: who is not believed now will not be a moment later."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def _base(url: str) -> str:
+    return url.removesuffix(PATH)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """The seconds that an answer asks us to wait, None where it does not ask. A date is not understood."""
+    try:
+        return max(0.0, float(int(response.headers.get("retry-after", ""))))
+    except ValueError:
+        return None
+
+
+def _error(url: str, response: httpx.Response) -> FashionMNISTError:
+    """The error that an answer tells of, by its class; the message is the service's own."""
+    try:
+        found = json.loads(response.content)["error"]
+        code, message = str(found["code"]), str(found["message"])
+        if "index" in found:
+            message = f"image {found['index']}: {message}"
+    except (ValueError, KeyError, TypeError):
+        code, message = "", f"{url} answered {response.status_code} with {response.content[:100]!r}"
+    kind = next((kind for kind in _kinds(FashionMNISTError) if kind.code == code), None)
+    return (kind or (InputError if response.status_code < 500 else Unavailable))(message)
+
+
+def _kinds(root: type[FashionMNISTError]) -> Iterator[type[FashionMNISTError]]:
+    yield root
+    for below in root.__subclasses__():
+        yield from _kinds(below)

@@ -1,0 +1,1 @@
+"""What the rooms need of the operating system: files, checksums, addresses, lines of output."""

@@ -1,0 +1,363 @@
+"""The API: what is done with a request, until its answer is sent."""
+
+import functools
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from fashion_mnist.decoding.decoded import Decoded
+from fashion_mnist.decoding.limits import TooSlow
+from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, RequestTimeout, Unavailable
+from fashion_mnist.predictions import JSON, Answer
+from fashion_mnist.settings import Settings
+from gateway.http.cors import PREFLIGHT
+from gateway.http.keys import PREDICT, Keyring
+from gateway.http.server import Asking, Server
+from gateway.models.health import Health
+from gateway.models.registry import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Way
+from gateway.observability.metrics import Metrics
+from gateway.protocols import native, oip_grpc, oip_rest, openapi, v1
+from gateway.protocols.reading import read_quickly
+from gateway.slow_work import SlowWork
+from gateway.types.errors import headers_of
+from gateway.types.exchange import Codec, Exchange, Form
+from gateway.types.job import TOO_LATE, Job
+from gateway.types.page import Page
+from gateway.types.request import Head, Request
+
+if TYPE_CHECKING:
+    from gateway.observability.traces import Traces
+
+log = logging.getLogger(__name__)
+
+OPEN: Final = frozenset(
+    (b"/health/live", b"/health/ready", b"/health/startup", b"/ping", b"/v2/health/live", b"/v2/health/ready")
+).union(oip_grpc.HEALTH)
+"""What load balancers ask, who have no key."""
+
+QUICK_IMAGES: Final = 64
+"""Answers to more images than these are written in a thread; they take some 4 us an image."""
+
+WAITING_BUDGETS: Final = 4
+"""So many requests may wait for a thread that each cost all that a request may; of cheaper ones more."""
+
+_TIMED: Final = (
+    b"X-Request-Id: %b\r\n"
+    b"Server-Timing: parse;dur=%.3f, decode;dur=%.3f, queue;dur=%.3f, engine;dur=%.3f, encode;dur=%.3f\r\n"
+)
+"""The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
+
+_OF_VERSIONS: Final = tuple(module.path_of("") for module in (native, oip_rest, v1))
+"""What stands before a version in a path."""
+
+_NO_STORE: Final = b"Cache-Control: no-store\r\n"
+
+
+class Service:
+    """One gateway: it decodes, puts images into the line for the engine, and answers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        models: Models,
+        metrics: Metrics,
+        keyring: Keyring | None = None,
+        traces: "Traces | None" = None,
+    ) -> None:
+        """`keyring` has the keys of which each request must carry one; None lets everybody in.
+
+        `traces` notes down what becomes of some requests, where that is wanted.
+        """
+        self.server = Server(settings, self.handle)
+        self.server.on_refusal = lambda error: metrics.refuse(error.code)
+        self.models = models
+        self.metrics = metrics
+        self.traces = traces
+        self._keyring = keyring
+        if keyring is not None:
+            self.server.admit = self._admit
+        self.slow = SlowWork(WAITING_BUDGETS * self.server.limits.max_pixels)
+        models.on_change = self._change
+        self._change()
+
+    @property
+    def health(self) -> Health:
+        """That of the default version."""
+        return self.models.default.health
+
+    def handle(self, request: Request) -> None:
+        """Answer a request, now or later."""
+        head = request.head
+        if head.route is None:
+            head.route = self._route(head)
+        head.route(request)
+
+    def handle_call(self, call: Exchange) -> None:
+        """Answer a call of gRPC, now or later."""
+        try:
+            if call.url == oip_grpc.INFER:
+                version = oip_grpc.version_of(call.body)
+                ways = self.models.find(version).ways if version else self.models.ways
+                predict(self, ways[OIP_GRPC], call)
+            elif said := oip_grpc.say(call.url, call.body, self.models.offered):
+                call.answer(said)
+            else:
+                self.refuse(
+                    call, MethodNotAllowed(f"{oip_grpc.SERVICE} has no such call: ask for its calls by reflection")
+                )
+        except FashionMNISTError as error:
+            self.refuse(call, error)
+
+    def _admit(self, asking: Asking) -> FashionMNISTError | None:
+        if self._keyring is None or (error := self._keyring.refusal(asking.authorization, PREDICT)) is None:
+            return None
+        # A browser asks whether it may ask, and sends no key with that. (A call that is no POST ends at its head.)
+        return None if asking.method == b"OPTIONS" or asking.url.partition(b"?")[0] in OPEN else error
+
+    def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
+        """Answer with an error."""
+        if request.span is not None and self.traces is not None:
+            self.traces.fail(request.span, error)
+        self.metrics.refuse(error.code)
+        if error.status >= 500 and not isinstance(error, Unavailable):
+            log.error("request failed", extra={"request_id": request.request_id.decode(), "code": error.code})
+        request.answer_error(error, b"X-Request-Id: %b\r\n%b%b" % (request.request_id, headers_of(error), headers))
+
+    def _change(self) -> None:
+        """Find out anew where what is, because other versions are loaded, or another one is the default."""
+        ways, offered = self.models.ways, self.models.offered
+        self._ways: dict[bytes, Way] = {
+            native.PATH: ways[NATIVE],
+            oip_rest.PATH + oip_rest.INFER: ways[OIP_REST],
+            v1.PATH + v1.PREDICT: ways[V1],
+        }
+        states = {v1.PATH: ""}
+        for name, model in self.models.open.items():
+            self._ways[native.path_of(name)] = model.ways[NATIVE]
+            self._ways[oip_rest.path_of(name) + oip_rest.INFER] = model.ways[OIP_REST]
+            self._ways[v1.path_of(name) + v1.PREDICT] = model.ways[V1]
+            states[v1.path_of(name)] = name
+        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered)}
+        self._pages: dict[bytes, Callable[[Request], None]] = {
+            **{path: functools.partial(self._show, page) for path, page in pages.items()},
+            **{path: functools.partial(self._show_state, version) for path, version in states.items()},
+            b"/health/live": self._live,
+            b"/health/ready": self._ready,
+            b"/health/startup": self._startup,
+            b"/ping": self._ping,
+        }
+
+    def _route(self, head: Head) -> Callable[[Request], None]:
+        """What answers requests with this head."""
+        path = head.url.partition(b"?")[0]
+        if head.method == b"OPTIONS" and head.origin and self.server.cors(head.origin):
+            return lambda request: request.answer(Answer(200, JSON, b""), PREFLIGHT)
+        if path.startswith(_OF_VERSIONS):
+            # Versions come and go, and heads are kept: each time anew.
+            return lambda request: self._find(request.head, path)(request)
+        return self._find(head, path)
+
+    def _find(self, head: Head, path: bytes) -> Callable[[Request], None]:
+        if way := self._ways.get(path):
+            if head.method not in (b"POST", b"PUT"):  # curl -T puts
+                return self._refusal(MethodNotAllowed("send images here by POST"), b"Allow: POST, PUT\r\n")
+            return functools.partial(predict, self, way)
+        if page := self._pages.get(path):
+            if head.method not in (b"GET", b"HEAD"):
+                return self._refusal(MethodNotAllowed("ask by GET"), b"Allow: GET, HEAD\r\n")
+            return page
+        for before in _OF_VERSIONS:
+            if path.startswith(before):
+                name = re.split(b"[/:]", path[len(before) :])[0].decode("latin-1")
+                try:
+                    self.models.find(name)
+                except NotFound as error:
+                    return self._refusal(error)
+        return self._refusal(NotFound("there is nothing here: GET /openapi.json says what there is and where"))
+
+    def _refusal(self, error: FashionMNISTError, headers: bytes = b"") -> Callable[[Request], None]:
+        return lambda request: self.refuse(request, error, headers)
+
+    def _show(self, page: Page, request: Request) -> None:
+        offered = self.models.offered
+        request.answer(page.ready if offered.ready[page.version or offered.default] else page.not_ready, _NO_STORE)
+
+    def _show_state(self, version: str, request: Request) -> None:
+        request.answer(v1.state(self.models.offered, version), _NO_STORE)
+
+    def _live(self, request: Request) -> None:
+        self._say(request, 200, "live", "")
+
+    def _ready(self, request: Request) -> None:
+        if self.health.ready:
+            self._say(request, 200, "ready", "")
+        else:
+            self._say(request, 503, "not ready", self.health.reason)
+
+    def _startup(self, request: Request) -> None:
+        if self.health.started.is_set():
+            self._say(request, 200, "started", "")
+        else:
+            self._say(request, 503, "starting", self.health.reason)
+
+    def _ping(self, request: Request) -> None:
+        # TorchServe's page, and its words; but here they are true.
+        if self.health.ready:
+            self._say(request, 200, "Healthy", "")
+        else:
+            self._say(request, 503, "Unhealthy", self.health.reason)
+
+    def _say(self, request: Request, status: int, word: str, reason: str) -> None:
+        body = json.dumps({"status": word, **({"reason": reason} if reason else {})}).encode()
+        request.answer(Answer(status, JSON, body), _NO_STORE)
+
+
+def predict(service: Service, way: Way, request: Exchange) -> None:
+    """Read a request's images, in the words of its protocol, and put them into line; or refuse."""
+    # Whatever becomes the default meanwhile: it ends with the version that it began with.
+    model, codec = way.model, way.codec
+    if service.traces is not None:
+        request.span = service.traces.begin(request)
+    try:
+        # Neither may cost us anything: it is when there is too much to do that they are needed.
+        if not model.health.answers:
+            raise Unavailable(f"not ready: {model.health.reason}")
+        model.batcher.check_room()
+        try:
+            found = read_quickly(codec, request, service.server.limits)
+        except TooSlow as slow:
+            read = functools.partial(codec.read, request, service.server.limits)
+            then = functools.partial(_submit_read, service, model, codec, request)
+            service.slow.submit(slow.cost, read, then, functools.partial(_is_late, request))
+            model.reading += 1
+        else:
+            _submit(service, model, codec, request, found)
+    except FashionMNISTError as error:
+        service.refuse(request, error)
+
+
+def _is_late(request: Exchange) -> bool:
+    """Whether nobody waits for the answer any more."""
+    return request.gone or time.perf_counter() >= request.expires
+
+
+def _submit_read(
+    service: Service,
+    model: Model,
+    codec: Codec[Any, Any],
+    request: Exchange,
+    found: tuple[Form, Decoded] | BaseException,
+) -> None:
+    """Go on where a thread has read the request, or failed to."""
+    model.reading -= 1
+    if request.gone:
+        return
+    if isinstance(request, Request):
+        # What was read is no part of it: its room is given back before the answer is there.
+        service.server.waiting_bytes -= len(request.body)
+        request.body = b""
+    try:
+        if time.perf_counter() >= request.expires:
+            raise RequestTimeout(TOO_LATE)
+        if isinstance(found, BaseException):
+            raise found
+        _submit(service, model, codec, request, found)
+    except FashionMNISTError as error:
+        service.refuse(request, error)
+    except Exception as error:
+        _fail(service, request, "a request could not be decoded", error)
+
+
+def _submit(
+    service: Service, model: Model, codec: Codec[Any, Any], request: Exchange, found: tuple[Form, Decoded]
+) -> None:
+    prediction = _Prediction(service, model, codec, request, *found)
+    if not prediction.waiting:
+        # All of them are bad: there is nothing to compute, and the answer says why.
+        prediction.done(None)
+    elif not request.gone:
+        request.on_gone = prediction.cancel
+        model.batcher.submit(prediction)
+
+
+class _Prediction(Job):
+    """One request's images on their way, and its answer when they are back."""
+
+    __slots__ = ("_codec", "_decoded", "_form", "_model", "_request", "_service")
+
+    def __init__(
+        self,
+        service: Service,
+        model: Model,
+        codec: Codec[Any, Any],
+        request: Exchange,
+        form: Form,
+        decoded: Decoded,
+    ) -> None:
+        super().__init__(decoded.pixels)
+        self.span = request.span
+        self.expires = request.expires
+        self._service = service
+        self._model = model
+        self._codec = codec
+        self._request = request
+        self._form = form
+        self._decoded = decoded
+
+    def cancel(self) -> None:
+        super().cancel()
+        if self.span is not None and self._service.traces is not None:
+            self._service.traces.leave(self.span)
+
+    def done(self, error: FashionMNISTError | None) -> None:
+        """Write the answer, and send it."""
+        service, form, decoded = self._service, self._form, self._decoded
+        if error is not None:
+            service.refuse(self._request, error)
+        elif len(decoded) <= QUICK_IMAGES or form.octets:
+            self._send(self._codec.write(self, decoded, form))
+        else:
+            try:
+                write = functools.partial(self._codec.write, self, decoded, form)
+                late = functools.partial(_is_late, self._request)
+                service.slow.submit(len(decoded), lambda allowance: write(), self._written, late)
+            except Overloaded as overloaded:
+                service.refuse(self._request, overloaded)
+
+    def _written(self, written: Answer | BaseException) -> None:
+        if isinstance(written, Answer):
+            self._send(written)
+        elif isinstance(written, FashionMNISTError):
+            self._service.refuse(self._request, written)
+        else:
+            _fail(self._service, self._request, "an answer could not be written", written)
+
+    def _send(self, answer: Answer) -> None:
+        request, service = self._request, self._service
+        now = time.perf_counter()
+        started, received, decoded = request.started, request.received, self.queued
+        # A request without a good image was never in line.
+        left, back = (self.started, self.ended) if self.ended else (decoded, decoded)
+        parse, decode, queue = received - started, decoded - received, left - decoded
+        engine, encode = back - left, now - back
+        # One by one: a loop over the five takes as long again.
+        headers = _TIMED % (request.request_id, 1e3 * parse, 1e3 * decode, 1e3 * queue, 1e3 * engine, 1e3 * encode)
+        if request.span is not None and service.traces is not None:
+            moments = (started, received, decoded, left, back, now)
+            service.traces.end(request.span, answer.status, len(self._decoded), moments)
+            headers += service.traces.headers(request.span)
+        request.answer(answer, headers)
+        code = "ok"
+        if answer.status != 200:
+            errors = self._decoded.errors
+            code = errors[min(errors)].code
+        service.metrics.answer(code, (now - started, parse, decode, queue, engine, encode))
+        self._model.tally.requests += 1
+
+
+def _fail(service: Service, request: Exchange, what: str, error: BaseException) -> None:
+    log.error(what, exc_info=error, extra={"request_id": request.request_id.decode()})
+    service.refuse(request, FashionMNISTError("the request failed, which is not your fault: report it"))

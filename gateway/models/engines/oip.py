@@ -1,0 +1,111 @@
+"""A server of the Open Inference Protocol behind the gateway: Triton, KServe, OpenVINO Model Server, MLServer.
+
+Of the protocol's two forms gRPC is the one in which all of them take tensors as bytes.
+"""
+
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.decoding.picture import Pixels
+from fashion_mnist.errors import Unavailable
+from fashion_mnist.predictions import Probabilities
+from fashion_mnist.settings import Settings
+from gateway.protocols import inference_pb2 as pb
+
+WORTH_A_BATCH: Final = 32
+"""Images in line that are worth one more batch beside one in flight; see `gateway.models.engines.torchserve`."""
+
+SLOTS: Final = 2
+"""Batches in flight: one that is computed, and one on its way."""
+
+INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
+INPUT: Final = "images"
+OUTPUT: Final = "probabilities"
+
+_TOO_MANY: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+"""What servers say of more images than they take at once."""
+
+_MOST_OFF: Final = 0.01
+"""How far from 1 the sum of an image's probabilities may be: half floats do not reach it."""
+
+_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+    # A server that was restarted should be found again within the second that its clients are told to wait.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class OipEngine:
+    """A server elsewhere, with our exported graph in it. See `gateway.engines.Engine`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is connected yet."""
+        self.max_batch = 256
+        """Less where the server has shown that it takes less."""
+        self._address = settings.oip_address
+        self._model, self._version = settings.oip_model, settings.oip_version
+        self._timeout_s = settings.engine_timeout_s
+        self._channel = grpc.aio.insecure_channel(settings.oip_address, options=_OPTIONS)
+        self._infer = self._channel.unary_unary(
+            INFER, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+        )
+
+    def wants(self, in_flight: int, waiting: int) -> bool:
+        return in_flight == 0 or (in_flight < SLOTS and waiting >= WORTH_A_BATCH)
+
+    async def predict(self, images: Pixels) -> Probabilities:
+        try:
+            return await self._predict(images)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _TOO_MANY or len(images) == 1:
+                said = f"{error.code().name}, {(error.details() or '')[:200]!r}"
+                raise Unavailable(f"the engine at {self._address} answered {said}: try again") from None
+        # Servers have limits of their own (Triton's max_batch_size), and no way in which all of them could be asked.
+        half = len(images) // 2
+        found = np.concatenate([await self.predict(images[:half]), await self.predict(images[half:])])
+        self.max_batch = min(self.max_batch, len(images) - half)
+        return found
+
+    async def _predict(self, images: Pixels) -> Probabilities:
+        request = pb.ModelInferRequest(
+            model_name=self._model,
+            model_version=self._version,
+            inputs=[{"name": INPUT, "datatype": "UINT8", "shape": [len(images), *GEOMETRY]}],
+            outputs=[{"name": OUTPUT}],
+            raw_input_contents=[images.tobytes()],
+        )
+        response = await self._infer(request, timeout=self._timeout_s)
+        found = _probabilities(response, [len(images), len(CLASSES)])
+        if found is None:
+            raise Unavailable(
+                f"the engine at {self._address} gave no {OUTPUT}, FP32 [{len(images)}, {len(CLASSES)}]: try again, and "
+                "see that it serves our exported graph"
+            )
+        if not ((found >= 0).all() and (abs(found.sum(axis=1) - 1) < _MOST_OFF).all()):
+            raise Unavailable(
+                f"the engine at {self._address} gave {OUTPUT} that are none, below 0 or not 1 together: see that it "
+                "serves our exported graph"
+            )
+        return found
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def _probabilities(response: Any, shape: list[int]) -> Probabilities | None:
+    """The output, from wherever the server has put it; None where it is not there, or is no FP32 of this shape."""
+    for place, output in enumerate(response.outputs):
+        if output.name == OUTPUT and output.datatype == "FP32" and list(output.shape) == shape:
+            raw = response.raw_output_contents
+            if len(raw) > place:
+                found = np.frombuffer(raw[place], "<f4") if len(raw[place]) % 4 == 0 else np.empty(0, np.float32)
+            else:
+                found = np.array(output.contents.fp32_contents, np.float32)
+            return found.reshape(shape) if found.size == np.prod(shape) else None
+    return None

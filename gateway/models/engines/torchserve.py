@@ -1,0 +1,177 @@
+"""TorchServe behind the gateway: each batch is one request, answered as octets.
+
+Its pixels lie in memory that the worker maps, where it can; else they are in the body.
+"""
+
+import asyncio
+import logging
+import struct
+from collections.abc import Callable
+from typing import Final, cast
+
+import httptools
+import numpy as np
+
+from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.decoding.picture import Pixels
+from fashion_mnist.errors import Unavailable
+from fashion_mnist.handler_interface.shared_pixels import MEDIA_TYPE, Writer
+from fashion_mnist.predictions import OCTET_STREAM, Probabilities
+from fashion_mnist.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WORTH_A_BATCH: Final = 32
+"""Images in line that are worth one more batch beside one in flight; a request costs TorchServe some 0.3 ms."""
+
+_HEAD: Final = (
+    f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
+)
+
+_IDX: Final = struct.Struct(">4I")
+"""The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""
+
+
+class TorchServeEngine:
+    """TorchServe, at a port or a Unix socket of this machine. See `gateway.engines.Engine`."""
+
+    def __init__(self, settings: Settings, address: "str | int", *, shared: bool = True) -> None:
+        """`address` is a port on loopback, or the path of a Unix socket. Nothing is connected yet.
+
+        Pixels are sent as bytes unless `shared`, and where there is no memory to share or the worker cannot read it.
+        """
+        self._address = address
+        self._shared = shared
+        self._timeout_s = settings.engine_timeout_s
+        self._slots = settings.workers + 1
+        self._idle: list[_Connection] = []
+        self.headers: Callable[[], str] = lambda: ""
+        """More lines for the head of the batch that is being sent."""
+        most = settings.gpu_batch if settings.device == "cuda" else 256
+        self.max_batch = max(1, min(most, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
+
+    def wants(self, in_flight: int, waiting: int) -> bool:
+        return in_flight == 0 or (in_flight < self._slots and waiting >= WORTH_A_BATCH)
+
+    async def predict(self, images: Pixels) -> Probabilities:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                shared = self._shared  # as this batch is sent: it may be over before the answer comes
+                status, body = await self._ask(images)
+                if status == 400 and shared:
+                    self._share_no_more("the worker cannot read this process's memory")
+                    status, body = await self._ask(images)
+        except TimeoutError:
+            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: try again") from None
+        except (OSError, httptools.HttpParserError) as error:
+            raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): try again") from None
+        if status != 200:
+            raise Unavailable(f"the engine answered {status}: try again")
+        if len(body) != 4 * len(CLASSES) * len(images):
+            raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: try again")
+        return np.frombuffer(body, "<f4").reshape(len(images), len(CLASSES))
+
+    async def _ask(self, images: Pixels) -> tuple[int, bytes]:
+        """The status and the body of TorchServe's answer."""
+        connection = self._idle.pop() if self._idle else await self._connect()
+        try:
+            answer = await connection.post(*self._content(connection, images), self.headers())
+        except BaseException:
+            connection.close()
+            raise
+        if connection.reusable:
+            self._idle.append(connection)
+        return answer
+
+    def _content(self, connection: "_Connection", images: Pixels) -> tuple[str, bytes]:
+        """The content type and the body of a request."""
+        if self._shared:
+            try:
+                return MEDIA_TYPE, connection.share(images, self.max_batch)
+            except OSError as error:
+                self._share_no_more(f"there is no memory to share ({error})")
+        header = _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width)
+        return OCTET_STREAM, header + images.tobytes()
+
+    def _share_no_more(self, reason: str) -> None:
+        if self._shared:
+            log.warning("%s: pixels are sent as bytes from now on", reason)
+            self._shared = False
+
+    async def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _connect(self) -> "_Connection":
+        loop = asyncio.get_running_loop()
+        if isinstance(self._address, int):
+            return (await loop.create_connection(lambda: _Connection(self._idle), "127.0.0.1", self._address))[1]
+        return (await loop.create_unix_connection(lambda: _Connection(self._idle), self._address))[1]
+
+
+class _Connection(asyncio.Protocol):
+    """A kept connection with one request at a time on it."""
+
+    def __init__(self, idle: "list[_Connection]") -> None:
+        self._idle = idle
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._pixels: Writer | None = None
+        self.reusable = False
+
+    def share(self, images: Pixels, most: int) -> bytes:
+        """Put images where the worker can read them, at most `most`; the message that says where.
+
+        A connection has memory of its own and one request at a time, so nothing that is still read is overwritten: a
+        request that is given up takes its connection along.
+        """
+        if self._pixels is None:
+            self._pixels = Writer(most)
+        return self._pixels.write(images)
+
+    def post(self, kind: str, body: bytes, headers: str) -> "asyncio.Future[tuple[int, bytes]]":
+        self._answer = asyncio.get_running_loop().create_future()
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
+        self.reusable = False
+        head = f"{_HEAD}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        self._transport.writelines([head.encode(), body])
+        return self._answer
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # asyncio's events
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            self._transport.close()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        # It may lie among the idle ones, where the next batch would find it dead.
+        if self in self._idle:
+            self._idle.remove(self)
+        self.reusable = False
+        if self._pixels is not None:
+            self._pixels.close()
+        self._fail(error or ConnectionResetError("it closed the connection"))
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    # httptools' events
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        self.reusable = self._parser.should_keep_alive()
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_result((self._parser.get_status_code(), b"".join(self._body)))

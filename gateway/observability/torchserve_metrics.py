@@ -1,0 +1,104 @@
+"""What TorchServe and its JVM tell of themselves, under our names and in seconds and bytes.
+
+They listen on loopback and write into a folder of the server's own: nobody else could ask them. The supervisor does,
+when Prometheus asks it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import httpx
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from fashion_mnist.handler_interface import metrics
+from serving.gc_log import GcLog
+from serving.torchserve import TorchServe
+
+TIMEOUT_S: Final = 0.5
+"""It is on this machine, and Prometheus waits."""
+
+_COUNTERS: Final = {
+    "ts_inference_requests": ("batches", 1, "Batches that TorchServe was sent, the canary's included."),
+    "ts_inference_latency_microseconds": ("seconds", 1e-6, "What TorchServe took for them, its queue included."),
+    "ts_queue_latency_microseconds": ("queue_seconds", 1e-6, "What they waited in TorchServe's queue."),
+    metrics.IMAGES: ("images", 1, "Images that the workers answered with a prediction."),
+    metrics.REFUSED: ("refused_images", 1, "Images that the workers answered with an error."),
+}
+"""By TorchServe's name: ours, the factor to it, and what it is."""
+
+_ANSWERS: Final = {f"Requests{status}XX": f"{status}xx" for status in (2, 4, 5)}
+
+
+class TorchServes(Collector):
+    """Those of all versions of the model."""
+
+    def __init__(self, running: Callable[[], Mapping[str, TorchServe]]) -> None:
+        """`running` tells which there are now, by version."""
+        self._running = running
+        self._lock = threading.Lock()
+        self._client = httpx.Client(timeout=TIMEOUT_S, trust_env=False)
+        self._gc_logs: dict[Path, GcLog] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            running = dict(self._running())
+            if running:
+                yield from self._requests(running)
+                yield from self._jvms(running)
+
+    def _requests(self, running: Mapping[str, TorchServe]) -> Iterator[Metric]:
+        counters = {
+            name: CounterMetricFamily(f"fashion_mnist_torchserve_{ours}", help, labels=["version"])
+            for name, (ours, _, help) in _COUNTERS.items()
+        }
+        answers = CounterMetricFamily(
+            "fashion_mnist_torchserve_answers", "Answers of TorchServe by status.", labels=["version", "status"]
+        )
+        for version, torchserve in running.items():
+            found = self._ask(torchserve.ports.metrics)
+            if found is None:
+                continue  # a gap tells more than a zero
+            for name, counter in counters.items():
+                counter.add_metric([version], _COUNTERS[name][1] * found.get(name, 0.0))
+            for name, status in _ANSWERS.items():
+                answers.add_metric([version, status], found.get(name, 0.0))
+        yield from counters.values()
+        yield answers
+
+    def _ask(self, port: int) -> dict[str, float] | None:
+        """The sums of a TorchServe's metrics, by name; None where it does not answer."""
+        try:
+            answer = self._client.get(f"http://127.0.0.1:{port}/metrics").raise_for_status()
+        except httpx.HTTPError:
+            return None
+        return {
+            family.name: sum(sample.value for sample in family.samples)
+            for family in text_string_to_metric_families(answer.text)
+        }
+
+    def _jvms(self, running: Mapping[str, TorchServe]) -> Iterator[Metric]:
+        pauses = CounterMetricFamily("fashion_mnist_jvm_gc_pauses", "Garbage collections.", labels=["version"])
+        seconds = CounterMetricFamily(
+            "fashion_mnist_jvm_gc_pause_seconds", "In which the JVM stood still for them.", labels=["version"]
+        )
+        heap = GaugeMetricFamily(
+            "fashion_mnist_jvm_heap_bytes", "Of the heap in use after the last collection.", labels=["version"]
+        )
+        capacity = GaugeMetricFamily("fashion_mnist_jvm_heap_capacity_bytes", "The heap's size.", labels=["version"])
+        limit = GaugeMetricFamily("fashion_mnist_jvm_heap_limit_bytes", "What it may become.", labels=["version"])
+        paths = {version: torchserve.folder.gc_log for version, torchserve in running.items()}
+        self._gc_logs = {path: self._gc_logs.get(path) or GcLog(path) for path in paths.values()}
+        for version, path in paths.items():
+            log = self._gc_logs[path]
+            log.read()
+            pauses.add_metric([version], log.pauses)
+            seconds.add_metric([version], log.seconds)
+            limit.add_metric([version], running[version].settings.jvm_heap_mb << 20)
+            if log.heap_bytes is not None and log.capacity_bytes is not None:
+                heap.add_metric([version], log.heap_bytes)
+                capacity.add_metric([version], log.capacity_bytes)
+        yield from (pauses, seconds, heap, capacity, limit)

@@ -1,0 +1,1 @@
+"""The processes of the server: the supervisor, its gateways, and what operators ask of them."""

@@ -1,0 +1,260 @@
+"""One gateway process: `python -m gateway.process.worker`, started by the supervisor."""
+
+import asyncio
+import dataclasses
+import gc
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.decoding.bodies import decode
+from fashion_mnist.decoding.limits import Limits
+from fashion_mnist.errors import FashionMNISTError
+from fashion_mnist.model_store import read_canary
+from fashion_mnist.preparation import parse_mode
+from fashion_mnist.settings import Settings
+from gateway.app import Service
+from gateway.http import listening
+from gateway.http.connection import Connection
+from gateway.http.keys import Keyring
+from gateway.http.server import Server
+from gateway.http.tls import open_tls
+from gateway.http.tls_listener import TlsDoor
+from gateway.models.batching import Batcher
+from gateway.models.engines import Backend
+from gateway.models.health import Health
+from gateway.models.registry import Model, Models
+from gateway.models.versions import Tally, Version, Versions, tally_path
+from gateway.observability import logs
+from gateway.observability.metrics import Metrics
+from gateway.process.control import Control
+
+if TYPE_CHECKING:
+    from gateway.grpc.server import GrpcServer
+    from gateway.observability.traces import Traces
+
+log = logging.getLogger(__name__)
+
+COUNT_S: Final = 0.5
+REFRESH_S: Final = 0.5
+DRAIN_POLL_S: Final = 0.02
+PATIENCE_S: Final = 1.0
+"""How long clients wait to be accepted by a gateway whose engine has not answered it yet, before they are told so."""
+
+ACCEPT_S: Final = 0.1
+"""What has connected is accepted long before this is over."""
+
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a thread that decodes keeps the interpreter from the event loop: Python's own 5 ms, several times a request,
+are longer than all the rest of an answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the supervisor tells a gateway."""
+
+    settings: Settings
+    """Without secrets: whoever is on this machine can read a process's arguments."""
+    versions: Versions
+    socket_fd: int
+    grpc_address: str
+    """Where to serve gRPC, as host:port; "" where that is off."""
+    metrics: Path
+    door: Path
+    """A socket in the file system, for the supervisor and its user: no TLS, no keys, nobody else can reach it."""
+
+    def to_json(self) -> str:
+        """As an argument of the process."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        """From that argument."""
+        found = json.loads(text)
+        paths = {name: Path(found[name]) for name in ("metrics", "door")}
+        settings, versions = Settings(**found["settings"]), Versions.from_mapping(found["versions"])
+        return cls(**{**found, **paths, "settings": settings, "versions": versions})
+
+
+class Gateway:
+    """One process's versions of the model, and its service."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        settings = task.settings
+        self._traces = _traces(settings, task.versions.default)
+        self._metrics = Metrics(task.metrics)
+        self._models = Models(self._load, self._metrics, task.versions)
+        self._tls = open_tls(settings)
+        self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
+        self._service = Service(settings, self._models, self._metrics, self._keyring, self._traces)
+        self._private = Server(settings, Control(self._service, self._models).handle)
+        self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, or SIGINT from a person who does not want to wait; then drain and return."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number == signal.SIGTERM)
+        server, private = self._service.server, self._private
+        server.start()
+        private.start()
+        self._task.door.unlink(missing_ok=True)  # a gateway that was killed left it
+        door = await loop.create_unix_server(lambda: Connection(private), str(self._task.door))
+        self._models.start()
+        watching = [loop.create_task(task) for task in (self._count(), self._refresh())]
+        with socket.socket(fileno=self._task.socket_fd) as public:
+            # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
+            await asyncio.wait([loop.create_task(self._service.health.started.wait())], timeout=PATIENCE_S)
+            accepting = await self._accept(server, public)
+            grpc = await self._serve_grpc(server)
+            politely = await self._stop
+            await self._drain(public, accepting, grpc, politely)
+        for task in watching:
+            task.cancel()
+        door.close()
+        server.stop()
+        private.stop()
+        await self._models.close()
+        self._metrics.gauges(0, 0, 0, 0)
+        self._metrics.count()
+        if self._traces is not None:
+            self._traces.close()
+
+    def _load(self, version: Version) -> Model:
+        """Load a version, which takes half a second. Raises FashionMNISTError."""
+        settings = self._task.settings
+        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
+        engine = _engine(settings, version, self._traces)
+        health = Health(engine, canary, version.name)
+        batcher = Batcher(engine, settings.max_waiting_images)
+        batcher.on_failure = health.lose
+        if self._traces is not None:
+            batcher.tracing = self._traces.batch
+        tally = Tally(tally_path(self._task.metrics, version.number))
+        return Model(version, engine, batcher, health, tally, parse_mode(settings.prepare))
+
+    async def _accept(self, server: Server, public: socket.socket) -> asyncio.Server | TlsDoor:
+        if self._tls is not None:
+            return TlsDoor(server, lambda: Connection(server), public, self._tls.context)
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
+
+    async def _serve_grpc(self, server: Server) -> "GrpcServer | None":
+        if not self._task.grpc_address:
+            return None
+        from gateway.grpc.server import GrpcServer
+
+        handle, health = self._service.handle_call, lambda: self._service.health.ready
+        served = GrpcServer(server, self._task.grpc_address, self._tls, handle, health)
+        await served.start()
+        return served
+
+    def _end(self, politely: bool) -> None:
+        if not self._stop.done():
+            self._stop.set_result(politely)
+
+    async def _drain(
+        self, public: socket.socket, accepting: asyncio.Server | TlsDoor, grpc: "GrpcServer | None", politely: bool
+    ) -> None:
+        """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
+        settings, server = self._task.settings, self._service.server
+        log.info("draining", extra={"connections": len(server.connections)})
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + settings.stop_timeout_s
+        self._models.drain()
+        server.draining = True
+        if politely:
+            await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
+        listening.admit_no_more(public)
+        calls = asyncio.create_task(grpc.stop(max(0.0, deadline - loop.time()))) if grpc else None
+        await asyncio.sleep(ACCEPT_S)
+        accepting.close()
+        try:
+            async with asyncio.timeout_at(deadline):
+                while server.connections:
+                    server.tend(lambda connection: connection.close_if_idle())
+                    await asyncio.sleep(DRAIN_POLL_S)
+        except TimeoutError:
+            log.warning("connections cut off", extra={"connections": len(server.connections)})
+        if calls is not None:
+            await calls
+        log.info("drained")
+
+    async def _count(self) -> None:
+        while True:
+            server = self._service.server
+            waiting = sum(model.batcher.waiting for model in self._models)
+            self._metrics.gauges(self._service.health.ready, len(server.connections), waiting, server.waiting_bytes)
+            self._metrics.count()
+            self._models.count()
+            await asyncio.sleep(COUNT_S)
+
+    async def _refresh(self) -> None:
+        """Notice what operators replace."""
+        while True:
+            if self._keyring is not None:
+                self._keyring.refresh()
+            if self._tls is not None:
+                self._tls.refresh()
+            await asyncio.sleep(REFRESH_S)
+
+
+def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
+    """Run one gateway. The only argument is a `Task` as JSON."""
+    task = Task.from_json(*arguments)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with logs.configured(task.settings.log_format):
+        listening.allow_connections()
+        try:
+            uvloop.run(_run(task))
+        except FashionMNISTError as error:
+            log.error(error.message, extra={"code": error.code})
+            sys.exit(1)
+
+
+async def _run(task: Task) -> None:
+    gateway = Gateway(task)
+    # What is there by now stays: the collector need not go through it again and again.
+    gc.collect()
+    gc.freeze()
+    await gateway.run()
+
+
+def _traces(settings: Settings, version: str) -> "Traces | None":
+    if not settings.traces_endpoint:
+        return None
+    from gateway.observability.traces import Traces
+
+    return Traces(settings, version)
+
+
+def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Backend:
+    # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
+    if settings.engine == "embedded":
+        from gateway.models.engines.embedded import EmbeddedEngine
+
+        return EmbeddedEngine(settings, version.folder)
+    if settings.engine == "oip":
+        from gateway.models.engines.oip import OipEngine
+
+        return OipEngine(settings)
+    from gateway.models.engines.torchserve import TorchServeEngine
+
+    engine = TorchServeEngine(settings, version.torchserve)
+    if traces is not None:
+        engine.headers = traces.engine_headers
+    return engine
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the rooms of the gateway hand to each other. It imports none of them."""

@@ -1,0 +1,40 @@
+"""docs/architecture.md names files, classes and functions that exist."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+NAMED = re.findall(r"`([\w/]+\.py)`[^`(]*\(([^)]*)\)", PAGE)
+
+
+def defined(path: Path) -> set[str]:
+    """Names of a module: functions, classes, and methods as Class.method."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{inner.name}" for inner in node.body if hasattr(inner, "name")}
+    return found
+
+
+def test_every_path_exists() -> None:
+    paths = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`", PAGE)
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize(("path", "names"), NAMED)
+def test_every_name_is_defined_where_the_page_says(path: str, names: str) -> None:
+    wanted = re.findall(r"`(\w+(?:\.\w+)?)`", names)
+    assert wanted
+    assert set(wanted) <= defined(ROOT / path)
+
+
+def test_folders_are_described() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"requirements"}
+    assert {name for name in packages if f"`{name}/`" not in PAGE} == set()
