@@ -28,8 +28,8 @@ def describe(
     `fashion-mnist describe --figures filters/`
     """
     # Here, because torch takes a second to import and --help can do without.
+    from fashion_mnist import description
     from fashion_mnist.network import Network, load_weights
-    from training import description
 
     console = Console()
     described = description.describe(Network())

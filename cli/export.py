@@ -36,7 +36,7 @@ def export(
         bool, typer.Option("--accept-less-robust", help="Export a model that does worse there than the store's.")
     ] = False,
 ) -> None:
-    """Write TorchScript, ONNX, samples, model card and checksums, after checking them on every test image.
+    """Write the graphs, samples, mistakes, model card and checksums, after checking them on every test image.
 
     If a graph is invalid, or differs from the network on any image, or if the model is a point less accurate on
     corrupted images than the store's, nothing is replaced.

@@ -6,11 +6,12 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Final
 
+from export import explain
 from export.parity import LIMIT, Parity
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.data.dataset import CHECKSUMS, Dataset
 from fashion_mnist.drift import CARD_SECTION, Reference
-from fashion_mnist.model_store import CARD
+from fashion_mnist.model_store import CARD, EXPLAIN
 from fashion_mnist.network import Classifier
 from fashion_mnist.system import checksums
 
@@ -44,6 +45,7 @@ def build(
     training: Mapping[str, Any] | None,
     evaluation: Mapping[str, Any],
     parities: Sequence[Parity],
+    layers: explain.LayerParity,
     drift: Reference,
     robustness: Mapping[str, Any] | None,
     files: Mapping[str, Path],
@@ -86,6 +88,12 @@ def build(
                     "largest_difference": parity.largest_difference,
                 }
                 for parity in parities
+            },
+            "layers": {
+                "file": EXPLAIN,
+                "limit": explain.LIMIT,
+                "images": layers.images,
+                "largest_difference": layers.largest_difference,
             },
         },
         CARD_SECTION: drift.to_card(),
@@ -147,6 +155,8 @@ def markdown(card: Mapping[str, Any]) -> str:
                 for name, row in parity["engines"].items()
             ],
         ),
+        f"Each layer's output in `{parity['layers']['file']}` against the network's: the largest difference is "
+        f"{parity['layers']['largest_difference']:.1e}, {parity['layers']['limit']:.0e} allowed.",
         "## Drift",
         f"Thresholds of the population stability index of {card[CARD_SECTION]['window']:,} images against the training "
         "images, which one in a thousand of such windows of test images exceeds; the bins are in the JSON.",

@@ -1,6 +1,7 @@
 """ONNX: one file with one graph, `images` uint8 [batch,1,28,28] to `probabilities` float32 [batch,10]."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,12 @@ def export(module: nn.Module, path: Path) -> None:
 
     Raises ExportError where the graph is not valid, or not the one that the contract describes.
     """
+    path.write_bytes(convert(module, ["probabilities"]).SerializeToString(deterministic=True))
+    check(path)
+
+
+def convert(module: nn.Module, outputs: Sequence[str]) -> onnx.ModelProto:
+    """`module`, which takes images, uint8 [n,1,28,28], and gives a tensor for each of `outputs`, as ONNX."""
     # Two, because the exporter takes an example of one for a dimension that is always one.
     example = torch.zeros(2, *GEOMETRY, dtype=torch.uint8)
     with warnings.catch_warnings():
@@ -36,23 +43,19 @@ def export(module: nn.Module, path: Path) -> None:
             verbose=False,
             external_data=False,
             input_names=["images"],
-            output_names=["probabilities"],
+            output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     assert program is not None
     model = program.model_proto
     _polish(model)
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    check(path)
+    return model
 
 
 def check(path: Path) -> None:
     """Raise ExportError unless the file is a valid ONNX model, whole in itself, with the contract's graph."""
     model = onnx.load(path, load_external_data=False)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the exported ONNX graph is invalid: {error}") from error
+    check_valid(model)
     graph = model.graph
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
         raise ExportError("the exported ONNX model keeps weights outside its file")
@@ -65,6 +68,14 @@ def check(path: Path) -> None:
             raise ExportError(f"the exported ONNX graph has {described} where {name} {shape} is due")
     if strange := sorted({node.op_type for node in graph.node} - OPERATORS):
         raise ExportError(f"the exported ONNX graph has nodes that this network does not need: {', '.join(strange)}")
+
+
+def check_valid(model: onnx.ModelProto) -> None:
+    """Raise ExportError unless it is valid ONNX."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported ONNX graph is invalid: {error}") from error
 
 
 def _polish(model: onnx.ModelProto) -> None:

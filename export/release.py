@@ -18,13 +18,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from export import card, onnx, parity, reference, samples, torchscript
+from export import card, explain, mistakes, onnx, parity, reference, samples, torchscript
 from export.folding import ForOnnxRuntime, ForTorchScript
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, ModelError, UsageError
 from fashion_mnist.evaluation import evaluation
-from fashion_mnist.model_store import CARD, VERSION
+from fashion_mnist.model_store import CARD, EXPLAIN, VERSION
 from fashion_mnist.network import VIEWS, load_weights
 from fashion_mnist.system import checksums
 
@@ -58,7 +58,7 @@ def release(
     accept_less_robust: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Release:
-    """Export `weights` to `model_store`: TorchScript, ONNX, samples, model card and checksums.
+    """Export `weights` to `model_store`: TorchScript, ONNX, samples, mistakes, card and checksums.
 
     `views` are those of `fashion_mnist.network.VIEWS` over which the graphs average. `robustness` takes the exported
     model and its threshold for unknown images, and gives the figures on changed images that the card shall have.
@@ -86,7 +86,8 @@ def release(
             torchscript.export(ForTorchScript(classifier), staging / MODEL_FILES["torchscript"])
             progress("writing ONNX")
             onnx.export(ForOnnxRuntime(classifier), staging / MODEL_FILES["onnx"])
-            models = [WEIGHTS, *MODEL_FILES.values()]
+            explain.export(classifier, staging / EXPLAIN)
+            models = [WEIGHTS, *MODEL_FILES.values(), EXPLAIN]
             checksums.write(staging, models)
 
             images, labels = dataset.test.images, dataset.test.labels
@@ -99,6 +100,9 @@ def release(
                 found[runtime] = parity.answers(open_engine(staging, runtime, "cpu"), images)
                 parities.append(parity.compare(runtime, expected, found[runtime]))
                 parities[-1].check()
+            progress(f"parity of {EXPLAIN}, layer by layer")
+            layers = explain.compare(classifier, staging, images, expected)
+            layers.check()
 
             progress(f"the reference for drift from {len(dataset.train.images)} images")
             engine = open_engine(staging, "onnx", "cpu")
@@ -113,7 +117,11 @@ def release(
                     _check_robustness(figures, model_store)
 
             progress("writing samples and the model card")
-            names = [*models, *samples.write(staging, images, labels, found["onnx"])]
+            names = [
+                *models,
+                *samples.write(staging, images, labels, found["onnx"]),
+                *mistakes.write(staging, version, images, labels, found["onnx"]),
+            ]
             content = card.build(
                 version=version,
                 classifier=classifier,
@@ -121,6 +129,7 @@ def release(
                 training=summary,
                 evaluation=evaluation(found["onnx"], labels),
                 parities=parities,
+                layers=layers,
                 drift=drift,
                 robustness=figures,
                 files={name: staging / name for name in models},

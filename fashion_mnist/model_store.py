@@ -14,6 +14,13 @@ _RELEASED: Final = Path(__file__).resolve().parent.parent / "model_store"
 CARD: Final = "model_card.json"
 """The model card's name in the model store and in the archive."""
 
+EXPLAIN: Final = "explain.onnx"
+"""The graph of `fashion_mnist.explanation`, in model stores that have one."""
+
+MISTAKES: Final = "mistakes.json"
+MISTAKES_SPRITE: Final = "mistakes.webp"
+"""What the model answers to the test images, and some of these, in model stores that have them."""
+
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A version's name: it stands in answers, in URLs and in TorchServe's archive."""
 

@@ -23,5 +23,6 @@ class Pin:
 
 def read(lock: Path) -> list[Pin]:
     """What a lock file pins."""
-    pins = re.findall(r"^([a-z0-9.-]+)==(\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})*)", lock.read_text(), re.MULTILINE)
+    entry = r"^([a-z0-9.-]+)==([^\s;]+)(?: ;[^\\\n]*)?((?: ?\\\n +--hash=sha256:[0-9a-f]{64})*)"
+    pins = re.findall(entry, lock.read_text(), re.MULTILINE)
     return [Pin(name, version, tuple(re.findall("[0-9a-f]{64}", hashes))) for name, version, hashes in pins]

@@ -45,11 +45,11 @@ class OnnxEngine:
         *,
         threads: int,
         gpu_id: int | None,
-        gpu_batch: int = SIZES[-1],
+        max_gpu_batch: int = SIZES[-1],
         cuda_graphs: bool = False,
         fixed_batches: bool = False,
     ) -> None:
-        """`gpu_batch` is the most images of one run on a GPU, which replays a CUDA graph there with `cuda_graphs`.
+        """`max_gpu_batch` is the most images of one run on a GPU, which replays a CUDA graph there with `cuda_graphs`.
 
         `fixed_batches` uses on the CPU what a GPU always uses, which gains nothing there and shows that it works.
         """
@@ -57,16 +57,17 @@ class OnnxEngine:
         if device != "cpu":
             try:
                 self._session = _cuda_session(path, gpu_id or 0, cuda_graphs=cuda_graphs)
-                self._fixed = _on_gpu(self._session, gpu_batch, gpu_id or 0, cuda_graphs=cuda_graphs)
+                self._fixed = _on_gpu(self._session, max_gpu_batch, gpu_id or 0, cuda_graphs=cuda_graphs)
             except DeviceUnavailable as error:
                 if device == "cuda":
                     raise
                 log.warning("device auto: computing on the CPU, because %s", error.message)
         self.provider = "CPUExecutionProvider" if self._fixed is None else "CUDAExecutionProvider"
         if self._fixed is None:
-            self._session = _cpu_session(path, threads)
+            self._session = open_session(path, threads)
+            _check_graph(path, self._session)
         if fixed_batches and self._fixed is None:
-            self._fixed = FixedBatches(self._session, sizes_up_to(gpu_batch), "cpu", 0, graphs=cuda_graphs)
+            self._fixed = FixedBatches(self._session, sizes_up_to(max_gpu_batch), "cpu", 0, graphs=cuda_graphs)
         self._chunk = CPU_CHUNK if self._fixed is None else self._fixed.largest
         for size in SIZES:
             self.predict(np.zeros((size, GEOMETRY.height, GEOMETRY.width), np.uint8))
@@ -102,14 +103,13 @@ def _session(
     return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=False)
 
 
-def _cpu_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the CPU, of any graph. Raises ModelError."""
     try:
-        session = _session(path, _options(threads), ["CPUExecutionProvider"])
+        return _session(path, _options(threads), ["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime's exceptions share no base class.
         raise ModelError(f"{path} cannot be loaded: {str(error)[:200]}; run `fashion-mnist export`") from None
-    _check_graph(path, session)
-    return session
 
 
 def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.InferenceSession:
@@ -117,9 +117,9 @@ def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.
 
     ONNX Runtime falls back to the CPU without a word in its API, so each step is checked.
     """
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise DeviceUnavailable("this onnxruntime has no CUDA provider: install onnxruntime-gpu")
     nvidia.check_gpu(gpu_id)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise DeviceUnavailable("this onnxruntime has no CUDA provider: set up with `WHEELS=cuda make setup`")
     onnxruntime.set_default_logger_severity(_ERRORS)
     load_cuda()
     # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
@@ -147,10 +147,12 @@ def load_cuda() -> None:
             onnxruntime.preload_dlls()
 
 
-def _on_gpu(session: onnxruntime.InferenceSession, gpu_batch: int, gpu_id: int, *, cuda_graphs: bool) -> FixedBatches:
+def _on_gpu(
+    session: onnxruntime.InferenceSession, max_gpu_batch: int, gpu_id: int, *, cuda_graphs: bool
+) -> FixedBatches:
     """The batches of a session on a GPU. Raises DeviceUnavailable where it cannot compute, as for want of memory."""
     try:
-        return FixedBatches(session, sizes_up_to(gpu_batch), "cuda", gpu_id, graphs=cuda_graphs)
+        return FixedBatches(session, sizes_up_to(max_gpu_batch), "cuda", gpu_id, graphs=cuda_graphs)
     except Exception as error:
         raise DeviceUnavailable(
             f"GPU {gpu_id} cannot compute ({_reason(error)}): see by `nvidia-smi` what else runs there"

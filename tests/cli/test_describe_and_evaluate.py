@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from fashion_mnist.classes import CLASSES, Geometry
+from fashion_mnist.description import describe
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.model_store import model_card
 from fashion_mnist.network import Network
 from tests.support.command import COMMAND
-from training.description import describe
 
 DESIGN = [
     ("conv1", "in_channels", "1", "data-dependent", "the number of colour channels in the input image"),
