@@ -1,10 +1,10 @@
-"""What `export.folding` gains: ONNX Runtime's time for the graph as exported, for the one that is folded and no more, and
-for the classifier step by step.
+"""What `export.folding` gains: ONNX Runtime's time for the graph as exported, for the one that is folded and no more,
+and for the classifier step by step.
 
     python -m export.timing [WEIGHTS]
 
-All run interleaved in one process, on one thread, whose own time is taken: other processes add little to it. Printed are
-the medians, in microseconds an image.
+All run interleaved in one process, on one thread, whose own time is taken: other processes add little to it. Printed
+are the medians, in microseconds an image.
 """
 
 import statistics
