@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import card, explain, mistakes, onnx, parity, reference, samples, torchscript
-from export.folding import Folded
+from export.folding import ForOnnxRuntime, ForTorchScript
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, load_file
 from fashion_mnist.errors import ExportError, ModelError, UsageError
@@ -35,7 +35,7 @@ ROBUSTNESS_MARGIN: Final = 0.01
 """By how much less the mean accuracy over corruptions may be than the store's model's."""
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Takes uint8 [n, channels, height, width] and gives probabilities, float32 [n, classes]."""
+"""Takes uint8 [n, c, h, w] and gives probabilities, float32 [n, classes]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,11 +87,10 @@ def release(
         with tempfile.TemporaryDirectory(dir=model_store, prefix=".export.") as name:
             staging = Path(name)
             shutil.copyfile(weights, staging / WEIGHTS)
-            folded = Folded(classifier)
             progress("writing TorchScript")
-            torchscript.export(folded, staging / MODEL_FILES["torchscript"], task.geometry)
+            torchscript.export(ForTorchScript(classifier), staging / MODEL_FILES["torchscript"], task.geometry)
             progress("writing ONNX")
-            onnx.export(folded, staging / MODEL_FILES["onnx"], task)
+            onnx.export(ForOnnxRuntime(classifier), staging / MODEL_FILES["onnx"], task)
             explain.export(classifier, staging / EXPLAIN)
             models = [WEIGHTS, *MODEL_FILES.values(), EXPLAIN]
             checksums.write(staging, models)
