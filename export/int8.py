@@ -43,7 +43,7 @@ class TrainingImages(quantization.CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantise(source: Path, target: Path, images: np.ndarray) -> None:
-    """Write the ONNX graph of `source` in eight-bit integers to `target`, calibrated on `images`, uint8 [n, c, h, w]."""
+    """Write the ONNX graph of `source` in eight-bit integers to `target`, calibrated on uint8 [n, c, h, w]."""
     prepared = target.with_name(f"prepared.{target.name}")
     shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
     quantization.quantize_static(
