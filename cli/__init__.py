@@ -17,6 +17,7 @@ from cli.compare import compare
 from cli.describe import describe
 from cli.errors import errors
 from cli.evaluate import evaluate
+from cli.explain import explain
 from cli.export import export
 from cli.keys import keys
 from cli.loadtest import loadtest
@@ -46,6 +47,7 @@ COMMANDS = (
     serve,
     status,
     predict,
+    explain,
     loadtest,
     bench,
     settings,

@@ -1,6 +1,7 @@
 """Pictures: a run's curves, confusion matrix, reliability, filters, and an image on its way through the network."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,29 +116,49 @@ def feature_maps(classifier: Classifier, image: np.ndarray) -> Figure:
         pooled2 = network.pool(maps2)
         fc1 = network.activation(network.fc1(pooled2.flatten(1)))
         fc2 = network.activation(network.fc2(fc1))
-        probabilities = classifier(batch)[0].numpy()
+        outputs = {
+            "conv1_activation": maps1,
+            "pool1": pooled1,
+            "conv2_activation": maps2,
+            "pool2": pooled2,
+            "fc1_activation": fc1,
+            "fc2_activation": fc2,
+            "probabilities": classifier(batch),
+        }
+    return layers_and_occlusion(image, {name: output[0].numpy() for name, output in outputs.items()}, None)
+
+
+def layers_and_occlusion(image: np.ndarray, layers: Mapping[str, np.ndarray], occlusion: np.ndarray | None) -> Figure:
+    """One image, uint8 [h, w], on its way: `layers`, float32, by the names of `fashion_mnist.explanation`.
+
+    `occlusion`, float32 [rows, columns], is drawn beside the image: red is what speaks for the answer.
+    """
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     rows: np.ndarray = np.array(figure.subfigures(6, 1, height_ratios=[1.3, 1, 1, 0.8, 0.35, 1.4]))
     beside = [
-        (("image", image[None]), ("conv1", maps1[0].numpy())),
-        (("pooled", pooled1[0].numpy()),),
-        (("conv2", maps2[0].numpy()),),
-        (("pooled", pooled2[0].numpy()),),
+        [("image", image), *(("conv1", plane) for plane in layers["conv1_activation"])],
+        [("pooled", plane) for plane in layers["pool1"]],
+        [("conv2", plane) for plane in layers["conv2_activation"]],
+        [("pooled", plane) for plane in layers["pool2"]],
     ]
-    for row, groups in zip(rows, beside, strict=False):
-        shown = [(name, plane) for name, planes in groups for plane in planes]
+    if occlusion is not None:
+        beside[0].insert(1, ("occlusion", occlusion))
+    for row, shown in zip(rows, beside, strict=False):
         grid = row.subplots(1, max(12, len(shown)), squeeze=False)[0]
         for axes in grid:
             axes.axis("off")
         for axes, (name, plane) in zip(grid, shown, strict=False):
-            axes.imshow(plane, cmap="gray")
+            if name == "occlusion":
+                axes.imshow(plane, cmap="RdBu_r", vmin=-1, vmax=1)
+            else:
+                axes.imshow(plane, cmap="gray")
             axes.set_title(name, fontsize=7)
-    for axes, name, values in zip(rows[4].subplots(1, 2), ("fc1", "fc2"), (fc1, fc2), strict=True):
-        axes.imshow(values.numpy(), cmap="gray", aspect="auto")
+    for axes, name in zip(rows[4].subplots(1, 2), ("fc1", "fc2"), strict=True):
+        axes.imshow(layers[f"{name}_activation"][None], cmap="gray", aspect="auto")
         axes.set(xticks=[], yticks=[])
         axes.set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
     axes = rows[5].subplots()
-    axes.bar(range(len(CLASSES)), probabilities)
+    axes.bar(range(len(CLASSES)), layers["probabilities"])
     axes.set_xticks(range(len(CLASSES)), CLASSES, fontsize=7)
     axes.set(ylim=(0, 1))
     axes.set_ylabel("probability", fontsize=7)

@@ -118,9 +118,8 @@ def decode_file(body: bytes | bytearray | memoryview, name: str, budget: Budget)
         picture = read_picture(content, name, budget)
     if needs_preparation(picture.pixels, geometry, budget.prepare):
         budget.take_preparation()
-    pixels, done = prepare(
-        picture.pixels, picture.alpha, geometry, budget.prepare, whole=(picture.width, picture.height)
-    )
+    whole = (picture.width, picture.height)
+    pixels, done = prepare(picture.pixels, picture.alpha, geometry, budget.prepare, whole, budget.steps)
     return pixels, [*picture.notes, *done]
 
 

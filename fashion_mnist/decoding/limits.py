@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from fashion_mnist.classes import Geometry
 from fashion_mnist.errors import BodyTooLarge, CorruptImage, TooManyImages, TooManyPixels
 from fashion_mnist.preparation import DEFAULT_MODE, PREPARES_ALL, Mode
+from fashion_mnist.preparation.steps import Steps
 from fashion_mnist.settings import Settings
 
 QUICK_PIXELS: Final = 64 * 1024
@@ -56,7 +57,7 @@ class Budget:
     bombs are one big one.
     """
 
-    __slots__ = ("allowance", "geometry", "limits", "pixels", "prepare", "prepared", "spent", "unpacked_bytes")
+    __slots__ = ("allowance", "geometry", "limits", "pixels", "prepare", "prepared", "spent", "steps", "unpacked_bytes")
 
     def __init__(
         self, limits: Limits, geometry: Geometry, allowance: float = inf, prepare: Mode = DEFAULT_MODE
@@ -73,6 +74,8 @@ class Budget:
         self.allowance = allowance
         self.spent = 0.0
         self.unpacked_bytes = limits.max_body_bytes
+        self.steps: Steps | None = None
+        """Keeps a picture of each step of preparation, where somebody wants to see them."""
 
     def take_pixels(self, width: int, height: int, weight: float = 1) -> None:
         """Pay for an image of this size before it is decoded; each of its pixels counts `weight`.

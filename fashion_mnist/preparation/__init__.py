@@ -17,6 +17,7 @@ from fashion_mnist.preparation.fitting import (
 )
 from fashion_mnist.preparation.garment import FAINT, Garment, brightest, find
 from fashion_mnist.preparation.paper import as_the_paper
+from fashion_mnist.preparation.steps import ORIGINAL, Steps
 
 Mode: TypeAlias = Literal["auto", "always", "paper", "none"]
 """auto: photographs are prepared, images like the data set's are not. always: grayscale images of the network's size
@@ -54,37 +55,49 @@ def needs_preparation(pixels: Pixels, geometry: Geometry, mode: Mode) -> bool:
 
 
 def prepare(
-    pixels: Pixels, alpha: Pixels | None, geometry: Geometry, mode: Mode, whole: tuple[int, int] | None = None
+    pixels: Pixels,
+    alpha: Pixels | None,
+    geometry: Geometry,
+    mode: Mode,
+    whole: tuple[int, int] | None = None,
+    steps: Steps | None = None,
 ) -> tuple[Pixels, list[str]]:
     """Prepare one decoded picture; what was done to it is named for the answer's `adjusted`.
 
     `pixels` is uint8 [h, w], or [h, w, 3] of red, green and blue, of at least 1 x 1; `alpha`, uint8 [h, w], its
-    opacity; `whole` is the picture's width and height where `pixels` are fewer. Gives uint8 [height, width] of the
-    geometry. The time that it takes grows with the pixels: some 4 ms for 448 x 448.
+    opacity; `whole` is the picture's width and height where `pixels` are fewer; `steps` keeps a picture of each step.
+    Gives uint8 [height, width] of the geometry. The time that it takes grows with the pixels: some 4 ms for 448 x 448.
     """
     done: list[str] = []
     whole = whole or (pixels.shape[1], pixels.shape[0])
     own_size = pixels.shape[:2] == (geometry.height, geometry.width)
     if pixels.ndim == 3 and _is_gray(pixels):
         pixels = np.ascontiguousarray(pixels[:, :, 0])
+    if steps is not None:
+        steps.show(ORIGINAL, pixels, alpha)
     untouched = mode == "none" or (mode == "auto" and own_size and pixels.ndim == 2)
     if alpha is not None and alpha.min() < 255:
         white = mode == "paper" or (not untouched and _mean_brightness(pixels, alpha) < _PALE)
         pixels = lay_over(pixels, alpha, 255 if white else 0)
         done.append(f"transparency laid over {'white' if white else 'black'}")
+        if steps is not None:
+            steps.show(done[-1], pixels)
     if mode == "paper":
-        return _paper(pixels, geometry, done, whole)
+        return _paper(pixels, geometry, done, whole, steps)
     if not untouched:
         garment = find(pixels, geometry)
         if garment is None:
             return np.zeros((geometry.height, geometry.width), np.uint8), [*done, NOTHING_FOUND]
         if not _is_known(garment):
-            return _prepared(pixels, garment, geometry, done, whole)
+            return _prepared(pixels, garment, geometry, done, whole, steps)
+    gray = grayscale(pixels)
     if pixels.ndim == 3:
         done.append("converted to grayscale")
+        if steps is not None:
+            steps.show(done[-1], gray)
     if not own_size:
         done.append(_resized(whole))
-    return fit(grayscale(pixels), geometry), done
+    return fit(gray, geometry), done
 
 
 def _is_gray(pixels: Pixels) -> bool:
@@ -102,9 +115,14 @@ def _is_known(garment: Garment) -> bool:
 
 
 def _prepared(
-    pixels: Pixels, garment: Garment, geometry: Geometry, done: list[str], whole: tuple[int, int]
+    pixels: Pixels,
+    garment: Garment,
+    geometry: Geometry,
+    done: list[str],
+    whole: tuple[int, int],
+    steps: Steps | None,
 ) -> tuple[Pixels, list[str]]:
-    box = garment.box
+    box, first = garment.box, len(done)
     done.append("background removed")
     if (box.height, box.width) != pixels.shape[:2]:
         done.append(_cropped((box.height, box.width), pixels, whole))
@@ -116,15 +134,21 @@ def _prepared(
     contrast = max(brightest(small), 1.0)
     small = np.where(small < FAINT * contrast, 0, small * np.float32(255 / contrast))
     done.append("contrast stretched")
+    if steps is not None:
+        steps.show_garment(pixels, garment, done[first:], contrast)
     if pixels.shape[:2] != (geometry.height, geometry.width):
         done.append(_resized(whole))
     return centre(small, geometry), done
 
 
-def _paper(pixels: Pixels, geometry: Geometry, done: list[str], whole: tuple[int, int]) -> tuple[Pixels, list[str]]:
+def _paper(
+    pixels: Pixels, geometry: Geometry, done: list[str], whole: tuple[int, int], steps: Steps | None
+) -> tuple[Pixels, list[str]]:
     trimmed, prepared = as_the_paper(pixels, geometry)
     if trimmed.shape != pixels.shape:
         done.append(_cropped(trimmed.shape[:2], pixels, whole))
+        if steps is not None:
+            steps.show(done[-1], trimmed)
     if pixels.shape[:2] != (geometry.height, geometry.width):
         done.append(_resized(whole))
     done += ["sharpened", "inverted"]

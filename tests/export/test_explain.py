@@ -221,7 +221,8 @@ def test_each_tile_is_its_test_image_and_gets_the_answer_of_its_cell(
 ) -> None:
     sprite = model_store / MISTAKES_SPRITE
     assert sprite.stat().st_size <= 150_000
-    pixels = np.asarray(Image.open(sprite).convert("RGB"))
+    with Image.open(sprite) as image:
+        pixels = np.asarray(image.convert("RGB"))
     assert (pixels == pixels[:, :, :1]).all()
     width, height = shown["sprite"]["tile"]["width"], shown["sprite"]["tile"]["height"]
     tiles = []

@@ -1,0 +1,60 @@
+"""`fashion-mnist explain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.decoding.bodies import decode_image
+from fashion_mnist.decoding.limits import Budget, Limits
+from fashion_mnist.errors import ModelError, UsageError
+from fashion_mnist.model_store import EXPLAIN, model_store_path
+from fashion_mnist.preparation import MODES, parse_mode
+from fashion_mnist.settings import Settings
+
+
+def explain(
+    file: Annotated[Path, typer.Argument(help="One image: PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF, .npy or raw bytes.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The picture to write; by default the image's name with -explained.png.")
+    ] = None,
+    prepare: Annotated[
+        str,
+        typer.Option(help="How the image is prepared: auto, always, paper or none; by default as the settings say."),
+    ] = "",
+) -> None:
+    """Draw what the released model sees on an image: each layer's maps, and which parts speak for its answer.
+
+    Beside the image is the occlusion map: red where the answer's probability falls when that part is black.
+
+    Examples:
+
+    `fashion-mnist explain model_store/samples/ankle_boot.png`
+
+    `fashion-mnist explain photo.jpg --output explained.png`
+    """
+    if prepare and prepare not in MODES:
+        raise UsageError(f"--prepare is {prepare!r}: choose one of {', '.join(MODES)}")
+    settings = Settings.from_environment()
+    store = model_store_path(settings)
+    output = output or Path(f"{file.stem}-explained.png")
+    if output.exists() and output.samefile(file):
+        raise UsageError(f"{output} is the image itself: name another --output")
+    budget = Budget(Limits.from_settings(settings), GEOMETRY, prepare=parse_mode(prepare or settings.prepare))
+    (image,) = decode_image(file.read_bytes(), budget).pixels
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    with console.status("computing and drawing"):
+        # Here, because ONNX Runtime and Matplotlib take a second to import and --help can do without.
+        from fashion_mnist.explanation import open_explainer
+        from training import plots
+
+        explainer = open_explainer(store)
+        if explainer is None:
+            raise ModelError(f"{store} has no {EXPLAIN}: run `fashion-mnist export`")
+        explanation = explainer.explain(image)
+        plots.save(plots.layers_and_occlusion(image, explanation.layers, explanation.occlusion), output)
+    winner = int(explanation.probabilities.argmax())
+    print(f"{CLASSES[winner]}: {explanation.probabilities[winner]:.1%}")
+    console.print(f"written: {output}")
