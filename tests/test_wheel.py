@@ -118,7 +118,7 @@ def test_it_has_every_file_of_its_rooms(wheel: Path) -> None:
     assert {"model_store", "loadtest", "training", "gateway"} <= rooms
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", *sorted(rooms), cwd=ROOT).splitlines()
     never = ("page/tests/", "benchmarks/environments/", "requirements/")
-    documents = (".md", ".in", "-lock.json", "package.json", "tsconfig.json", ".test.js", ".d.ts")
+    documents = (".md", ".in", "-lock.json", "package.json", "tsconfig.json", ".test.js", ".d.ts", ".npmrc")
     wanted = {
         name
         for name in listed
