@@ -15,7 +15,7 @@ from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway.http.cors import PREFLIGHT
 from gateway.http.keys import PREDICT, Keyring
-from gateway.http.server import Asking, Server
+from gateway.http.server import RequestInfo, Server
 from gateway.models.health import Health
 from gateway.models.registry import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Route
 from gateway.observability.metrics import Metrics
@@ -111,11 +111,11 @@ class Service:
         except FashionMNISTError as error:
             self.refuse(call, error)
 
-    def _admit(self, asking: Asking) -> FashionMNISTError | None:
-        if self._keyring is None or (error := self._keyring.refusal(asking.authorization, PREDICT)) is None:
+    def _admit(self, request: RequestInfo) -> FashionMNISTError | None:
+        if self._keyring is None or (error := self._keyring.refusal(request.authorization, PREDICT)) is None:
             return None
-        # A browser asks whether it may ask, and sends no key with that. (A call that is no POST ends at its head.)
-        return None if asking.method == b"OPTIONS" or asking.url.partition(b"?")[0] in OPEN else error
+        # Preflight requests carry no key. (gRPC calls are POST.)
+        return None if request.method == b"OPTIONS" or request.url.partition(b"?")[0] in OPEN else error
 
     def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Answer with an error."""
@@ -241,7 +241,7 @@ def predict(service: Service, route: Route, request: Exchange) -> None:
 
 def _is_late(request: Exchange) -> bool:
     """Whether nobody waits for the answer any more."""
-    return request.gone or time.perf_counter() >= request.expires
+    return request.cancelled or time.perf_counter() >= request.expires
 
 
 def _submit_read(
@@ -253,7 +253,7 @@ def _submit_read(
 ) -> None:
     """Go on where a thread has read the request, or failed to."""
     model.reading -= 1
-    if request.gone:
+    if request.cancelled:
         return
     if isinstance(request, Request):
         # What was read is no part of it: its room is given back before the answer is there.
@@ -278,8 +278,8 @@ def _submit(
     if not prediction.waiting:
         # All of them are bad: there is nothing to compute, and the answer says why.
         prediction.done(None)
-    elif not request.gone:
-        request.on_gone = prediction.cancel
+    elif not request.cancelled:
+        request.on_cancel = prediction.cancel
         model.batcher.submit(prediction)
 
 

@@ -95,7 +95,7 @@ class _Server:
         self._deaths: list[float] = []
         Cors(settings.cors_origins)  # raises here, where a person reads it
         self._tls = open_tls(settings)
-        self._keyring = Keyring(Path(settings.key_file)) if keys.wanted(settings) else None
+        self._keyring = Keyring(Path(settings.key_file)) if keys.required(settings) else None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> "_Server":
@@ -197,7 +197,7 @@ class _Server:
         for place, gateway in enumerate(self._gateways):
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                listening.admit(self._sockets[place])
+                listening.accept_new_connections(self._sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
         return "TorchServe" if self._rollout.attend(self._tell) else ""

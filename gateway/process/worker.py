@@ -175,14 +175,14 @@ class Gateway:
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.shutdown_timeout_s))
-        listening.admit_no_more(public)
+        listening.drop_new_connections(public)
         calls = asyncio.create_task(grpc.stop(max(0.0, deadline - loop.time()))) if grpc else None
         await asyncio.sleep(ACCEPT_S)
         accepting.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
-                    server.tend(lambda connection: connection.close_if_idle())
+                    server.for_each_connection(lambda connection: connection.close_if_idle())
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
             log.warning("connections cut off", extra={"connections": len(server.connections)})

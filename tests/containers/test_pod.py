@@ -74,7 +74,7 @@ def pod(request: pytest.FixtureRequest, engine: Engine, image: BuildImage, tmp_p
     settings = Settings.from_environment(environment)
 
     file = tmp_path / Path(settings.key_file).name
-    text, key = keys.make("pod", [keys.PREDICT])
+    text, key = keys.create("pod", [keys.PREDICT])
     with keys.editing(file) as known:
         known.append(key)
     # As the kubelet lays a Secret out: root's, read by the group that the pod has.

@@ -105,7 +105,7 @@ def images(engine: Engine, image: BuildImage, tmp_path_factory: pytest.TempPathF
 def swarm(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     """The stack on two machines, both of its tasks ready."""
     file = tmp_path_factory.mktemp("keys") / "keys.json"
-    text, key = keys.make("swarm", [keys.PREDICT])
+    text, key = keys.create("swarm", [keys.PREDICT])
     with keys.editing(file) as known:
         known.append(key)
     with two_machines() as machines:

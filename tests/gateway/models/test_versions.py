@@ -31,7 +31,7 @@ from fashion_mnist.errors import VersionError
 from fashion_mnist.model_store import CANARY, model_card
 from fashion_mnist.settings import Settings
 from fashion_mnist.system import checksums
-from gateway.http.keys import ADMIN, PREDICT, editing, make
+from gateway.http.keys import ADMIN, PREDICT, create, editing
 from gateway.process.rollout import Rollout
 from gateway.protocols import inference_pb2 as pb
 from tests.support.command import COMMAND, ServeCommand, gone, serve_command, wait_until
@@ -525,7 +525,7 @@ def test_only_a_key_for_administration_changes_versions(tmp_path: Path, second: 
     texts = {}
     with editing(tmp_path / "keys.json") as keys:
         for scope in (PREDICT, ADMIN):
-            texts[scope], key = make(scope, [scope])
+            texts[scope], key = create(scope, [scope])
             keys.append(key)
     with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_KEY_FILE=str(tmp_path / "keys.json")) as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
