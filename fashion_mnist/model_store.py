@@ -24,7 +24,7 @@ MISTAKES_SPRITE: Final = "mistakes.webp"
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A version's name: it stands in answers, in URLs and in TorchServe's archive."""
 
-CANARY: Final = ("samples/ankle_boot.png", "Ankle boot")
+HEALTH_IMAGE: Final = ("samples/ankle_boot.png", "Ankle boot")
 """A real test image in the model store and its label: a server that gives the one for the other is ready."""
 
 
@@ -56,9 +56,9 @@ def unknown_threshold(model_store: Path) -> float:
     return float(model_card(model_store).get("unknown", {}).get("threshold", math.inf))
 
 
-def read_canary(model_store: Path) -> bytes:
+def read_health_image(model_store: Path) -> bytes:
     """The canary image's bytes. Raises ModelError."""
-    path = model_store / CANARY[0]
+    path = model_store / HEALTH_IMAGE[0]
     try:
         return path.read_bytes()
     except OSError as error:

@@ -18,7 +18,7 @@ from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import read_health_image
 from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
 from gateway.app import Service
@@ -133,11 +133,11 @@ class Gateway:
     def _load(self, version: Version) -> Model:
         """Load a version, which takes half a second. Raises FashionMNISTError."""
         settings = self._task.settings
-        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
+        image = decode(read_health_image(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
         engine = _engine(settings, version, self._traces)
-        health = Health(engine, canary, version.name)
+        health = Health(engine, image, version.name)
         batcher = Batcher(engine, settings.max_queued_images)
-        batcher.on_failure = health.lose
+        batcher.on_failure = health.fail
         if self._traces is not None:
             batcher.tracing = self._traces.batch
         counters = VersionCounters(counters_path(self._task.metrics, version.number))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from fashion_mnist.settings import Settings
 from gateway.http import keys
 from tests.containers.conftest import BuildImage
@@ -165,8 +165,8 @@ def load(swarm: Swarm) -> Iterator[Load]:
     task = {
         "host": "server",
         "key": swarm.key,
-        "image": f"/app/model_store/{CANARY[0]}",
-        "label": CANARY[1],
+        "image": f"/app/model_store/{HEALTH_IMAGE[0]}",
+        "label": HEALTH_IMAGE[1],
         "clients": CLIENTS,
         "pause_s": PAUSE_S,
     }
