@@ -371,9 +371,9 @@ def test_http_2_is_a_proxys(tmp_path: Path, files: Files) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tls_key": ""}, "need each other"),
-        ({"tls_certificate": ""}, "need each other"),
-        ({"tls_certificate": "", "tls_key": ""}, "takes TLS"),
+        ({"tls_key": ""}, "set both"),
+        ({"tls_certificate": ""}, "set both"),
+        ({"tls_certificate": "", "tls_key": ""}, "requires TLS"),
         ({"tls_certificate": "/none.pem"}, "PEM files"),
         ({"tls_key": "other"}, "PEM files"),
         ({"tls_key": "locked"}, "without a password"),
