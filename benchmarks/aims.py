@@ -44,7 +44,7 @@ def reached(results: dict[str, Any]) -> list[dict[str, Any]]:
     )
     at_least += [
         (f"bodies of 1,024 images, {name}, against ONNX Runtime alone", packed[name] / packed["ONNX Runtime"], 0.9)
-        for name in (f"{front}, octets", f"{embedded}, octets")
+        for name in (f"{front}, binary", f"{embedded}, binary")
     ]
     at_least += [
         (f"images a second of processor time, two {what} against one", per_cpu_s[two] / per_cpu_s[one], 0.9)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.load import RunFailed
 
 TIMEOUT_S = 10.0
-_OCTETS = "application/octet-stream"
+_OCTET_STREAM = "application/octet-stream"
 
 
 def read_prediction(answer: bytes) -> int:
@@ -49,7 +49,7 @@ def classify_singly(
 def classify_packed(url: str, images: np.ndarray) -> list[int]:
     """The class index that our server gives each image, uint8 [n, 28, 28], sent in one request. Raises RunFailed."""
     with contextlib.closing(_connect(url)) as connection:
-        content = _post(connection, url, images.tobytes(), {"Content-Type": _OCTETS, "Accept": _OCTETS})
+        content = _post(connection, url, images.tobytes(), {"Content-Type": _OCTET_STREAM, "Accept": _OCTET_STREAM})
     indices: list[int] = np.frombuffer(content, "<f4").reshape(len(images), -1).argmax(axis=1).tolist()
     return indices
 

@@ -41,7 +41,7 @@ CONNECTIONS: Final = (1, 32, 64)
 CYCLED: Final = 256
 """Different images that the load generator sends, over and over."""
 PACKED: Final = 1024
-OCTETS: Final = "application/octet-stream"
+OCTET_STREAM: Final = "application/octet-stream"
 
 
 class Size(NamedTuple):
@@ -121,13 +121,15 @@ class _Comparison:
         self._engine: Engine = open_engine(self._store, "onnx", device, threads=settings.threads)
         pngs = [encode_image(image) for image in self._images]
         raws = [image.tobytes() for image in self._images]
-        self._sent = {"png": (pngs, "image/png"), "raw": (raws, OCTETS)}
+        self._sent = {"png": (pngs, "image/png"), "raw": (raws, OCTET_STREAM)}
         self._bodies = {
             kind: Bodies.write(folder / kind, bodies[:CYCLED], content_type)
             for kind, (bodies, content_type) in self._sent.items()
         }
-        self._bodies["octets"] = Bodies.write(folder / "octets", [self._packed.tobytes()], OCTETS, accept=OCTETS)
-        self._bodies["json"] = Bodies(folder / "octets", 1, OCTETS)
+        self._bodies["binary"] = Bodies.write(
+            folder / "binary", [self._packed.tobytes()], OCTET_STREAM, accept=OCTET_STREAM
+        )
+        self._bodies["json"] = Bodies(folder / "binary", 1, OCTET_STREAM)
         self._servers: dict[str, Server] = {}
 
     def start(self, stack: contextlib.ExitStack) -> None:
@@ -192,7 +194,7 @@ class _Comparison:
             alone = _per_second(lambda: self._engine.predict(self._packed), self._size.seconds)
             rates.setdefault("ONNX Runtime", []).append(alone * PACKED)
             for name in ("gateway + TorchServe", "gateway, embedded"):
-                for kind in ("octets", "json"):
+                for kind in ("binary", "json"):
                     found = self._load(self._servers[name], kind, 2)
                     rates.setdefault(f"{name}, {kind}", []).append(found.per_second * PACKED)
         return {name: round(statistics.median(found)) for name, found in rates.items()}
@@ -233,7 +235,7 @@ class _Comparison:
                 for name, server in pairs.items():
                     self._tell(f"one and two processes, repeat {repeat + 1} of {self._size.repeats}: {name}")
                     before = server.cpu_s()
-                    loaded = self._load(server, "octets", 4)
+                    loaded = self._load(server, "binary", 4)
                     used = server.cpu_s() - before
                     found[name].append((loaded.requests * PACKED / used, loaded.per_second * PACKED))
             for name, measured in found.items():

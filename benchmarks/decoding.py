@@ -25,7 +25,7 @@ from fashion_mnist.system.commit import commit
 AIMS_MS: Final = {"JPEG, 12 megapixels, quality 85": 13.0, "JPEG, 48 megapixels, quality 85": 50.0}
 BESIDE_P99_MS: Final = 10.0
 
-_OCTETS: Final = "application/octet-stream"
+_OCTET_STREAM: Final = "application/octet-stream"
 
 
 def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
     settings = Settings.from_environment()
     image = dataset.load(settings.data).test.images[0]
     bodies = {
-        "raw pixels": (image.tobytes(), _OCTETS),
+        "raw pixels": (image.tobytes(), _OCTET_STREAM),
         "PNG, 28 x 28": (encode_image(image), ""),
         "JPEG, 28 x 28": (encode_image(image, "JPEG", quality=90), ""),
         "JPEG, 12 megapixels, quality 85": (photograph(MEGAPIXELS_12, quality=85), ""),

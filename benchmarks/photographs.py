@@ -18,7 +18,7 @@ MEGAPIXELS_12: Final = (4000, 3000)
 MEGAPIXELS_48: Final = (8000, 6000)
 JPEG: Final = "image/jpeg"
 
-_OCTETS: Final = "application/octet-stream"
+_OCTET_STREAM: Final = "application/octet-stream"
 
 
 def photograph(size: tuple[int, int], **options: Any) -> bytes:
@@ -51,7 +51,7 @@ def per_cpu_second(servers: Mapping[str, Server], folder: Path, seconds: int, re
 def beside(server: Server, image: bytes, folder: Path, seconds: int) -> dict[str, float]:
     """The latency of lone raw requests, in ms: by themselves, and beside a stream of photographs of 12 megapixels."""
     photographs = Bodies.write(folder / "photographs", [photograph(MEGAPIXELS_12, quality=85)], JPEG)
-    raw = Bodies.write(folder / "raw", [image], _OCTETS)
+    raw = Bodies.write(folder / "raw", [image], _OCTET_STREAM)
     alone = load.run(server.url, raw, connections=1, seconds=seconds)
     with ThreadPoolExecutor(1) as pool:
         streaming = pool.submit(load.run, server.url, photographs, connections=1, seconds=seconds + 1)

@@ -44,8 +44,8 @@ def bench(
     ] = 0,
     kind: Annotated[
         str,
-        typer.Option(help="Of open-loop: what is sent, octets, grpc, json or another kind that can hold many images."),
-    ] = "octets",
+        typer.Option(help="Of open-loop: what is sent, binary, grpc, json or another kind that can hold many images."),
+    ] = "binary",
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
     ] = False,

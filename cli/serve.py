@@ -80,8 +80,8 @@ def status(
         raise Unavailable(f"no server of yours runs on port {settings.port}: start one with `make serve`")
     ready, reason = True, ""
     try:
-        for door in running.doors:
-            readiness.ask_at(Path(door))
+        for private_socket in running.private_sockets:
+            readiness.ask_at(Path(private_socket))
     except readiness.NotReady as error:
         ready, reason = False, str(error)
     rows = []

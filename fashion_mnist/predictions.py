@@ -26,9 +26,9 @@ Probabilities = NDArray[np.float32]
 
 
 class Form(NamedTuple):
-    """How a client wants its answer: float32 octets or JSON, and of how many classes."""
+    """How a client wants its answer: raw float32 or JSON, and of how many classes."""
 
-    octets: bool = False
+    binary: bool = False
     top_k: int = len(CLASSES)
 
 
@@ -55,8 +55,8 @@ def answer(
     `rows` is what `json_rows` makes of them, where that was done already.
     """
     try:
-        if form.octets:
-            return Answer(200, OCTET_STREAM, encode_octets(probabilities, decoded))
+        if form.binary:
+            return Answer(200, OCTET_STREAM, encode_binary(probabilities, decoded))
         body = encode_json(probabilities, decoded, model_version, unknown_threshold, form.top_k, rows)
         return Answer(200, JSON, body)
     except InputError as error:
@@ -112,7 +112,7 @@ def json_rows(probabilities: Probabilities, unknown_threshold: float) -> list[by
     ]
 
 
-def encode_octets(probabilities: Probabilities, decoded: Decoded) -> bytes:
+def encode_binary(probabilities: Probabilities, decoded: Decoded) -> bytes:
     """The answer as float32 [n, 10], little-endian, row by row.
 
     There is no room for an error among the numbers: one bad image refuses all, by the index of the first bad one.

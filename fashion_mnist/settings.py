@@ -13,6 +13,16 @@ from typing import Any, Final, Self
 from fashion_mnist.errors import UsageError
 
 PREFIX = "FASHION_MNIST_"
+RENAMED: Final = {
+    "gpu_batch": "max_gpu_batch",
+    "jvm_heap_mb": "jvm_heap_mib",
+    "max_head_bytes": "max_header_bytes",
+    "max_waiting_bytes": "max_buffered_bytes",
+    "max_waiting_images": "max_queued_images",
+    "stop_timeout_s": "shutdown_timeout_s",
+}
+"""Settings of version 1, by their names now."""
+
 _SECRET: Final = re.compile(r"[!-~]*")
 
 
@@ -92,22 +102,22 @@ class Settings:
     max_connections: int = _setting(
         16384, "open connections of one gateway, over HTTP and over gRPC each; one more is closed at once", minimum=1
     )
-    max_head_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)
+    max_header_bytes: int = _setting(16384, "longest request line and headers together", minimum=256)
     receive_timeout_s: int = _setting(
         10, "seconds for a request's head, and for its body, which gets one more for each 64 KiB", minimum=1
     )
     idle_timeout_s: int = _setting(75, "seconds after which a connection without a request is closed", minimum=1)
-    max_waiting_bytes: int = _setting(
+    max_buffered_bytes: int = _setting(
         256 * 2**20, "bytes of bodies in one gateway at once; past it requests are refused with 429", minimum=784
     )
-    max_waiting_images: int = _setting(
+    max_queued_images: int = _setting(
         4096, "images that wait in one gateway; past it requests are refused with 429", minimum=1
     )
     engine_timeout_s: int = _setting(5, "seconds that the engine has for a batch", minimum=1)
     drain_s: int = _setting(
-        1, "seconds after SIGTERM, of stop_timeout_s, in which new connections are still taken", minimum=0
+        1, "seconds after SIGTERM, of shutdown_timeout_s, in which new connections are still taken", minimum=0
     )
-    stop_timeout_s: int = _setting(5, "seconds in which open requests are answered, or else cut off", minimum=0)
+    shutdown_timeout_s: int = _setting(5, "seconds in which open requests are answered, or else cut off", minimum=0)
     startup_timeout_s: int = _setting(60, "seconds until the canary must be answered", minimum=1)
 
     log_format: str = _setting(
@@ -123,7 +133,7 @@ class Settings:
     )
     max_batch_delay_ms: int = _setting(1, "how long TorchServe waits for a batch to fill; 0 makes it slower", minimum=1)
     queue_size: int = _setting(1000, "requests that may wait in TorchServe; past it they are refused", minimum=1)
-    jvm_heap_mb: int = _setting(1024, "heap of TorchServe's JVM, in MiB", minimum=128)
+    jvm_heap_mib: int = _setting(1024, "heap of TorchServe's JVM, in MiB", minimum=128)
     response_timeout_s: int = _setting(10, "seconds after which a stuck worker is replaced", minimum=1)
 
     runtime: str = _setting("onnx", "what computes", choices=("onnx", "torchscript"), handler=True)
@@ -131,7 +141,7 @@ class Settings:
         "auto", "where; auto takes the GPU if there is one", choices=("auto", "cpu", "cuda"), handler=True
     )
     threads: int = _setting(1, "threads of one runtime on the CPU", minimum=1, handler=True)
-    gpu_batch: int = _setting(512, "most images of one run on a GPU", minimum=1, maximum=16384, handler=True)
+    max_gpu_batch: int = _setting(512, "most images of one run on a GPU", minimum=1, maximum=16384, handler=True)
     cuda_graphs: str = _setting(
         "off", "whether ONNX Runtime replays CUDA graphs on a GPU", choices=("off", "on"), handler=True
     )
@@ -182,6 +192,8 @@ class Settings:
             if not variable.startswith(PREFIX):
                 continue
             name = variable.removeprefix(PREFIX).lower()
+            if name in RENAMED:
+                raise UsageError(f"{variable} is {PREFIX}{RENAMED[name].upper()} since version 2.0: rename it")
             if name not in rows:
                 raise UsageError(f"{variable} is no setting; `fashion-mnist settings` lists them")
             if rows[name].type is int:

@@ -1,1 +1,1 @@
-"""The public door: HTTP for real clients in front of an engine, whose waiting images it packs into batches."""
+"""HTTP and gRPC for clients, in front of an engine whose waiting images it batches."""

@@ -17,7 +17,7 @@ from gateway.http.cors import PREFLIGHT
 from gateway.http.keys import PREDICT, Keyring
 from gateway.http.server import Asking, Server
 from gateway.models.health import Health
-from gateway.models.registry import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Way
+from gateway.models.registry import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Route
 from gateway.observability.metrics import Metrics
 from gateway.protocols import native, oip_grpc, oip_rest, openapi, v1
 from gateway.protocols.reading import read_quickly
@@ -100,8 +100,8 @@ class Service:
         try:
             if call.url == oip_grpc.INFER:
                 version = oip_grpc.version_of(call.body)
-                ways = self.models.find(version).ways if version else self.models.ways
-                predict(self, ways[OIP_GRPC], call)
+                routes = self.models.find(version).routes if version else self.models.routes
+                predict(self, routes[OIP_GRPC], call)
             elif said := oip_grpc.say(call.url, call.body, self.models.offered):
                 call.answer(said)
             else:
@@ -128,17 +128,17 @@ class Service:
 
     def _change(self) -> None:
         """Find out anew where what is, because other versions are loaded, or another one is the default."""
-        ways, offered = self.models.ways, self.models.offered
-        self._ways: dict[bytes, Way] = {
-            native.PATH: ways[NATIVE],
-            oip_rest.PATH + oip_rest.INFER: ways[OIP_REST],
-            v1.PATH + v1.PREDICT: ways[V1],
+        routes, offered = self.models.routes, self.models.offered
+        self._routes: dict[bytes, Route] = {
+            native.PATH: routes[NATIVE],
+            oip_rest.PATH + oip_rest.INFER: routes[OIP_REST],
+            v1.PATH + v1.PREDICT: routes[V1],
         }
         states = {v1.PATH: ""}
         for name, model in self.models.open.items():
-            self._ways[native.path_of(name)] = model.ways[NATIVE]
-            self._ways[oip_rest.path_of(name) + oip_rest.INFER] = model.ways[OIP_REST]
-            self._ways[v1.path_of(name) + v1.PREDICT] = model.ways[V1]
+            self._routes[native.path_of(name)] = model.routes[NATIVE]
+            self._routes[oip_rest.path_of(name) + oip_rest.INFER] = model.routes[OIP_REST]
+            self._routes[v1.path_of(name) + v1.PREDICT] = model.routes[V1]
             states[v1.path_of(name)] = name
         pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered)}
         self._pages: dict[bytes, Callable[[Request], None]] = {
@@ -161,10 +161,10 @@ class Service:
         return self._find(head, path)
 
     def _find(self, head: Head, path: bytes) -> Callable[[Request], None]:
-        if way := self._ways.get(path):
+        if route := self._routes.get(path):
             if head.method not in (b"POST", b"PUT"):  # curl -T puts
                 return self._refusal(MethodNotAllowed("send images here by POST"), b"Allow: POST, PUT\r\n")
-            return functools.partial(predict, self, way)
+            return functools.partial(predict, self, route)
         if page := self._pages.get(path):
             if head.method not in (b"GET", b"HEAD"):
                 return self._refusal(MethodNotAllowed("ask by GET"), b"Allow: GET, HEAD\r\n")
@@ -215,10 +215,10 @@ class Service:
         request.answer(Answer(status, JSON, body), _NO_STORE)
 
 
-def predict(service: Service, way: Way, request: Exchange) -> None:
+def predict(service: Service, route: Route, request: Exchange) -> None:
     """Read a request's images, in the words of its protocol, and put them into line; or refuse."""
     # Whatever becomes the default meanwhile: it ends with the version that it began with.
-    model, codec = way.model, way.codec
+    model, codec = route.model, route.codec
     if service.traces is not None:
         request.span = service.traces.begin(request)
     try:
@@ -257,7 +257,7 @@ def _submit_read(
         return
     if isinstance(request, Request):
         # What was read is no part of it: its room is given back before the answer is there.
-        service.server.waiting_bytes -= len(request.body)
+        service.server.buffered_bytes -= len(request.body)
         request.body = b""
     try:
         if time.perf_counter() >= request.expires:
@@ -317,7 +317,7 @@ class _Prediction(Job):
         service, form, decoded = self._service, self._form, self._decoded
         if error is not None:
             service.refuse(self._request, error)
-        elif len(decoded) <= QUICK_IMAGES or form.octets:
+        elif len(decoded) <= QUICK_IMAGES or form.binary:
             self._send(self._codec.write(self, decoded, form))
         else:
             try:
@@ -355,7 +355,7 @@ class _Prediction(Job):
             errors = self._decoded.errors
             code = errors[min(errors)].code
         service.metrics.answer(code, (now - started, parse, decode, queue, engine, encode))
-        self._model.tally.requests += 1
+        self._model.counters.requests += 1
 
 
 def _fail(service: Service, request: Exchange, what: str, error: BaseException) -> None:

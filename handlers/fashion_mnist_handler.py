@@ -51,7 +51,7 @@ class FashionMNISTHandler:
             settings.device,
             threads=settings.threads,
             gpu_id=context.system_properties.get("gpu_id"),
-            gpu_batch=settings.gpu_batch,
+            max_gpu_batch=settings.max_gpu_batch,
             cuda_graphs=settings.cuda_graphs == "on",
         )
         log.warning("engine %s computes on %s", self._engine.name, self._engine.provider)

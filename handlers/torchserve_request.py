@@ -45,7 +45,7 @@ class Request:
         self._item = item
         self._properties = properties
         self._error: FashionMNISTError | None = None
-        self._form = Form(octets=wants_binary(_header(properties, "accept")))
+        self._form = Form(binary=wants_binary(_header(properties, "accept")))
         self.decoded = nothing(GEOMETRY)
 
     def decode(self, limits: Limits, prepare: Mode, shared: Reader) -> None:

@@ -27,7 +27,7 @@ INFER: Final = "/v2/models/fashion_mnist/infer"
 V1: Final = "/v1/models/fashion_mnist:predict"
 GRPC: Final = "/inference.GRPCInferenceService/ModelInfer"
 
-_OCTETS: Final = "application/octet-stream"
+_OCTET_STREAM: Final = "application/octet-stream"
 _JSON: Final = "application/json"
 _BOUNDARY: Final = "fashion-mnist-images"
 
@@ -83,21 +83,23 @@ def _file(format: str, media_type: str) -> Writer:
 
 
 def _raw(images: Pixels) -> Sent:
-    return Sent(NATIVE, images.tobytes(), {"Content-Type": _OCTETS})
+    return Sent(NATIVE, images.tobytes(), {"Content-Type": _OCTET_STREAM})
 
 
-def _octets(images: Pixels) -> Sent:
-    return Sent(NATIVE, images.tobytes(), {"Content-Type": _OCTETS, "Accept": _OCTETS})
+def _binary(images: Pixels) -> Sent:
+    return Sent(NATIVE, images.tobytes(), {"Content-Type": _OCTET_STREAM, "Accept": _OCTET_STREAM})
 
 
 def _npy(images: Pixels) -> Sent:
     buffer = io.BytesIO()
     np.save(buffer, images)
-    return Sent(NATIVE, buffer.getvalue(), {"Content-Type": _OCTETS})
+    return Sent(NATIVE, buffer.getvalue(), {"Content-Type": _OCTET_STREAM})
 
 
 def _idx(images: Pixels) -> Sent:
-    return Sent(NATIVE, struct.pack(">4I", 0x00000803, *images.shape) + images.tobytes(), {"Content-Type": _OCTETS})
+    return Sent(
+        NATIVE, struct.pack(">4I", 0x00000803, *images.shape) + images.tobytes(), {"Content-Type": _OCTET_STREAM}
+    )
 
 
 def _idx_gz(images: Pixels) -> Sent:
@@ -122,7 +124,7 @@ def _native_labels(answer: bytes) -> list[str]:
     return [prediction["label"] for prediction in json.loads(answer)["predictions"]]
 
 
-def _octet_labels(answer: bytes) -> list[str]:
+def _binary_labels(answer: bytes) -> list[str]:
     rows = np.frombuffer(answer, "<f4").reshape(-1, len(CLASSES))
     return [CLASSES[index] for index in rows.argmax(axis=1)]
 
@@ -163,7 +165,7 @@ def _oip_bytes(images: Pixels) -> Sent:
 def _oip_binary(images: Pixels) -> Sent:
     tensor = {**_tensor(images), "parameters": {"binary_data_size": images.nbytes}}
     head = json.dumps({"inputs": [tensor], "outputs": [{"name": "label"}]}).encode()
-    headers = {"Content-Type": _OCTETS, "Inference-Header-Content-Length": str(len(head))}
+    headers = {"Content-Type": _OCTET_STREAM, "Inference-Header-Content-Length": str(len(head))}
     return Sent(INFER, head + images.tobytes(), headers)
 
 
@@ -227,7 +229,7 @@ _KINDS: Final[Mapping[str, tuple[Writer, Reader]]] = {
     "webp": (_file("WEBP", "image/webp"), _native_labels),
     "bmp": (_file("BMP", "image/bmp"), _native_labels),
     "raw": (_raw, _native_labels),
-    "octets": (_octets, _octet_labels),
+    "binary": (_binary, _binary_labels),
     "npy": (_npy, _native_labels),
     "idx": (_idx, _native_labels),
     "idx.gz": (_idx_gz, _native_labels),

@@ -115,13 +115,13 @@ def write(folder: RunFolder, settings: Settings, ports: Ports) -> None:
 def jvm_arguments(settings: Settings) -> list[str]:
     """The JVM's flags: one core's worth of collector and compiler threads, and an end where memory is short."""
     return [
-        f"-Xmx{settings.jvm_heap_mb}m",
+        f"-Xmx{settings.jvm_heap_mib}m",
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
         "-XX:TieredStopAtLevel=1",
-        f"-Xms{settings.jvm_heap_mb // 2}m",
-        f"-Xmn{settings.jvm_heap_mb // 4}m",
+        f"-Xms{settings.jvm_heap_mib // 2}m",
+        f"-Xmn{settings.jvm_heap_mib // 4}m",
         "-Xshare:auto",
     ]
 

@@ -42,14 +42,14 @@ def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
     return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
 
 
-def ask_canary_at(door: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
+def ask_canary_at(private_socket: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
     """The same through a socket in the file system. Raises NotReady."""
-    return _ask(_DoorConnection(door), str(door), image, path)
+    return _ask(_DoorConnection(private_socket), str(private_socket), image, path)
 
 
-def ask_at(door: Path) -> None:
+def ask_at(private_socket: Path) -> None:
     """Ask a gateway whether its own canary gets its label now, which counts as no request. Raises NotReady."""
-    status, content = _call(_DoorConnection(door), str(door), "GET", READY)
+    status, content = _call(_DoorConnection(private_socket), str(private_socket), "GET", READY)
     if status != http.client.OK:
         try:
             reason = json.loads(content)["reason"]
@@ -59,9 +59,9 @@ def ask_at(door: Path) -> None:
 
 
 class _DoorConnection(http.client.HTTPConnection):
-    def __init__(self, door: Path) -> None:
+    def __init__(self, private_socket: Path) -> None:
         super().__init__("localhost", timeout=TIMEOUT_S)
-        self._door = door
+        self._door = private_socket
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)

@@ -20,14 +20,14 @@ _FILE: Final = "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """A running server: its process, and where it answers. `doors` are sockets in its folder, one for each gateway."""
+    """A running server: its process, and where it answers. `private_sockets` are in its folder, one a gateway."""
 
     pid: int
     host: str
     port: int
     admin_port: int
     tls: bool
-    doors: list[str]
+    private_sockets: list[str]
     grpc_port: int
     """0 where gRPC is off."""
 

@@ -26,10 +26,10 @@ TOLERANCE: Final = 1e-4
 Pixels = NDArray[np.uint8]
 
 
-def open_onnx(run: Run, path: Path | None = None, *, gpu_batch: int = 512, cuda_graphs: bool = False) -> Engine:
+def open_onnx(run: Run, path: Path | None = None, *, max_gpu_batch: int = 512, cuda_graphs: bool = False) -> Engine:
     """The ONNX engine as a GPU uses it, bound batches and all; in a dry run on the CPU."""
     path = path or host.model_store() / MODEL_FILES["onnx"]
-    options: dict[str, Any] = {"threads": 1, "gpu_id": 0, "gpu_batch": gpu_batch, "cuda_graphs": cuda_graphs}
+    options: dict[str, Any] = {"threads": 1, "gpu_id": 0, "max_gpu_batch": max_gpu_batch, "cuda_graphs": cuda_graphs}
     return OnnxEngine(path, run.device, fixed_batches=True, **options)
 
 
@@ -66,7 +66,7 @@ def onnx(run: Run) -> Found:
 def onnx_graphs(run: Run) -> Found:
     """The same with CUDA graphs, and with batches as large as they may become."""
     with _warnings() as warned:
-        engine = open_onnx(run, gpu_batch=LARGEST_BATCH, cuda_graphs=True)
+        engine = open_onnx(run, max_gpu_batch=LARGEST_BATCH, cuda_graphs=True)
     assert not warned, f"the engine warned: {warned}"
     return {"provider": engine.provider} | compare(run, engine)
 

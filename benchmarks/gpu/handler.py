@@ -11,7 +11,7 @@ from fashion_mnist.engines import open_engine
 from fashion_mnist.settings import Settings
 from handlers.fashion_mnist_handler import FashionMNISTHandler
 
-OCTETS = "application/octet-stream"
+OCTET_STREAM = "application/octet-stream"
 RUNTIMES = ("onnx", "torchscript")
 
 
@@ -26,7 +26,7 @@ class Context:
         self.metrics = self
         self.model_name = "fashion_mnist"
         self.statuses: dict[int, int] = {}
-        self.request_headers = {"body": {"content-type": OCTETS}, "Content-Type": OCTETS}
+        self.request_headers = {"body": {"content-type": OCTET_STREAM}, "Content-Type": OCTET_STREAM}
 
     def get_all_request_header(self, index: int) -> dict[str, Any]:
         """The same of each request: raw pixels."""

@@ -27,8 +27,8 @@ LAUNCHES: Final = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", 
 def profile(run: Run) -> Found:
     """By engine and batch size, of one call: its time, the kernels', the copies', and how many of each there are."""
     engines: dict[str, Engine] = {
-        "ONNX": open_onnx(run, gpu_batch=BATCHES[-1]),
-        "ONNX, CUDA graphs": open_onnx(run, gpu_batch=BATCHES[-1], cuda_graphs=True),
+        "ONNX": open_onnx(run, max_gpu_batch=BATCHES[-1]),
+        "ONNX, CUDA graphs": open_onnx(run, max_gpu_batch=BATCHES[-1], cuda_graphs=True),
         "TorchScript": open_torchscript(run),
         "eager": Eager(run),
     }

@@ -25,7 +25,7 @@ def rates(run: Run) -> Found:
     cores = os.cpu_count() or 1
     engines: dict[str, Engine] = {
         f"ONNX, {run.device}": open_onnx(run),
-        f"ONNX, {run.device}, batches up to {LARGEST_BATCH}": open_onnx(run, gpu_batch=LARGEST_BATCH),
+        f"ONNX, {run.device}, batches up to {LARGEST_BATCH}": open_onnx(run, max_gpu_batch=LARGEST_BATCH),
         f"TorchScript, {run.device}": open_torchscript(run),
         f"eager, {run.device}": Eager(run),
         "ONNX, CPU, 1 thread": open_engine(store, "onnx", "cpu"),

@@ -27,7 +27,7 @@ Chosen = Mapping[str, int | str]
 Traffics = Mapping[str, tuple[Sequence[Request], int]]
 """Requests and connections, by what a person would name them."""
 
-LARGE: Final[Chosen] = {"gpu_batch": 4096, "cuda_graphs": "on"}
+LARGE: Final[Chosen] = {"max_gpu_batch": 4096, "cuda_graphs": "on"}
 PACKED: Final = 4096
 SINGLES: Final = 500
 PHOTOGRAPHS: Final = 8
@@ -71,7 +71,7 @@ def _figures(run: Run, engine: str) -> Found:
     traffics = {
         "lone": (prepare([find_kind("raw")], 64), 1),
         "64 connections": (prepare([find_kind("raw")], 64), 64),
-        "packed": (prepare([find_kind(f"octets x {packed}")], 4), 4),
+        "packed": (prepare([find_kind(f"binary x {packed}")], 4), 4),
         "photographs": (photographs(run), 8),
     }
     variants: list[tuple[str, Chosen]] = [(run.device, {}), (run.device, LARGE), ("cpu", {})]

@@ -18,7 +18,7 @@ STREAMED: Final = 65536
 def graphs(run: Run) -> Found:
     """CUDA graphs: ONNX Runtime's, host to host, and PyTorch's, on the device; each beside the same without."""
     engines = {
-        f"ONNX, {name}": open_onnx(run, gpu_batch=LARGEST_BATCH, cuda_graphs=on)
+        f"ONNX, {name}": open_onnx(run, max_gpu_batch=LARGEST_BATCH, cuda_graphs=on)
         for name, on in (("no graphs", False), ("CUDA graphs", True))
     }
     eager = Eager(run)

@@ -88,7 +88,7 @@ def run(
     soak_s: int = 0,
     rate: float = 0.0,
     engines: Sequence[str] = ENGINES,
-    kind: str = "octets",
+    kind: str = "binary",
 ) -> str:
     """Measure, print and keep tables, figures and plots; returns the tables. Raises RunFailed, and UsageError.
 
@@ -116,7 +116,7 @@ def run(
     name, pinnings = "open-loop", [True, False] if (os.cpu_count() or 1) > 1 else [False]
     if rate:
         name, pinnings = "soak", pinnings[:1]
-    if kind != "octets":
+    if kind != "binary":
         name += f"-{kind}"
     for engine in engines:
         for pinned in pinnings:

@@ -12,7 +12,7 @@ from benchmarks.client import read_prediction
 from fashion_mnist.classes import IMAGE_BYTES
 from fashion_mnist.encoding import encode_image
 
-_OCTETS: Final = "application/octet-stream"
+_OCTET_STREAM: Final = "application/octet-stream"
 _JSON: Final = "application/json"
 _BOUNDARY: Final = "fashion-mnist"
 _OUTPUT: Final = {"name": "probabilities", "parameters": {"binary_data": True}}
@@ -72,7 +72,7 @@ def _floats(answer: bytes) -> int:
 _HEAD: Final = _oip_head(np.zeros((28, 28), np.uint8))
 
 PNG: Final = Kind("PNG", "image/png", encode_image, read_prediction)
-RAW: Final = Kind("raw bytes", _OCTETS, lambda image: image.tobytes(), read_prediction)
+RAW: Final = Kind("raw bytes", _OCTET_STREAM, lambda image: image.tobytes(), read_prediction)
 FORM: Final = Kind("PNG in a form", f"multipart/form-data; boundary={_BOUNDARY}", _form, read_prediction)
 BASE64: Final = Kind(
     "JSON, PNG in base64", _JSON, lambda image: json.dumps({"image": _base64_png(image)}).encode(), read_prediction
@@ -87,7 +87,7 @@ OIP_NUMBERS: Final = Kind("OIP, JSON, numbers", _JSON, _oip_numbers, _numbers)
 OIP_BASE64: Final = Kind("OIP, JSON, base64", _JSON, _oip_base64, _numbers)
 OIP_BINARY: Final = Kind(
     "OIP, binary",
-    _OCTETS,
+    _OCTET_STREAM,
     lambda image: _HEAD + image.tobytes(),
     _floats,
     {"Inference-Header-Content-Length": str(len(_HEAD))},

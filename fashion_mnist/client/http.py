@@ -37,7 +37,7 @@ PATIENCE_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
-_OCTETS: Final = "application/octet-stream"
+_OCTET_STREAM: Final = "application/octet-stream"
 _JSON: Final = "application/json"
 
 _Result = TypeVar("_Result")
@@ -49,7 +49,7 @@ class File(NamedTuple):
     """A file of any kind that the service takes; its content type counts only where its bytes say nothing."""
 
     content: bytes
-    content_type: str = _OCTETS
+    content_type: str = _OCTET_STREAM
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class _Exchanges:
         found = np.empty((len(batch), len(CLASSES)), np.float32)
         for start in range(0, len(batch), PACK_IMAGES):
             pack = batch[start : start + PACK_IMAGES]
-            headers = {"content-type": _OCTETS, "accept": _OCTETS}
+            headers = {"content-type": _OCTET_STREAM, "accept": _OCTET_STREAM}
             request = self._build("POST", self._url + PATH, content=pack.tobytes(), headers=headers)
             response = yield from self._send(request)
             if len(response.content) != 4 * len(CLASSES) * len(pack):

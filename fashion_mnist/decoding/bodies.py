@@ -45,7 +45,7 @@ def decode(
     """
     limits.check_body(len(body))
     budget = Budget(limits, geometry, allowance, prepare)
-    whole = content_type == _OCTETS and body and len(body) % image_bytes(geometry) == 0
+    whole = content_type == _OCTET_STREAM and body and len(body) % image_bytes(geometry) == 0
     if whole and body[0] not in _TELLING and body[4:8] != _BOX:
         # What `decode_part` would find in the end, by more questions than an image has microseconds.
         return decode_pixels(body, budget)
@@ -91,7 +91,7 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
     if start.startswith(_NPY):
         return from_pixels(npy_images(body, budget.geometry), budget)
     if start.startswith(_GZIP):
-        return decode_part(_unpack(body, budget), _OCTETS, budget)
+        return decode_part(_unpack(body, budget), _OCTET_STREAM, budget)
     if start.startswith(_IDX) and (len(body) % length or "idx" in media_type):
         return from_pixels(idx_images(body, budget.geometry), budget)
     if media_type.endswith("json") or (media_type in _RAW_TYPES and _looks_like_json(body)):
@@ -121,7 +121,7 @@ def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
 
 def decode_image(content: Bytes, budget: Budget) -> Decoded:
     """Decode what must hold one image, of whatever kind. Raises as `decode` does, BadLength where it holds several."""
-    decoded = decode_part(content, _OCTETS, budget)
+    decoded = decode_part(content, _OCTET_STREAM, budget)
     if len(decoded) != 1:
         raise BadLength(f"{len(decoded):,} images where one must be: send each by itself")
     return decoded
@@ -162,11 +162,11 @@ _GZIP: Final = b"\x1f\x8b\x08"
 _IDX: Final = b"\x00\x00\x08"
 _BOX: Final = b"ftyp"
 """What stands behind the first four bytes of an AVIF."""
-_OCTETS: Final = "application/octet-stream"
+_OCTET_STREAM: Final = "application/octet-stream"
 _TELLING: Final = frozenset(b'\x89\xffRBGIM\x93\x1f[{"\xef \t\r\n')
 """The first bytes of all else that has a signature, IDX aside, and of JSON."""
 
-_RAW_TYPES: Final = frozenset({"", _OCTETS, "binary/octet-stream", "application/x-idx"})
+_RAW_TYPES: Final = frozenset({"", _OCTET_STREAM, "binary/octet-stream", "application/x-idx"})
 
 
 def _media_type(content_type: str) -> str:

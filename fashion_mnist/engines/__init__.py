@@ -18,7 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 MODEL_FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript.pt"}
 """A runtime's file in the model store."""
 
-GPU_BATCH = Settings.gpu_batch
+GPU_BATCH = Settings.max_gpu_batch
 """The most images of one run on a GPU, unless another number is asked for."""
 
 
@@ -44,20 +44,20 @@ def open_engine(
     *,
     threads: int = 1,
     gpu_id: int | None = None,
-    gpu_batch: int = GPU_BATCH,
+    max_gpu_batch: int = GPU_BATCH,
     cuda_graphs: bool = False,
 ) -> Engine:
     """Load the model of a model store, after comparing its checksum with SHA256SUMS.
 
     `device` is "cpu", "cuda" or "auto", which takes the GPU if there is one and else says in the log why not.
-    `gpu_batch` is the most images of one run there; with `cuda_graphs` ONNX Runtime replays captured CUDA graphs.
+    `max_gpu_batch` is the most images of one run there; with `cuda_graphs` ONNX Runtime replays captured CUDA graphs.
     Raises ModelError for a model that is missing or altered, DeviceUnavailable where "cuda" cannot be had.
     """
     if runtime not in MODEL_FILES:
         raise UsageError(f"runtime is {runtime!r}: choose one of {', '.join(MODEL_FILES)}")
     path = model_store / MODEL_FILES[runtime]
     verify(path)
-    return load_file(path, device, threads=threads, gpu_id=gpu_id, gpu_batch=gpu_batch, cuda_graphs=cuda_graphs)
+    return load_file(path, device, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch, cuda_graphs=cuda_graphs)
 
 
 def load_file(
@@ -66,7 +66,7 @@ def load_file(
     *,
     threads: int = 1,
     gpu_id: int | None = None,
-    gpu_batch: int = GPU_BATCH,
+    max_gpu_batch: int = GPU_BATCH,
     cuda_graphs: bool = False,
 ) -> Engine:
     """Load one exported file, .onnx or TorchScript .pt, wherever it lies. Raises as `open_engine` does."""
@@ -76,7 +76,9 @@ def load_file(
     if path.suffix == ".onnx":
         from fashion_mnist.engines.onnx import OnnxEngine
 
-        return OnnxEngine(path, device, threads=threads, gpu_id=gpu_id, gpu_batch=gpu_batch, cuda_graphs=cuda_graphs)
+        return OnnxEngine(
+            path, device, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch, cuda_graphs=cuda_graphs
+        )
     from fashion_mnist.engines.torchscript import TorchScriptEngine
 
-    return TorchScriptEngine(path, device, threads=threads, gpu_id=gpu_id, gpu_batch=gpu_batch)
+    return TorchScriptEngine(path, device, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch)

@@ -45,11 +45,11 @@ class OnnxEngine:
         *,
         threads: int,
         gpu_id: int | None,
-        gpu_batch: int = SIZES[-1],
+        max_gpu_batch: int = SIZES[-1],
         cuda_graphs: bool = False,
         fixed_batches: bool = False,
     ) -> None:
-        """`gpu_batch` is the most images of one run on a GPU, which replays a CUDA graph there with `cuda_graphs`.
+        """`max_gpu_batch` is the most images of one run on a GPU, which replays a CUDA graph there with `cuda_graphs`.
 
         `fixed_batches` uses on the CPU what a GPU always uses, which gains nothing there and shows that it works.
         """
@@ -57,7 +57,7 @@ class OnnxEngine:
         if device != "cpu":
             try:
                 self._session = _cuda_session(path, gpu_id or 0, cuda_graphs=cuda_graphs)
-                self._fixed = _on_gpu(self._session, gpu_batch, gpu_id or 0, cuda_graphs=cuda_graphs)
+                self._fixed = _on_gpu(self._session, max_gpu_batch, gpu_id or 0, cuda_graphs=cuda_graphs)
             except DeviceUnavailable as error:
                 if device == "cuda":
                     raise
@@ -67,7 +67,7 @@ class OnnxEngine:
             self._session = open_session(path, threads)
             _check_graph(path, self._session)
         if fixed_batches and self._fixed is None:
-            self._fixed = FixedBatches(self._session, sizes_up_to(gpu_batch), "cpu", 0, graphs=cuda_graphs)
+            self._fixed = FixedBatches(self._session, sizes_up_to(max_gpu_batch), "cpu", 0, graphs=cuda_graphs)
         self._chunk = CPU_CHUNK if self._fixed is None else self._fixed.largest
         for size in SIZES:
             self.predict(np.zeros((size, GEOMETRY.height, GEOMETRY.width), np.uint8))
@@ -147,10 +147,12 @@ def load_cuda() -> None:
             onnxruntime.preload_dlls()
 
 
-def _on_gpu(session: onnxruntime.InferenceSession, gpu_batch: int, gpu_id: int, *, cuda_graphs: bool) -> FixedBatches:
+def _on_gpu(
+    session: onnxruntime.InferenceSession, max_gpu_batch: int, gpu_id: int, *, cuda_graphs: bool
+) -> FixedBatches:
     """The batches of a session on a GPU. Raises DeviceUnavailable where it cannot compute, as for want of memory."""
     try:
-        return FixedBatches(session, sizes_up_to(gpu_batch), "cuda", gpu_id, graphs=cuda_graphs)
+        return FixedBatches(session, sizes_up_to(max_gpu_batch), "cuda", gpu_id, graphs=cuda_graphs)
     except Exception as error:
         raise DeviceUnavailable(
             f"GPU {gpu_id} cannot compute ({_reason(error)}): see by `nvidia-smi` what else runs there"

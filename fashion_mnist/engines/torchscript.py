@@ -25,21 +25,21 @@ class TorchScriptEngine:
 
     name = "torchscript"
 
-    def __init__(self, path: Path, device: str, *, threads: int, gpu_id: int | None, gpu_batch: int) -> None:
-        """`gpu_batch` is the most images of one run on a GPU."""
-        if device == "cpu" or not self._load_onto_gpu(path, gpu_id or 0, gpu_batch, required=device == "cuda"):
+    def __init__(self, path: Path, device: str, *, threads: int, gpu_id: int | None, max_gpu_batch: int) -> None:
+        """`max_gpu_batch` is the most images of one run on a GPU."""
+        if device == "cpu" or not self._load_onto_gpu(path, gpu_id or 0, max_gpu_batch, required=device == "cuda"):
             torch.set_num_threads(threads)
             self._load(path, torch.device("cpu"), _CPU_CHUNK)
         self.provider = str(self._device)
 
-    def _load_onto_gpu(self, path: Path, gpu_id: int, gpu_batch: int, *, required: bool) -> bool:
+    def _load_onto_gpu(self, path: Path, gpu_id: int, max_gpu_batch: int, *, required: bool) -> bool:
         """Whether it is loaded there. Raises DeviceUnavailable where it cannot be and is `required`."""
         try:
             _check_gpu(gpu_id)
             # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             try:
-                self._load(path, torch.device("cuda", gpu_id), gpu_batch)
+                self._load(path, torch.device("cuda", gpu_id), max_gpu_batch)
             except ModelError as error:
                 # Whether it is the GPU or the file, the CPU will tell: it is tried next, or asked for.
                 raise DeviceUnavailable(f"the model cannot be loaded onto GPU {gpu_id}: {error.message}") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-MAX_WAITING_BYTES: Final = 256 * 1024
+MAX_BUFFERED_BYTES: Final = 256 * 1024
 """Held for a reader that is slow; what comes beyond it is dropped and counted."""
 
 CLOSE_S: Final = 1.0
@@ -29,7 +29,7 @@ class LineSink:
     def write(self, lines: bytes) -> None:
         """Have whole lines written, soon; they are dropped where too many wait already."""
         with self._changed:
-            if self._bytes + len(lines) > MAX_WAITING_BYTES:
+            if self._bytes + len(lines) > MAX_BUFFERED_BYTES:
                 self._dropped += lines.count(b"\n")
                 return
             self._lines.append(lines)

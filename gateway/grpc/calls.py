@@ -58,6 +58,7 @@ class Call:
         "_request_id",
         "authorization",
         "body",
+        "buffered_bytes",
         "expires",
         "gone",
         "method",
@@ -68,7 +69,6 @@ class Call:
         "traceparent",
         "tracestate",
         "url",
-        "waiting_bytes",
     )
 
     def __init__(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
@@ -80,7 +80,7 @@ class Call:
         self.gone = False
         self.on_gone: Callable[[], None] | None = None
         self.span: Span | None = None
-        self.waiting_bytes = 0
+        self.buffered_bytes = 0
         """What it takes of the budget for bodies: its message, then its answer until that is sent."""
         self.authorization = self.traceparent = self.tracestate = self._given_id = ""
         self._request_id = b""
@@ -162,7 +162,7 @@ class InferenceService:
             await refuse(server, error, context)
         call.body = message
         call.received = time.perf_counter()
-        call.waiting_bytes = len(message)
+        call.buffered_bytes = len(message)
         context.add_done_callback(lambda _: self._release(call))
         if (remaining := context.time_remaining()) is not None:
             call.expires = call.received + remaining
@@ -178,13 +178,13 @@ class InferenceService:
         except Refused as refused:
             await abort(context, refused.error, refused.headers)
         # A client may take its time to read the answer.
-        server.waiting_bytes += len(message) - call.waiting_bytes
-        call.waiting_bytes = len(message)
+        server.buffered_bytes += len(message) - call.buffered_bytes
+        call.buffered_bytes = len(message)
         context.set_trailing_metadata(metadata(headers))
         return message
 
     def _release(self, call: Call) -> None:
-        self._server.waiting_bytes -= call.waiting_bytes
+        self._server.buffered_bytes -= call.buffered_bytes
 
 
 async def refuse(server: Server, error: FashionMNISTError, context: Any) -> NoReturn:

@@ -28,7 +28,7 @@ class Receiver:
         self._incoming: dict[_Incoming, None] = {}  # in the order in which they began
         self._slow = 0
         settings = server.settings
-        self._most_slow = max(1, settings.max_waiting_bytes // SLOW_SHARE // settings.max_body_bytes)
+        self._most_slow = max(1, settings.max_buffered_bytes // SLOW_SHARE // settings.max_body_bytes)
         self._loop = asyncio.get_running_loop()
         self._watching = self._loop.create_task(self._watch())
 
@@ -55,16 +55,16 @@ class Receiver:
             del self._incoming[incoming]
             if incoming.slow:
                 self._slow -= 1
-                self._server.waiting_bytes -= self._server.settings.max_body_bytes
+                self._server.buffered_bytes -= self._server.settings.max_body_bytes
         if incoming.error is not None:
             task.uncancel()
             raise incoming.error
         if message is grpc.aio.EOF:
             return None
         found: bytes = message
-        self._server.waiting_bytes += len(found)
-        if self._server.waiting_bytes > self._server.settings.max_waiting_bytes:
-            self._server.waiting_bytes -= len(found)
+        self._server.buffered_bytes += len(found)
+        if self._server.buffered_bytes > self._server.settings.max_buffered_bytes:
+            self._server.buffered_bytes -= len(found)
             raise _overloaded()
         return found
 
@@ -82,13 +82,13 @@ class Receiver:
         if now - incoming.began >= settings.receive_timeout_s:
             incoming.refuse(RequestTimeout("the message did not arrive in time: send it faster, or in parts"))
         elif not incoming.slow:
-            full = self._server.waiting_bytes + settings.max_body_bytes > settings.max_waiting_bytes
+            full = self._server.buffered_bytes + settings.max_body_bytes > settings.max_buffered_bytes
             if full or self._slow >= self._most_slow:
                 incoming.refuse(_overloaded())
             else:
                 incoming.slow = True
                 self._slow += 1
-                self._server.waiting_bytes += settings.max_body_bytes
+                self._server.buffered_bytes += settings.max_body_bytes
 
 
 class _Incoming:

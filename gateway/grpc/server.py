@@ -129,8 +129,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_body_bytes),  # compressed or not
         ("grpc.max_send_message_length", -1),
         # Between the two, calls would be refused by chance.
-        ("grpc.max_metadata_size", settings.max_head_bytes),
-        ("grpc.absolute_max_metadata_size", settings.max_head_bytes),
+        ("grpc.max_metadata_size", settings.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
         # Until a client acknowledges our settings, what they say of metadata and streams does not bind it.
         ("grpc.http2.settings_timeout", receive_ms),
         ("grpc.server_handshake_timeout_ms", receive_ms),

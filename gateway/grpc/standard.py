@@ -121,7 +121,7 @@ class StandardServices:
 
     async def _requests(self, handler: Any, context: Any) -> AsyncIterator[Any]:
         while (message := await self._receiver.receive(context)) is not None:
-            self._server.waiting_bytes -= len(message)
+            self._server.buffered_bytes -= len(message)
             if len(message) > BESIDE_TENSORS:
                 raise BadTensor(f"the message has {len(message):,} bytes: send one shorter than {BESIDE_TENSORS:,}")
             try:

@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._keep(_NOTHING)
         self.server.connections.discard(self)
         for request in self._requests:
-            self.server.waiting_bytes -= len(request.body)
+            self.server.buffered_bytes -= len(request.body)
             request.gone = True
             if request.on_gone is not None:
                 request.on_gone()
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
 
     def _keep(self, data: memoryview) -> None:
         """Keep what is not parsed yet; it counts as bodies do."""
-        self.server.waiting_bytes += len(data) - len(self._unparsed)
+        self.server.buffered_bytes += len(data) - len(self._unparsed)
         self._unparsed = data
 
     def _parse_rest(self) -> None:
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
         """Write them in one piece: a write is what an answer costs most."""
         answers = []
         while self._requests and (response := self._requests[0].response) is not None:
-            self.server.waiting_bytes -= len(self._requests.popleft().body)
+            self.server.buffered_bytes -= len(self._requests.popleft().body)
             answers.append(response)
         if answers and not self._transport.is_closing():
             self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))

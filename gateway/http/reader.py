@@ -103,7 +103,7 @@ class Reader:
         if self.request is not None and not self._began:
             # A header or a chunk's length without an end: the parser keeps them to itself until they are complete.
             self._bytes += parsed
-            if self._bytes - 8 * self._length > self._server.settings.max_head_bytes:
+            if self._bytes - 8 * self._length > self._server.settings.max_header_bytes:
                 self._refuse_head()
         return parsed
 
@@ -116,16 +116,16 @@ class Reader:
             self.request = request
             self._connection.refuse(error)
             return
-        server.waiting_bytes += len(body)
-        if body and server.waiting_bytes > server.settings.max_waiting_bytes:
-            self._check_body(len(body), server.waiting_bytes)
-            server.waiting_bytes -= len(body)
+        server.buffered_bytes += len(body)
+        if body and server.buffered_bytes > server.settings.max_buffered_bytes:
+            self._check_body(len(body), server.buffered_bytes)
+            server.buffered_bytes -= len(body)
         else:
             self._connection.receive(request)
 
     def forget(self) -> None:
         """Drop what was received of a request."""
-        self._server.waiting_bytes -= self._length
+        self._server.buffered_bytes -= self._length
         self._content, self._length = b"", 0
         self.request = None
 
@@ -170,7 +170,7 @@ class Reader:
         head.keep_alive = self._parser.should_keep_alive() and version != "1.0"
         request.keep_alive = head.keep_alive
         head.url = normalised(head.url)
-        if self._head_bytes > server.settings.max_head_bytes:
+        if self._head_bytes > server.settings.max_header_bytes:
             self._refuse_head()
         elif (error := malformed(head, version)) is not None:
             self._connection.refuse(error)
@@ -180,7 +180,7 @@ class Reader:
         elif head.content_length:
             # The parser has seen to it that it is a number, the only one, and not beside chunks.
             length = int(head.content_length)
-            self._check_body(length, server.waiting_bytes + length)
+            self._check_body(length, server.buffered_bytes + length)
         if head.expect and head.expect.lower() == "100-continue" and version == "1.1":
             self._connection.send_continue()
         if not self._connection.stopped:
@@ -192,9 +192,9 @@ class Reader:
             return
         self._content = grown(self._content, chunk)
         self._length += len(chunk)
-        self._server.waiting_bytes += len(chunk)
+        self._server.buffered_bytes += len(chunk)
         self._connection.deadline += len(chunk) / BODY_BYTES_PER_S
-        self._check_body(self._length, self._server.waiting_bytes)
+        self._check_body(self._length, self._server.buffered_bytes)
 
     def on_message_complete(self) -> None:
         request = self.request
@@ -229,7 +229,7 @@ class Reader:
             self.request, self._passing = request, False
 
     def _refuse_head(self) -> None:
-        limit = self._server.settings.max_head_bytes
+        limit = self._server.settings.max_header_bytes
         self._connection.refuse(HeadTooLarge(f"the head is longer than {limit:,} bytes: send fewer or shorter headers"))
 
     def _check_body(self, length: int, waiting: int) -> None:
@@ -239,7 +239,7 @@ class Reader:
                 server.limits.check_body(length)
             except BodyTooLarge as error:
                 self._connection.refuse(error)
-        elif waiting > server.settings.max_waiting_bytes and length:
+        elif waiting > server.settings.max_buffered_bytes and length:
             self._connection.refuse(Overloaded(NO_ROOM))
 
 

@@ -65,7 +65,7 @@ class Server:
         """Clients that have connected, and are no connections yet."""
         self.known_heads: dict[bytes, Head] = {}
         """Heads that came before, by their bytes: of requests that can be told by their head and their length alone."""
-        self.waiting_bytes = 0
+        self.buffered_bytes = 0
         """Bytes of bodies that are being received or wait for their answers."""
         self.draining = False
         """Whether each answer is the last one of its connection."""

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 _PAUSE_S: Final = 0.25
 
 
-class TlsDoor:
+class TlsListener:
     """Accepts clients from its beginning until it is closed."""
 
     def __init__(

@@ -3,7 +3,7 @@
 A batch is taken whenever the engine has room for one: a lone image goes at once, and under load batches grow by
 themselves, because more images come while the engine is busy. There is no delay to tune.
 
-Requests take turns. In each round one gives at most QUANTUM images and goes to the end of the line, so a single image
+Requests take turns. In each round one gives at most QUANTUM images and goes to the end of the queue, so a single image
 waits for the batches in flight and for one round of those before it, however many images they hold.
 """
 
@@ -30,12 +30,12 @@ QUANTUM: Final = 64
 
 
 class Batcher:
-    """The line in front of an engine. Everything in it runs on one event loop."""
+    """The queue in front of an engine. Everything in it runs on one event loop."""
 
-    def __init__(self, engine: Backend, max_waiting_images: int) -> None:
+    def __init__(self, engine: Backend, max_queued_images: int) -> None:
         self._engine = engine
-        self._max_waiting = max_waiting_images
-        self._line: deque[Job] = deque()
+        self._max_waiting = max_queued_images
+        self._queue: deque[Job] = deque()
         self._in_flight = 0
         self._wake_up: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -48,20 +48,20 @@ class Batcher:
     @property
     def idle(self) -> bool:
         """Whether nothing waits, and no batch is in flight."""
-        return not self._line and not self._tasks
+        return not self._queue and not self._tasks
 
     def submit(self, job: Job) -> None:
-        """Put a job into the line. Raises Overloaded where the line is full."""
+        """Put a job into the queue. Raises Overloaded where the queue is full."""
         if self.waiting >= self._max_waiting:
             self.check_room()
         self.waiting += job.waiting
-        self._line.append(job)
+        self._queue.append(job)
         # Once in this turn of the loop: all that was received in it goes together.
         if self._wake_up is None:
             self._wake_up = asyncio.get_running_loop().call_soon(self._fill)
 
     def check_room(self) -> None:
-        """Raise Overloaded where the line is full. It is full with the image that reaches the limit, not before."""
+        """Raise Overloaded where the queue is full. It is full with the image that reaches the limit, not before."""
         if self.waiting >= self._max_waiting:
             raise Overloaded(f"{self.waiting:,} images wait already: send yours again a moment later")
 
@@ -72,7 +72,7 @@ class Batcher:
     def _fill(self) -> None:
         """Give the engine batches while it has room, and a reason to take one more."""
         self._wake_up = None
-        while self._line and self._engine.wants(self._in_flight, self.waiting):
+        while self._queue and self._engine.wants(self._in_flight, self.waiting):
             pieces = self._take()
             if not pieces:
                 return
@@ -84,21 +84,21 @@ class Batcher:
     def _take(self) -> list[Piece]:
         """The next batch: the images of the requests whose turn it is."""
         pieces: list[Piece] = []
-        line, room, now = self._line, self._engine.max_batch, time.perf_counter()
-        while room and line:
-            job = line.popleft()
+        queue, room, now = self._queue, self._engine.max_batch, time.perf_counter()
+        while room and queue:
+            job = queue.popleft()
             before = job.waiting
             if job.expires < now:
                 job.fail(RequestTimeout(TOO_LATE))
             if job.cancelled:
                 self.waiting -= before
                 continue
-            pieces.append(job.take(min(room, QUANTUM) if line else room))
+            pieces.append(job.take(min(room, QUANTUM) if queue else room))
             taken = before - job.waiting
             room -= taken
             self.waiting -= taken
             if job.waiting:
-                line.append(job)
+                queue.append(job)
         return pieces
 
     async def _run(self, pieces: list[Piece]) -> None:

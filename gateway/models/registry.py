@@ -18,7 +18,7 @@ from fashion_mnist.preparation import Mode
 from gateway.models.batching import Batcher
 from gateway.models.engines import Backend
 from gateway.models.health import Health
-from gateway.models.versions import Tally, Version, Versions
+from gateway.models.versions import Version, VersionCounters, Versions
 from gateway.observability.metrics import Metrics
 from gateway.protocols import native, oip_grpc, oip_rest, v1
 from gateway.types.exchange import MODEL, Codec
@@ -40,7 +40,13 @@ class Model:
     """One version, loaded."""
 
     def __init__(
-        self, version: Version, engine: Backend, batcher: Batcher, health: Health, tally: Tally, prepare: Mode
+        self,
+        version: Version,
+        engine: Backend,
+        batcher: Batcher,
+        health: Health,
+        counters: VersionCounters,
+        prepare: Mode,
     ) -> None:
         """`prepare` is what is done with images where a request does not say it."""
         name, threshold = version.name, unknown_threshold(version.folder)
@@ -48,18 +54,18 @@ class Model:
         self.engine = engine
         self.batcher = batcher
         self.health = health
-        self.tally = tally
-        health.on_change = tally.write
-        health.on_canary = tally.canary
+        self.counters = counters
+        health.on_change = counters.write
+        health.on_canary = counters.canary
         self.reference = Reference.from_card(model_card(version.folder))
         self.reading = 0
         """Requests for it that a thread is reading: they are not in its line yet."""
         self.watching: asyncio.Task[None] | None = None
-        self.ways = {
-            NATIVE: Way(self, native.Native(name, threshold, prepare)),
-            OIP_REST: Way(self, oip_rest.OipRest(name, threshold, prepare)),
-            OIP_GRPC: Way(self, oip_grpc.OipGrpc(name, threshold, prepare)),
-            V1: Way(self, v1.V1(threshold, prepare)),
+        self.routes = {
+            NATIVE: Route(self, native.Native(name, threshold, prepare)),
+            OIP_REST: Route(self, oip_rest.OipRest(name, threshold, prepare)),
+            OIP_GRPC: Route(self, oip_grpc.OipGrpc(name, threshold, prepare)),
+            V1: Route(self, v1.V1(threshold, prepare)),
         }
 
     @property
@@ -68,7 +74,7 @@ class Model:
         return not self.reading and self.batcher.idle
 
 
-class Way:
+class Route:
     """Where requests come in that speak one protocol: to one version, or to the default, whichever that is now."""
 
     __slots__ = ("codec", "model")
@@ -99,7 +105,7 @@ class Models:
                     raise
                 _leave_out(version, error)
         self.default = self._named(wanted.default)
-        self.ways = {protocol: Way(way.model, way.codec) for protocol, way in self.default.ways.items()}
+        self.routes = {protocol: Route(route.model, route.codec) for protocol, route in self.default.routes.items()}
         """Where requests that name no version come in, by protocol: the same objects for good."""
         self.on_change: Callable[[], None] = lambda: None
         self._use(self.default)
@@ -143,7 +149,7 @@ class Models:
     def count(self) -> None:
         """Let other processes see how things stand."""
         for model in self:
-            model.tally.write(model.health.ready)
+            model.counters.write(model.health.ready)
 
     async def apply(self, wanted: Versions) -> None:
         """Load what is missing, change the default, unload what is too much: in this order.
@@ -165,7 +171,7 @@ class Models:
                 if model is None:
                     continue
                 if version.open and not model.version.open:
-                    model.tally.requests = 0  # those that checked it
+                    model.counters.requests = 0  # those that checked it
                     model.batcher.on_batch = self._count_other
                 model.version = version
             self._use(self._named(wanted.default))
@@ -180,7 +186,7 @@ class Models:
         """Wait for the batches in flight and let go of everything."""
         for model in self:
             await self._close(model)
-            model.tally.write(False)
+            model.counters.write(False)
 
     async def _load_anew(self, version: Version) -> None:
         model = await asyncio.to_thread(self._load, version)
@@ -211,8 +217,8 @@ class Models:
         if model is not self.default or self._metrics.reference is not model.reference:
             self._metrics.watch(model.reference)
         self.default = model
-        for protocol, way in self.ways.items():
-            way.model, way.codec = model, model.ways[protocol].codec
+        for protocol, route in self.routes.items():
+            route.model, route.codec = model, model.routes[protocol].codec
 
     def _count_other(self, images: Pixels, probabilities: Probabilities) -> None:
         self._metrics.other_batch(probabilities)
@@ -235,7 +241,7 @@ class Models:
         await model.batcher.close()
         await model.engine.close()
         # A circle, which the collector would not see: what is there from the beginning is hidden from it.
-        model.ways.clear()
+        model.routes.clear()
 
 
 def _leave_out(version: Version, error: FashionMNISTError) -> None:

@@ -59,47 +59,47 @@ class Versions:
         return dataclasses.replace(self, versions=tuple(version for version in self.versions if version.open))
 
 
-class Told(NamedTuple):
+class VersionReport(NamedTuple):
     """What one gateway tells of a version."""
 
     requests: int
     """Answered with it."""
     ready: bool
-    canaries_right: int
-    canaries_failed: int
+    checks_passed: int
+    checks_failed: int
 
 
-class Tally:
+class VersionCounters:
     """What one gateway counts of a version, and whether that one is ready: a file that outlives the gateway."""
 
     def __init__(self, path: Path) -> None:
         """Count on from what is in the file, if it is there."""
         if not path.exists():
-            path.write_bytes(bytes(8 * len(Told._fields)))
+            path.write_bytes(bytes(8 * len(VersionReport._fields)))
         self._found = np.memmap(path, np.float64, "r+")
         self._found[1] = 0
-        self.requests, _, self.canaries_right, self.canaries_failed = map(int, self._found)
+        self.requests, _, self.checks_passed, self.checks_failed = map(int, self._found)
 
     def canary(self, right: bool) -> None:
         """A canary got its label, or it did not."""
-        self.canaries_right += right
-        self.canaries_failed += not right
+        self.checks_passed += right
+        self.checks_failed += not right
 
     def write(self, ready: bool) -> None:
         """Let other processes see how things stand."""
-        self._found[:] = self.requests, ready, self.canaries_right, self.canaries_failed
+        self._found[:] = self.requests, ready, self.checks_passed, self.checks_failed
 
     @staticmethod
-    def read(path: Path) -> Told:
+    def read(path: Path) -> VersionReport:
         """What a gateway wrote; nothing, and not ready, where it has not written yet."""
         try:
-            requests, ready, right, failed = np.fromfile(path, np.float64, len(Told._fields))
+            requests, ready, right, failed = np.fromfile(path, np.float64, len(VersionReport._fields))
         except (OSError, ValueError):
-            return Told(0, False, 0, 0)
-        return Told(int(requests), bool(ready), int(right), int(failed))
+            return VersionReport(0, False, 0, 0)
+        return VersionReport(int(requests), bool(ready), int(right), int(failed))
 
 
-def tally_path(metrics: Path, number: int) -> Path:
+def counters_path(metrics: Path, number: int) -> Path:
     """Where the gateway that has its figures in `metrics` counts the requests of a version."""
     return metrics.with_name(f"{metrics.name}-v{number}")
 

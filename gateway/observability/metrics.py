@@ -26,7 +26,7 @@ STAGES: Final = ("parse", "decode", "queue", "engine", "encode")
 SECONDS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0)
 IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONFIDENCE: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
-GAUGES: Final = ("ready", "connections", "waiting_images", "waiting_bytes")
+GAUGES: Final = ("ready", "connections", "queued_images", "buffered_bytes")
 
 SAMPLED: Final = 8
 """Images of one batch, at most, that are watched for drift."""
@@ -182,30 +182,30 @@ def families(paths: Sequence[Path], reference: Reference | None = None) -> Itera
     found = [_open(path, "r") for path in paths]
     total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
 
-    requests = CounterMetricFamily("fashion_mnist_requests", "Requests by what came of them.", labels=["code"])
+    requests = CounterMetricFamily("serving_requests", "Requests by what came of them.", labels=["code"])
     for code, value in zip(CODES, total["codes"], strict=True):
         requests.add_metric([code], value)
     yield requests
 
     yield _histogram(
-        "fashion_mnist_request_seconds",
+        "serving_request_seconds",
         "From a request's first byte to its answer, those that were predicted.",
         SECONDS,
         {(): (total["times"][0], total["time_sums"][0])},
     )
     yield _histogram(
-        "fashion_mnist_stage_seconds",
+        "serving_stage_seconds",
         "What a request's time went to; parse is also the time in which its bytes came.",
         SECONDS,
         {(stage,): (total["times"][place], total["time_sums"][place]) for place, stage in enumerate(STAGES, 1)},
         ["stage"],
     )
     batches: _Rows = {(): (total["batches"], total["batch_sum"][0])}
-    yield _histogram("fashion_mnist_batch_images", "Images of a batch.", IMAGES, batches)
+    yield _histogram("serving_batch_images", "Images of a batch.", IMAGES, batches)
     confidence: _Rows = {(): (total["confidence"], total["confidence_sum"][0])}
-    yield _histogram("fashion_mnist_confidence", "Probability of the likeliest class.", CONFIDENCE, confidence)
+    yield _histogram("serving_confidence", "Probability of the likeliest class.", CONFIDENCE, confidence)
 
-    predictions = CounterMetricFamily("fashion_mnist_predictions", "Images by their likeliest class.", labels=["label"])
+    predictions = CounterMetricFamily("serving_predictions", "Images by their likeliest class.", labels=["label"])
     for label, value in zip(CLASSES, total["classes"], strict=True):
         predictions.add_metric([label], value)
     yield predictions
@@ -217,7 +217,7 @@ def families(paths: Sequence[Path], reference: Reference | None = None) -> Itera
         "Bytes of bodies that are being received or wait for their answers.",
     )
     for name, help, value in zip(GAUGES, helps, total["gauges"], strict=True):
-        yield GaugeMetricFamily(f"fashion_mnist_{name}", help, value=value)
+        yield GaugeMetricFamily(f"serving_{name}", help, value=value)
     if reference is not None:
         yield from _drift(total["window"], reference)
 
@@ -225,20 +225,20 @@ def families(paths: Sequence[Path], reference: Reference | None = None) -> Itera
 def version_families(listed: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
     """The figures of each version of the model; see `gateway.process.rollout.Rollout.listed`."""
     requests = CounterMetricFamily(
-        "fashion_mnist_version_requests", "Requests that a version of the model answered.", labels=["version"]
+        "serving_version_requests", "Requests that a version of the model answered.", labels=["version"]
     )
-    ready = GaugeMetricFamily("fashion_mnist_version_ready", "Whether a version is ready.", labels=["version"])
+    ready = GaugeMetricFamily("serving_version_ready", "Whether a version is ready.", labels=["version"])
     default = GaugeMetricFamily(
-        "fashion_mnist_version_default", "Whether a version answers requests that name none.", labels=["version"]
+        "serving_version_default", "Whether a version answers requests that name none.", labels=["version"]
     )
     canaries = CounterMetricFamily(
-        "fashion_mnist_version_canaries",
+        "serving_version_health_checks",
         "Images of the server's own that a version was asked for, by what came of them.",
         labels=["version", "outcome"],
     )
     for row in listed:
         requests.add_metric([row["version"]], row["requests"])
-        for outcome, count in row["canaries"].items():
+        for outcome, count in row["health_checks"].items():
             canaries.add_metric([row["version"], outcome], count)
         ready.add_metric([row["version"]], row["state"] == "ready")
         default.add_metric([row["version"]], row["default"])
@@ -247,9 +247,9 @@ def version_families(listed: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
 
 def _drift(window: NDArray[np.float64], reference: Reference) -> Iterator[Metric]:
     images = window[0].sum()
-    yield GaugeMetricFamily("fashion_mnist_drift_images", "Images that drift is measured of.", value=images)
+    yield GaugeMetricFamily("serving_drift_images", "Images that drift is measured of.", value=images)
     index = GaugeMetricFamily(
-        "fashion_mnist_drift_psi",
+        "serving_drift_psi",
         "Population stability index against the training images; none before there are images enough.",
         labels=["figure"],
     )
@@ -258,7 +258,7 @@ def _drift(window: NDArray[np.float64], reference: Reference) -> Iterator[Metric
             index.add_metric([figure], value)
     yield index
     threshold = GaugeMetricFamily(
-        "fashion_mnist_drift_threshold", "What the index seldom exceeds where nothing has drifted.", labels=["figure"]
+        "serving_drift_threshold", "What the index seldom exceeds where nothing has drifted.", labels=["figure"]
     )
     for figure, value in zip(FIGURES, reference.thresholds, strict=True):
         threshold.add_metric([figure], value)

@@ -39,10 +39,10 @@ class Processes(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         gauges = {
-            "fashion_mnist_processes": "Processes of the server.",
-            "fashion_mnist_process_resident_bytes": "Memory that they hold, shared pages counted by each.",
-            "fashion_mnist_process_threads": "Their threads.",
-            "fashion_mnist_process_open_files": "Their open files, of which each connection is one.",
+            "serving_processes": "Processes of the server.",
+            "serving_process_resident_bytes": "Memory that they hold, shared pages counted by each.",
+            "serving_process_threads": "Their threads.",
+            "serving_process_open_files": "Their open files, of which each connection is one.",
         }
         now: dict[str, Counter[str]] = {name: Counter() for name in gauges}
         known: dict[psutil.Process, float] = {}
@@ -70,8 +70,8 @@ class Processes(Collector):
                 gauge.add_metric([kind], now[name][kind])
             yield gauge
         counters: dict[str, tuple[str, Mapping[str, float]]] = {
-            "fashion_mnist_process_cpu_seconds": ("Processor time that they used.", self._cpu),
-            "fashion_mnist_process_starts": ("Those that were seen for the first time.", self._starts),
+            "serving_process_cpu_seconds": ("Processor time that they used.", self._cpu),
+            "serving_process_starts": ("Those that were seen for the first time.", self._starts),
         }
         for name, (help, values) in counters.items():
             counter = CounterMetricFamily(name, help, labels=["process"])

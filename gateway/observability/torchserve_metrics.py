@@ -52,11 +52,11 @@ class TorchServes(Collector):
 
     def _requests(self, running: Mapping[str, TorchServe]) -> Iterator[Metric]:
         counters = {
-            name: CounterMetricFamily(f"fashion_mnist_torchserve_{ours}", help, labels=["version"])
+            name: CounterMetricFamily(f"serving_torchserve_{ours}", help, labels=["version"])
             for name, (ours, _, help) in _COUNTERS.items()
         }
         answers = CounterMetricFamily(
-            "fashion_mnist_torchserve_answers", "Answers of TorchServe by status.", labels=["version", "status"]
+            "serving_torchserve_answers", "Answers of TorchServe by status.", labels=["version", "status"]
         )
         for version, torchserve in running.items():
             found = self._ask(torchserve.ports.metrics)
@@ -81,15 +81,15 @@ class TorchServes(Collector):
         }
 
     def _jvms(self, running: Mapping[str, TorchServe]) -> Iterator[Metric]:
-        pauses = CounterMetricFamily("fashion_mnist_jvm_gc_pauses", "Garbage collections.", labels=["version"])
+        pauses = CounterMetricFamily("serving_jvm_gc_pauses", "Garbage collections.", labels=["version"])
         seconds = CounterMetricFamily(
-            "fashion_mnist_jvm_gc_pause_seconds", "In which the JVM stood still for them.", labels=["version"]
+            "serving_jvm_gc_pause_seconds", "In which the JVM stood still for them.", labels=["version"]
         )
         heap = GaugeMetricFamily(
-            "fashion_mnist_jvm_heap_bytes", "Of the heap in use after the last collection.", labels=["version"]
+            "serving_jvm_heap_bytes", "Of the heap in use after the last collection.", labels=["version"]
         )
-        capacity = GaugeMetricFamily("fashion_mnist_jvm_heap_capacity_bytes", "The heap's size.", labels=["version"])
-        limit = GaugeMetricFamily("fashion_mnist_jvm_heap_limit_bytes", "What it may become.", labels=["version"])
+        capacity = GaugeMetricFamily("serving_jvm_heap_capacity_bytes", "The heap's size.", labels=["version"])
+        limit = GaugeMetricFamily("serving_jvm_heap_limit_bytes", "What it may become.", labels=["version"])
         paths = {version: torchserve.folder.gc_log for version, torchserve in running.items()}
         self._gc_logs = {path: self._gc_logs.get(path) or GcLog(path) for path in paths.values()}
         for version, path in paths.items():
@@ -97,7 +97,7 @@ class TorchServes(Collector):
             log.read()
             pauses.add_metric([version], log.pauses)
             seconds.add_metric([version], log.seconds)
-            limit.add_metric([version], running[version].settings.jvm_heap_mb << 20)
+            limit.add_metric([version], running[version].settings.jvm_heap_mib << 20)
             if log.heap_bytes is not None and log.capacity_bytes is not None:
                 heap.add_metric([version], log.heap_bytes)
                 capacity.add_metric([version], log.capacity_bytes)

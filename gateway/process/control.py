@@ -1,4 +1,4 @@
-"""What the supervisor asks of a gateway, through the door that only its user can reach: which versions to serve."""
+"""What the supervisor asks of a gateway, by a socket that only its user can reach."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ NUMBERED: Final = "/versions/"
 
 
 class Control:
-    """The door's pages: these two, and all those of the public service."""
+    """The pages of that socket: these two, and all those of the public service."""
 
     def __init__(self, service: Service, models: Models) -> None:
         self._service = service
@@ -42,7 +42,7 @@ class Control:
             if model is None:
                 request.answer_error(NotFound(f"there is no version with the number {number[:20]!r}"))
             else:
-                predict(self._service, model.ways[NATIVE], request)
+                predict(self._service, model.routes[NATIVE], request)
         else:
             self._service.handle(request)
 

@@ -1,8 +1,8 @@
 """Which versions of the model are served: loaded, checked, made the default, unloaded, while the server runs.
 
 The supervisor has it. Operators ask for changes on the admin port, in threads of that; gateways are told what is wanted
-by their doors, and one that is started again begins with it. Processes are started and ended by the main thread alone:
-the kernel ends them with the thread that started them.
+by their private sockets, and one that is started again begins with it. Processes are started and ended by the main
+thread alone: the kernel ends them with the thread that started them.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from fashion_mnist.model_store import CARD, model_card, model_version
 from fashion_mnist.settings import Settings
 from fashion_mnist.system import checksums
 from gateway.models import versions
-from gateway.models.versions import Tally, Version, Versions, tally_path
+from gateway.models.versions import Version, VersionCounters, Versions, counters_path
 from gateway.process import version_check
 from gateway.process.control import VERSIONS
 from serving.kept_files import KeptFiles
@@ -73,12 +73,12 @@ class Rollout:
     """The versions of one server."""
 
     def __init__(
-        self, settings: Settings, folder: Path, doors: Sequence[Path], metrics: Sequence[Path], build: Build
+        self, settings: Settings, folder: Path, private_sockets: Sequence[Path], metrics: Sequence[Path], build: Build
     ) -> None:
-        """`folder` is the server's own; `doors` and `metrics` are files of its gateways."""
+        """`folder` is the server's own; `private_sockets` and `metrics` are files of its gateways."""
         self._settings = settings
         self._folder = folder
-        self._doors = doors
+        self._private_sockets = private_sockets
         self._metrics = metrics
         self._build = build
         self._loaded: dict[str, _Loaded] = {}
@@ -207,8 +207,8 @@ class Rollout:
         if candidate is not None and not any(row is candidate for row in rows):
             rows.append(candidate)
         for loaded in rows:
-            tallies = [Tally.read(tally_path(path, loaded.version.number)) for path in self._metrics]
-            ready = all(tally.ready for tally in tallies)
+            tallies = [VersionCounters.read(counters_path(path, loaded.version.number)) for path in self._metrics]
+            ready = all(counters.ready for counters in tallies)
             reason = loaded.given_up or ("" if ready else "it does not give the canary its label now")
             found.append(
                 {
@@ -218,10 +218,10 @@ class Rollout:
                     "reason": "" if loaded is candidate else reason,
                     "default": loaded.version.name == default and loaded is not candidate,
                     "loaded": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(loaded.since)),
-                    "requests": sum(tally.requests for tally in tallies),
-                    "canaries": {
-                        "right": sum(tally.canaries_right for tally in tallies),
-                        "failed": sum(tally.canaries_failed for tally in tallies),
+                    "requests": sum(counters.requests for counters in tallies),
+                    "health_checks": {
+                        "passed": sum(counters.checks_passed for counters in tallies),
+                        "failed": sum(counters.checks_failed for counters in tallies),
                     },
                     "accuracy": loaded.accuracy,
                     "folder": str(loaded.source),
@@ -274,8 +274,8 @@ class Rollout:
             if name == self.wanted.default:
                 return
             # As late as can be: what was right when it was loaded may have died since.
-            for door in self._doors:
-                version_check.check_canary(door, version, self._canary)
+            for private_socket in self._private_sockets:
+                version_check.check_canary(private_socket, version, self._canary)
             self._change(dataclasses.replace(self.wanted, default=name))
 
     def unload(self, name: str) -> None:
@@ -313,11 +313,11 @@ class Rollout:
             with self._changing:
                 more = (*self.wanted.versions, version)
                 self._change(dataclasses.replace(self.wanted, versions=more), once=True)
-            for door in self._doors:
-                version_check.check_canary(door, version, self._canary)
+            for private_socket in self._private_sockets:
+                version_check.check_canary(private_socket, version, self._canary)
             measured = None
             if held is not None:
-                measured = version_check.measure(self._doors[0], version, held, self._settings, self._go_on)
+                measured = version_check.measure(self._private_sockets[0], version, held, self._settings, self._go_on)
                 version_check.check_accuracy(name, measured, candidate.accuracy)
             with self._changing:
                 candidate.version = dataclasses.replace(version, open=True)
@@ -332,7 +332,7 @@ class Rollout:
             self._take_back(candidate)
             raise
         return {
-            "canary": "right",
+            "health_check": "passed",
             "accuracy": measured,
             "images": 0 if held is None else len(held.images),
             "card_accuracy": candidate.accuracy,
@@ -394,7 +394,7 @@ class Rollout:
         self._files.forget(loaded.version.folder)
         shutil.rmtree(loaded.version.folder, ignore_errors=True)
         for path in self._metrics:
-            tally_path(path, loaded.version.number).unlink(missing_ok=True)
+            counters_path(path, loaded.version.number).unlink(missing_ok=True)
 
     def _change(self, wanted: Versions, *, once: bool = False) -> None:
         """Want something else, and let every gateway know. Where one refuses, all go back to what was.
@@ -403,20 +403,22 @@ class Rollout:
         """
         before, self.wanted = self.wanted, wanted
         try:
-            for door in self._doors:
-                self._tell(door, once=once)
+            for private_socket in self._private_sockets:
+                self._tell(private_socket, once=once)
         except BaseException:
             self.wanted = before
-            for door in self._doors:
+            for private_socket in self._private_sockets:
                 with contextlib.suppress(FashionMNISTError):
-                    self._tell(door, once=False)
+                    self._tell(private_socket, once=False)
             raise
 
-    def _tell(self, door: Path, *, once: bool) -> None:
+    def _tell(self, private_socket: Path, *, once: bool) -> None:
         content = json.dumps(dataclasses.asdict(self.wanted), default=str)
         deadline = time.monotonic() + TELL_S
         # Without TLS, whose certificates would be read first.
-        with httpx.Client(transport=httpx.HTTPTransport(verify=False, uds=str(door)), timeout=TELL_S) as client:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(verify=False, uds=str(private_socket)), timeout=TELL_S
+        ) as client:
             while True:
                 self._go_on()
                 try:

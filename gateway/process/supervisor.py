@@ -30,7 +30,7 @@ from serving.torchserve import SOCKET_PATH_LENGTH
 
 WATCH_S: Final = 0.05
 KILL_S: Final = 2.0
-"""How much longer than `stop_timeout_s` a gateway may take to end."""
+"""How much longer than `shutdown_timeout_s` a gateway may take to end."""
 
 _ENVIRONMENT: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 """For gateways: glibc gives the room of large bodies and images back when they are freed, and keeps none for others."""
@@ -118,9 +118,11 @@ class _Server:
             self._port: int = self._sockets[0].getsockname()[1]
             self._folder = state.folder(settings.host, self._port)
             cleanup.enter_context(state.owned(self._folder))
-            if len(longest := str(self._doors()[-1])) > SOCKET_PATH_LENGTH:
+            if len(longest := str(self._private_sockets()[-1])) > SOCKET_PATH_LENGTH:
                 raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
-            self._rollout = Rollout(settings, self._folder, self._doors(), self._metrics(), self._build_archive)
+            self._rollout = Rollout(
+                settings, self._folder, self._private_sockets(), self._metrics(), self._build_archive
+            )
             cleanup.callback(self._rollout.close)
             self._rollout.begin(self._model_store, self._canary)
             cleanup.callback(self._kill_gateways)
@@ -145,7 +147,7 @@ class _Server:
             port=self._port,
             admin_port=self._admin_port,
             tls=self._tls is not None,
-            doors=[str(door) for door in self._doors()],
+            private_sockets=[str(private_socket) for private_socket in self._private_sockets()],
             grpc_port=self._grpc_port,
         )
         state.write(self._state)
@@ -183,7 +185,7 @@ class _Server:
         for gateway in self._gateways:
             if gateway.poll() is None:
                 gateway.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
-        deadline = time.monotonic() + self._settings.stop_timeout_s + KILL_S
+        deadline = time.monotonic() + self._settings.shutdown_timeout_s + KILL_S
         for gateway in self._gateways:
             try:
                 gateway.wait(max(0.0, deadline - time.monotonic()))
@@ -214,8 +216,8 @@ class _Server:
     def _answers(self) -> bool:
         """Whether a real image gets its right label through every gateway and the engine."""
         try:
-            for door in self._doors():
-                readiness.ask_canary_at(door, self._canary)
+            for private_socket in self._private_sockets():
+                readiness.ask_canary_at(private_socket, self._canary)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(
@@ -234,7 +236,7 @@ class _Server:
             socket_fd=public,
             grpc_address=self._grpc_address if self._grpc_port else "",
             metrics=self._metrics()[place],
-            door=self._doors()[place],
+            private_socket=self._private_sockets()[place],
         )
         command = [sys.executable, "-P", "-m", "gateway.process.worker", task.to_json()]
         environment = {**_ENVIRONMENT, **os.environ, **GRPC_ENVIRONMENT}
@@ -243,7 +245,7 @@ class _Server:
     def _metrics(self) -> list[Path]:
         return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]
 
-    def _doors(self) -> list[Path]:
+    def _private_sockets(self) -> list[Path]:
         return [self._folder / f"gateway-{place}" for place in range(self._settings.gateways)]
 
     def _gateway_pids(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Whether a version of the model does what its card says, asked as clients will ask it: through a gateway's door."""
+"""Whether a version of the model does what its card says, asked as clients will ask it: through a gateway."""
 
 import math
 from collections.abc import Callable
@@ -48,16 +48,16 @@ def held_out(settings: Settings, *, without_data: bool) -> Split | None:
         raise VersionError(error.message) from None
 
 
-def check_canary(door: Path, version: Version, canary: bytes) -> None:
+def check_canary(private_socket: Path, version: Version, canary: bytes) -> None:
     """Raise VersionError where a version does not give the canary its label now."""
     try:
-        readiness.ask_canary_at(door, canary, f"{NUMBERED}{version.number}")
+        readiness.ask_canary_at(private_socket, canary, f"{NUMBERED}{version.number}")
     except readiness.NotReady as error:
         raise VersionError(f"version {version.name} does not answer rightly: {error}") from None
 
 
 def measure(
-    door: Path, version: Version, held: Split, settings: Settings, go_on: Callable[[], None] = lambda: None
+    private_socket: Path, version: Version, held: Split, settings: Settings, go_on: Callable[[], None] = lambda: None
 ) -> float:
     """The share of held-out images that a version names rightly.
 
@@ -65,7 +65,9 @@ def measure(
     """
     size = max(1, min(PACK, settings.max_images, (settings.max_body_bytes - _IDX_BYTES) // IMAGE_BYTES))
     right = 0
-    with httpx.Client(transport=httpx.HTTPTransport(verify=False, uds=str(door)), timeout=TIMEOUT_S) as client:
+    with httpx.Client(
+        transport=httpx.HTTPTransport(verify=False, uds=str(private_socket)), timeout=TIMEOUT_S
+    ) as client:
         for start in range(0, len(held.images), size):
             go_on()
             images, labels = held.images[start : start + size], held.labels[start : start + size]

@@ -27,12 +27,12 @@ from gateway.http.connection import Connection
 from gateway.http.keys import Keyring
 from gateway.http.server import Server
 from gateway.http.tls import open_tls
-from gateway.http.tls_listener import TlsDoor
+from gateway.http.tls_listener import TlsListener
 from gateway.models.batching import Batcher
 from gateway.models.engines import Backend
 from gateway.models.health import Health
 from gateway.models.registry import Model, Models
-from gateway.models.versions import Tally, Version, Versions, tally_path
+from gateway.models.versions import Version, VersionCounters, Versions, counters_path
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.process.control import Control
@@ -69,7 +69,7 @@ class Task:
     grpc_address: str
     """Where to serve gRPC, as host:port; "" where that is off."""
     metrics: Path
-    door: Path
+    private_socket: Path
     """A socket in the file system, for the supervisor and its user: no TLS, no keys, nobody else can reach it."""
 
     def to_json(self) -> str:
@@ -80,7 +80,7 @@ class Task:
     def from_json(cls, text: str) -> "Task":
         """From that argument."""
         found = json.loads(text)
-        paths = {name: Path(found[name]) for name in ("metrics", "door")}
+        paths = {name: Path(found[name]) for name in ("metrics", "private_socket")}
         settings, versions = Settings(**found["settings"]), Versions.from_mapping(found["versions"])
         return cls(**{**found, **paths, "settings": settings, "versions": versions})
 
@@ -108,8 +108,8 @@ class Gateway:
         server, private = self._service.server, self._private
         server.start()
         private.start()
-        self._task.door.unlink(missing_ok=True)  # a gateway that was killed left it
-        door = await loop.create_unix_server(lambda: Connection(private), str(self._task.door))
+        self._task.private_socket.unlink(missing_ok=True)  # a gateway that was killed left it
+        private_socket = await loop.create_unix_server(lambda: Connection(private), str(self._task.private_socket))
         self._models.start()
         watching = [loop.create_task(task) for task in (self._count(), self._refresh())]
         with socket.socket(fileno=self._task.socket_fd) as public:
@@ -121,7 +121,7 @@ class Gateway:
             await self._drain(public, accepting, grpc, politely)
         for task in watching:
             task.cancel()
-        door.close()
+        private_socket.close()
         server.stop()
         private.stop()
         await self._models.close()
@@ -136,16 +136,16 @@ class Gateway:
         canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
         engine = _engine(settings, version, self._traces)
         health = Health(engine, canary, version.name)
-        batcher = Batcher(engine, settings.max_waiting_images)
+        batcher = Batcher(engine, settings.max_queued_images)
         batcher.on_failure = health.lose
         if self._traces is not None:
             batcher.tracing = self._traces.batch
-        tally = Tally(tally_path(self._task.metrics, version.number))
-        return Model(version, engine, batcher, health, tally, parse_mode(settings.prepare))
+        counters = VersionCounters(counters_path(self._task.metrics, version.number))
+        return Model(version, engine, batcher, health, counters, parse_mode(settings.prepare))
 
-    async def _accept(self, server: Server, public: socket.socket) -> asyncio.Server | TlsDoor:
+    async def _accept(self, server: Server, public: socket.socket) -> asyncio.Server | TlsListener:
         if self._tls is not None:
-            return TlsDoor(server, lambda: Connection(server), public, self._tls.context)
+            return TlsListener(server, lambda: Connection(server), public, self._tls.context)
         loop = asyncio.get_running_loop()
         return await loop.create_server(lambda: Connection(server), sock=public, backlog=listening.BACKLOG)
 
@@ -164,17 +164,17 @@ class Gateway:
             self._stop.set_result(politely)
 
     async def _drain(
-        self, public: socket.socket, accepting: asyncio.Server | TlsDoor, grpc: "GrpcServer | None", politely: bool
+        self, public: socket.socket, accepting: asyncio.Server | TlsListener, grpc: "GrpcServer | None", politely: bool
     ) -> None:
         """Tell load balancers, answer what is asked, take no more, and wait for the last answer."""
         settings, server = self._task.settings, self._service.server
         log.info("draining", extra={"connections": len(server.connections)})
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + settings.stop_timeout_s
+        deadline = loop.time() + settings.shutdown_timeout_s
         self._models.drain()
         server.draining = True
         if politely:
-            await asyncio.sleep(min(settings.drain_s, settings.stop_timeout_s))
+            await asyncio.sleep(min(settings.drain_s, settings.shutdown_timeout_s))
         listening.admit_no_more(public)
         calls = asyncio.create_task(grpc.stop(max(0.0, deadline - loop.time()))) if grpc else None
         await asyncio.sleep(ACCEPT_S)
@@ -194,7 +194,7 @@ class Gateway:
         while True:
             server = self._service.server
             waiting = sum(model.batcher.waiting for model in self._models)
-            self._metrics.gauges(self._service.health.ready, len(server.connections), waiting, server.waiting_bytes)
+            self._metrics.gauges(self._service.health.ready, len(server.connections), waiting, server.buffered_bytes)
             self._metrics.count()
             self._models.count()
             await asyncio.sleep(COUNT_S)

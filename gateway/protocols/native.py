@@ -112,7 +112,7 @@ def _understand(head: Head) -> Wanted:
         mode = parse_mode(query.pop("prepare"))
     if query:
         raise BadParameter(f"unknown parameter {next(iter(query))[:40]!r}: there are top_k and prepare")
-    form = Form(octets=wants_binary(head.accept))
+    form = Form(binary=wants_binary(head.accept))
     if top_k is not None:
         form = form._replace(top_k=parse_top_k(top_k))
     content_type = body_type(head.content_type)

@@ -177,7 +177,7 @@ def preparation(said: Any, default: Mode) -> Mode:
     return default if said is None else parse_mode(said if isinstance(said, str) else "something else than a text")
 
 
-def octets(values: Values) -> bytes:
+def raw_bytes(values: Values) -> bytes:
     """An output as a binary tensor: little-endian, BOOL a byte each, and its length before each label."""
     if isinstance(values, list):
         return b"".join([_PACKED_LABELS[label] for label in values])

@@ -49,7 +49,7 @@ class Form(NamedTuple):
     """Whether tensors are bytes, as those of the request were, or lists of numbers."""
 
     @property
-    def octets(self) -> bool:
+    def binary(self) -> bool:
         return self.raw
 
 
@@ -101,7 +101,7 @@ class OipGrpc:
         if form.raw:
             # A message's fields may stand behind each other in any order, each as it would be alone.
             for values in found:
-                content = oip.octets(values)
+                content = oip.raw_bytes(values)
                 parts += (_RAW_OUTPUT, _varint(len(content)), content)
         else:
             response = _response(self._version, form.outputs, count)

@@ -40,7 +40,7 @@ class Form(NamedTuple):
     outputs: tuple[Output, ...]
 
     @property
-    def octets(self) -> bool:
+    def binary(self) -> bool:
         return all(output.binary for output in self.outputs)
 
 
@@ -119,7 +119,7 @@ class OipRest:
                 "shape": [len(probabilities), *tensor.shape[1:]],
             }
             if as_binary:
-                binary.append(oip.octets(values))
+                binary.append(oip.raw_bytes(values))
                 said["parameters"] = {"binary_data_size": len(binary[-1])}
             else:
                 said["data"] = _json_values(values)

@@ -30,7 +30,7 @@ _SHAPE: Final = '{"instances": [...]} with 28 rows of 28 pixels, or {"b64": "...
 class Form(NamedTuple):
     """There is just one."""
 
-    octets: bool = False
+    binary: bool = False
 
 
 PATH: Final = f"/v1/models/{MODEL}".encode()

@@ -57,7 +57,7 @@ class Form(Protocol):
     """What a request wants to have back; each protocol has its own."""
 
     @property
-    def octets(self) -> bool:
+    def binary(self) -> bool:
         """Whether the answer is numbers as they are, written in no time whatever their number."""
 
 

@@ -133,13 +133,13 @@ def test_goals_are_told(packed: float, lone: float, words: list[str]) -> None:
 
 
 def test_a_closed_loop_counts_images_and_checks_labels(embedded: ServeCommand) -> None:
-    requests = prepare([find_kind("octets x 16")], 4)
+    requests = prepare([find_kind("binary x 16")], 4)
     url = embedded.url
     found = closed_loop(url, requests, connections=2, seconds=0.3)
     assert found.images_per_s > 0
     assert 0 < found.p50_ms <= found.p99_ms
     wrong = [Request(each.kind, each.sent, [CLASSES[0]] * len(each.labels)) for each in requests]
-    with pytest.raises(RunFailed, match="octets x 16: labels are not the model's"):
+    with pytest.raises(RunFailed, match="binary x 16: labels are not the model's"):
         closed_loop(url, wrong, connections=2, seconds=5)
     refused = Request(requests[0].kind, Sent(NATIVE, b"no image"), [])
     with pytest.raises(RunFailed, match="status 4"):

@@ -83,20 +83,20 @@ def test_an_engine_that_there_is_not_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_that_is_too_short_is_invalid_by_loadgen(embedded: ServeCommand, tmp_path: Path) -> None:
     plan = Plan("Server", 0.1, queries=5, rate=50, bound_ms=0.001)
-    outcome = loadgen.run(embedded.url, prepare([find_kind("octets")]), plan, tmp_path)
+    outcome = loadgen.run(embedded.url, prepare([find_kind("binary")]), plan, tmp_path)
     assert not outcome.valid
     assert set(outcome.statuses) == {200}
 
 
 def test_latencies_of_a_closed_loop_are_not_those_of_its_line(embedded: ServeCommand, tmp_path: Path) -> None:
     plan = Plan("Offline", 0.2, queries=200, rate=100, at_once=2)
-    outcome = loadgen.run(embedded.url, prepare([find_kind("octets")]), plan, tmp_path)
+    outcome = loadgen.run(embedded.url, prepare([find_kind("binary")]), plan, tmp_path)
     # Two at a time: all answers together took no longer than two runs, and half of them no less than the median.
     assert 0 < outcome.percentiles_ms["p50"] * outcome.seen.answered / 2 < 2 * 1e3 * outcome.seconds
 
 
 def test_wrong_labels_and_failures_are_seen(embedded: ServeCommand, tmp_path: Path) -> None:
-    right = prepare([find_kind("octets")])[:4]
+    right = prepare([find_kind("binary")])[:4]
     wrong = [Request(each.kind, each.sent, ["Bag" if each.labels == ["Coat"] else "Coat"]) for each in right]
     refused = [Request(each.kind, Sent(each.sent.path, b"no image", each.sent.headers), each.labels) for each in right]
     plan = Plan("Offline", 0.2, queries=20, rate=100, at_once=2)
@@ -113,11 +113,11 @@ def test_wrong_labels_and_failures_are_seen(embedded: ServeCommand, tmp_path: Pa
 
 
 def test_refusals_are_failures_unless_they_are_asked_for(tmp_path: Path) -> None:
-    with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_MAX_WAITING_IMAGES="1") as command:
+    with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_MAX_QUEUED_IMAGES="1") as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         for refusals in (False, True):
             plan = Plan("Offline", 0.2, queries=500, rate=100, at_once=32, refusals=refusals)
-            outcome = loadgen.run(command.url, prepare([find_kind("octets")]), plan, tmp_path / str(refusals))
+            outcome = loadgen.run(command.url, prepare([find_kind("binary")]), plan, tmp_path / str(refusals))
             assert outcome.statuses.keys() == {200, 429}
             assert outcome.reasons == ([] if refusals else [f"{outcome.statuses[429]:,} requests failed"])
             assert outcome.refusals.total() == (outcome.statuses[429] if refusals else 0)
@@ -125,7 +125,7 @@ def test_refusals_are_failures_unless_they_are_asked_for(tmp_path: Path) -> None
 
 def test_a_server_that_is_not_there_is_no_hang(tmp_path: Path) -> None:
     plan = Plan("Offline", 0.2, queries=20, rate=100, at_once=2)
-    outcome = loadgen.run("http://127.0.0.1:9/", prepare([find_kind("octets")])[:4], plan, tmp_path)
+    outcome = loadgen.run("http://127.0.0.1:9/", prepare([find_kind("binary")])[:4], plan, tmp_path)
     assert outcome.statuses.keys() == {0}
     assert outcome.seen.failures
 
@@ -135,12 +135,12 @@ def test_a_server_that_never_answers_is_no_hang(tmp_path: Path, monkeypatch: pyt
     plan = Plan("Offline", 0.2, queries=20, rate=100, at_once=8)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        outcome = loadgen.run(url, prepare([find_kind("octets")])[:4], plan, tmp_path)
+        outcome = loadgen.run(url, prepare([find_kind("binary")])[:4], plan, tmp_path)
     assert outcome.statuses.keys() == {0}
 
 
 def test_accuracy_mode_sends_each_image_once(embedded: ServeCommand, tmp_path: Path) -> None:
-    requests = prepare([find_kind("octets x 100")], requests=None)
+    requests = prepare([find_kind("binary x 100")], requests=None)
     plan = Plan("Offline", 1, rate=100, at_once=4, accuracy=True)
     outcome = loadgen.run(embedded.url, requests, plan, tmp_path)
     assert outcome.accuracy == 1.0
@@ -148,7 +148,7 @@ def test_accuracy_mode_sends_each_image_once(embedded: ServeCommand, tmp_path: P
 
 
 def test_accuracy_mode_sees_what_is_not_as_it_must_be(embedded: ServeCommand, tmp_path: Path) -> None:
-    requests = prepare([find_kind("octets x 100")], 4)
+    requests = prepare([find_kind("binary x 100")], 4)
     labels = requests[0].labels
     wrong = Request(requests[0].kind, requests[0].sent, ["Bag" if labels[0] == "Coat" else "Coat", *labels[1:]])
     plan = Plan("Offline", 1, rate=100, at_once=4, accuracy=True)

@@ -61,7 +61,7 @@ def other_server(answer: Callable[[bytes, grpc.ServicerContext], bytes], *option
 
 @pytest.mark.parametrize(
     ("kind", "at_once"),
-    [("grpc", 100), ("grpc x 300", 8), ("octets", 100), ("octets x 300", 8), ("json", 8), ("oip-binary", 8)],
+    [("grpc", 100), ("grpc x 300", 8), ("binary", 100), ("binary x 300", 8), ("json", 8), ("oip-binary", 8)],
 )
 def test_our_service_answers_each_query_rightly(embedded: ServeCommand, kind: str, at_once: int) -> None:
     requests = prepare([find_kind(kind)], 8)
@@ -133,7 +133,7 @@ def test_a_port_that_speaks_something_else_is_no_hang(embedded: ServeCommand, mo
     monkeypatch.setattr("benchmarks.open_loop.sender.CONNECT_S", 0.5)
     assert {answer.status for answer in send(embedded.url, HELLO, 3)} == {0}
     grpc_url = f"http://127.0.0.1:{embedded.state().grpc_port}"
-    (request,) = prepare([find_kind("octets")], 1)
+    (request,) = prepare([find_kind("binary")], 1)
     assert 200 not in {answer.status for answer in send(grpc_url, [request.sent], 3, HTTPConnection)}
 
 

@@ -14,7 +14,7 @@ from fashion_mnist.client.http import AsyncClient, Client
 from fashion_mnist.errors import BadArray, BadLength, FashionMNISTError, InputError, Overloaded, Unavailable
 
 IMAGES = np.zeros((2, 28, 28), np.uint8)
-OCTETS = np.full((2, 10), 0.1, "<f4").tobytes()
+OCTET_STREAM = np.full((2, 10), 0.1, "<f4").tobytes()
 
 
 class Script(ThreadingHTTPServer):
@@ -75,7 +75,7 @@ def error(status: int, code: str, **headers: str) -> tuple[int, dict[str, str], 
     return status, {name.replace("_", "-"): value for name, value in headers.items()}, body
 
 
-GOOD = (200, {"content-type": "application/octet-stream"}, OCTETS)
+GOOD = (200, {"content-type": "application/octet-stream"}, OCTET_STREAM)
 BUSY = error(429, "overloaded", retry_after="0")
 
 
@@ -122,7 +122,7 @@ def test_but_not_for_ever(script: Script, predict: Any) -> None:
         (error(500, "internal_error", retry_after="0"), FashionMNISTError),
         ((502, {}, b"<html>Bad Gateway</html>"), Unavailable),
         ((200, {}, b"too short"), Unavailable),
-        ((200, {}, OCTETS[:40]), Unavailable),
+        ((200, {}, OCTET_STREAM[:40]), Unavailable),
         ((301, {"location": "/"}, b""), InputError),
     ],
     ids=str,

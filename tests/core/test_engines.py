@@ -71,7 +71,7 @@ def test_fixed_batches_give_the_answers_of_free_ones(
     """The GPU's path, bound buffers and padding, on the CPU: all of it but the device."""
     path = model_store / "model.onnx"
     engine = OnnxEngine(
-        path, "cpu", threads=1, gpu_id=None, gpu_batch=2048, cuda_graphs=cuda_graphs, fixed_batches=True
+        path, "cpu", threads=1, gpu_id=None, max_gpu_batch=2048, cuda_graphs=cuda_graphs, fixed_batches=True
     )
     expected = open_engine(model_store, "onnx", "cpu").predict(dataset.test.images[:count])
     for _ in range(2):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fashion_mnist.system.line_sink import MAX_WAITING_BYTES, LineSink, relayed
+from fashion_mnist.system.line_sink import MAX_BUFFERED_BYTES, LineSink, relayed
 
 LINE = b"x" * 1023 + b"\n"
 
@@ -24,13 +24,13 @@ def test_lines_are_written_in_order() -> None:
 def test_a_reader_that_stalls_stops_nobody_and_is_told_what_it_missed() -> None:
     reading, writing = os.pipe()
     sink = LineSink(writing)
-    for _ in range(2 * MAX_WAITING_BYTES // len(LINE)):
+    for _ in range(2 * MAX_BUFFERED_BYTES // len(LINE)):
         sink.write(LINE)  # returns, though the pipe is full
     received = b""
     while b"were dropped" not in received:
         received += os.read(reading, 65536)
     (notice,) = (line for line in received.splitlines() if b"were dropped" in line)
-    assert received.count(LINE) + int(notice.split()[0]) == 2 * MAX_WAITING_BYTES // len(LINE)
+    assert received.count(LINE) + int(notice.split()[0]) == 2 * MAX_BUFFERED_BYTES // len(LINE)
 
 
 @pytest.mark.parametrize("target", ["/dev/full", "a pipe that nobody reads", "a closed descriptor"])

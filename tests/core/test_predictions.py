@@ -12,9 +12,9 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.errors import BadParameter, CorruptImage, InputError
 from fashion_mnist.predictions import (
+    encode_binary,
     encode_error,
     encode_json,
-    encode_octets,
     first_error_index,
     parse_top_k,
     wants_binary,
@@ -79,14 +79,14 @@ def test_where_every_image_is_bad_the_request_is() -> None:
 
 
 def test_octets_are_the_numbers_themselves() -> None:
-    content = encode_octets(PROBABILITIES, Decoded(PIXELS))
+    content = encode_binary(PROBABILITIES, Decoded(PIXELS))
     assert np.array_equal(np.frombuffer(content, "<f4").reshape(-1, 10), PROBABILITIES)
 
 
 def test_octets_have_no_room_for_an_error() -> None:
     decoded = Decoded(PIXELS, {1: CorruptImage("cut")})
     with pytest.raises(CorruptImage):
-        encode_octets(PROBABILITIES, decoded)
+        encode_binary(PROBABILITIES, decoded)
     assert first_error_index(decoded) == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cli.settings import markdown
 from fashion_mnist.errors import UsageError
-from fashion_mnist.settings import Settings, table
+from fashion_mnist.settings import RENAMED, Settings, table
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -63,3 +63,10 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> No
         Settings.from_environment({"FASHION_MNIST_KEY": key})
     assert "FASHION_MNIST_KEY" in raised.value.message
     assert "fm_" not in raised.value.message
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
+    with pytest.raises(UsageError, match=f"FASHION_MNIST_{new.upper()}"):
+        Settings.from_environment({f"FASHION_MNIST_{old.upper()}": "1"})
+    assert new in {row["name"] for row in table()}

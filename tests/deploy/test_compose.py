@@ -141,7 +141,7 @@ def test_every_service_has_its_limits(services: Services) -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_compose_waits_longer_than_the_server_drains(name: str, services: Services) -> None:
-    assert int(services[name]["stop_grace_period"].removesuffix("s")) > Settings().stop_timeout_s
+    assert int(services[name]["stop_grace_period"].removesuffix("s")) > Settings().shutdown_timeout_s
     assert services[name]["restart"] == "unless-stopped"
 
 

@@ -104,10 +104,12 @@ def test_times_and_sizes_fit_the_gateways_settings() -> None:
     assert said("timeout http-request") == settings.receive_timeout_s + buffered // (64 * 1024)
     assert said("timeout client") == settings.receive_timeout_s
     assert said("timeout http-keep-alive") == settings.idle_timeout_s
-    assert said("timeout server") > max(settings.engine_timeout_s, settings.stop_timeout_s, settings.response_timeout_s)
+    assert said("timeout server") > max(
+        settings.engine_timeout_s, settings.shutdown_timeout_s, settings.response_timeout_s
+    )
     assert said("hard-stop-after") > said("timeout server")
     # Longer heads reach the gateway, which refuses them in its own words.
-    assert buffered > settings.max_head_bytes
+    assert buffered > settings.max_header_bytes
     assert said("maxconn") <= settings.max_connections
     noticed_ms = said("inter") + said("fastinter") * (said("fall") - 1)
     assert noticed_ms < 1e3 * settings.drain_s, "a gateway that drains is noticed too late"
@@ -189,7 +191,7 @@ def test_what_is_too_long_is_refused_in_the_gateways_words(proxy: Proxy) -> None
     settings = Settings()
     with proxy.client() as client:
         body = client.post(NATIVE, content=bytes(settings.max_body_bytes + 1))
-        head = client.get("/health/live", headers={"x-long": "x" * settings.max_head_bytes})
+        head = client.get("/health/live", headers={"x-long": "x" * settings.max_header_bytes})
     assert (body.status_code, body.json()["error"]["code"]) == (413, "body_too_large")
     assert (head.status_code, head.json()["error"]["code"]) == (431, "head_too_large")
 

@@ -169,8 +169,8 @@ def test_a_rolling_update_loses_no_request(rendered: dict[str, list[Object]], ov
     ready = container["readinessProbe"]
     # A load balancer that asks as often as the kubelet does has noticed before the last new connection is taken.
     assert found.drain_s > ready["periodSeconds"] * ready["failureThreshold"] + ready["timeoutSeconds"]
-    assert found.stop_timeout_s >= found.drain_s + Settings().stop_timeout_s, "time for what was sent last"
-    assert spec["terminationGracePeriodSeconds"] > found.stop_timeout_s + KILL_S + Settings().stop_timeout_s
+    assert found.shutdown_timeout_s >= found.drain_s + Settings().shutdown_timeout_s, "time for what was sent last"
+    assert spec["terminationGracePeriodSeconds"] > found.shutdown_timeout_s + KILL_S + Settings().shutdown_timeout_s
     startup = container["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] > found.startup_timeout_s
 

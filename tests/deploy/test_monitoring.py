@@ -98,7 +98,7 @@ def test_what_is_promised_and_what_is_bounded_is_the_same_wherever_it_stands() -
     rules, runbook = RULES.read_text(), (ROOT / "deploy" / "RUNBOOK.md").read_text()
     panels = "".join(map(text, ALL))
     assert set(re.findall(r"\* (0\.0+1)\b", rules)) == set(re.findall(r"/ (0\.0+1)\b", panels))
-    images, mebibytes = f"{Settings().max_waiting_images:,}", f"{Settings().max_waiting_bytes >> 20} MiB"
+    images, mebibytes = f"{Settings().max_queued_images:,}", f"{Settings().max_buffered_bytes >> 20} MiB"
     assert f"each gateway refuses requests from {images} on" in alerts()["QueueLong"]["annotations"]["description"]
     assert f"a gateway refuses more than {images}." in panels
     assert f"a gateway refuses more than {mebibytes}." in panels

@@ -99,8 +99,8 @@ def situation(
         httpx.Client(base_url=f"http://127.0.0.1:{state.port}", timeout=TIMEOUT_S) as client,
         grpc.insecure_channel(f"127.0.0.1:{state.grpc_port}") as channel,
     ):
-        total, images = "sum(fashion_mnist_requests_total)", "sum(fashion_mnist_predictions_total)"
-        wait_until(lambda: watching.ask("fashion_mnist_ready == 1"), "the first scrape of a server that is ready", 20)
+        total, images = "sum(serving_requests_total)", "sum(serving_predictions_total)"
+        wait_until(lambda: watching.ask("serving_ready == 1"), "the first scrape of a server that is ready", 20)
         before, images_before = watching.value(total), watching.value(images)
         cpu_before = _family_seconds(command)
         started = time.time()
@@ -170,7 +170,7 @@ def test_no_panel_is_empty(situation: Situation) -> None:
 def test_rules_ask_for_what_there_is(situation: Situation) -> None:
     there = {labels["__name__"] for labels, _ in situation.prometheus.ask('{__name__=~".+"}', situation.at)}
     rules = (MONITORING / "prometheus" / "rules.yml").read_text()
-    asked = set(re.findall(r"(?:job:)?fashion_mnist_\w+(?::\w+)?", rules))
+    asked = set(re.findall(r"(?:job:)?serving_\w+(?::\w+)?", rules))
     missing = {name for name in asked - there if "jvm" not in name or situation.engine == "torchserve"}
     assert len(asked) > 10
     assert not missing

@@ -64,7 +64,7 @@ def test_settings_are_those_of_compose_and_what_several_machines_need(
     theirs = {name: str(value) for name, value in embedded["environment"].items()}
     # Compose publishes on loopback; a network of several machines is reached by others, who need a key.
     assert theirs.pop(f"{PREFIX}AUTH") == "off"
-    own = {f"{PREFIX}{name}" for name in ("KEY_FILE", "DRAIN_S", "STOP_TIMEOUT_S")}
+    own = {f"{PREFIX}{name}" for name in ("KEY_FILE", "DRAIN_S", "SHUTDOWN_TIMEOUT_S")}
     assert {name: value for name, value in ours.items() if name not in own} == theirs
     assert own <= ours.keys()
     assert Settings.from_environment(ours).auth == "auto"
@@ -83,8 +83,8 @@ def test_a_task_goes_when_its_successor_is_healthy_and_has_time_to(server: dict[
     assert (update["failure_action"], update["max_failure_ratio"]) == ("rollback", 0)
     found = Settings.from_environment({name: str(value) for name, value in server["environment"].items()})
     assert found.drain_s > Settings().drain_s
-    assert found.stop_timeout_s >= found.drain_s + Settings().stop_timeout_s, "time for what was sent last"
-    assert seconds(server["stop_grace_period"]) > found.stop_timeout_s + KILL_S
+    assert found.shutdown_timeout_s >= found.drain_s + Settings().shutdown_timeout_s, "time for what was sent last"
+    assert seconds(server["stop_grace_period"]) > found.shutdown_timeout_s + KILL_S
 
 
 def test_nothing_is_published_but_by_the_other_file_and_never_the_admin_port(server: dict[str, Any]) -> None:

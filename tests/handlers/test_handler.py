@@ -22,7 +22,7 @@ from fashion_mnist.settings import Settings
 from handlers import torchserve_request
 from handlers.fashion_mnist_handler import FashionMNISTHandler
 from handlers.repeated_fields import number_repeated
-from tests.support.bodies import OCTETS, Body, bad_bodies, good_bodies
+from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, good_bodies
 from tests.support.command import wait_until
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -31,7 +31,7 @@ Request = tuple[dict[str, Any], dict[str, Any]]
 """What TorchServe hands over of a request: its fields, and its headers with the fields' own among them."""
 
 
-def posted(content: bytes | bytearray | str, content_type: str = OCTETS, **headers: str) -> Request:
+def posted(content: bytes | bytearray | str, content_type: str = OCTET_STREAM, **headers: str) -> Request:
     """A request as TorchServe passes it on: a body under the name "body"."""
     return {"body": content}, {"body": {"content-type": content_type}, "Content-Type": content_type, **headers}
 
@@ -136,7 +136,7 @@ class TestForms:
     def test_each_field_is_an_image(self, served: Served) -> None:
         png = encode_image(GARMENTS[0])
         ((status, _, answer),) = served(
-            form(a=(png, "image/png"), b=(GARMENTS.tobytes(), OCTETS), c=(png, "image/png"))
+            form(a=(png, "image/png"), b=(GARMENTS.tobytes(), OCTET_STREAM), c=(png, "image/png"))
         )
         assert status == 200
         assert len(answer["predictions"]) == 5
@@ -148,7 +148,7 @@ class TestForms:
         assert [prediction.get("error", {}).get("index") for prediction in answer["predictions"]] == [None, 1, None]
 
     def test_a_form_of_bad_images_is_a_4xx(self, served: Served) -> None:
-        ((status, _, answer),) = served(form(a=(b"1", OCTETS), b=(b"2", OCTETS)))
+        ((status, _, answer),) = served(form(a=(b"1", OCTET_STREAM), b=(b"2", OCTET_STREAM)))
         assert (status, answer["error"]["code"], answer["error"]["index"]) == (400, "bad_length", 0)
 
     def test_an_empty_form_says_what_to_send(self, served: Served) -> None:
@@ -174,13 +174,13 @@ class TestOptions:
     def test_octets(self, served: Served) -> None:
         ((_, _, answer),) = served(posted(GARMENTS.tobytes()))
         ((status, kind, content),) = served(posted(GARMENTS.tobytes(), ACCEPT="application/octet-stream"))
-        assert (status, kind) == (200, OCTETS)
+        assert (status, kind) == (200, OCTET_STREAM)
         probabilities = np.frombuffer(content, "<f4").reshape(-1, 10)
         assert [prediction["index"] for prediction in answer["predictions"]] == probabilities.argmax(axis=1).tolist()
 
     def test_octets_refuse_a_bad_image_by_its_index(self, served: Served) -> None:
-        fields, headers = form(a=(encode_image(GARMENTS[0]), "image/png"), b=(b"1", OCTETS))
-        ((status, kind, answer),) = served((fields, headers | {"accept": OCTETS}))
+        fields, headers = form(a=(encode_image(GARMENTS[0]), "image/png"), b=(b"1", OCTET_STREAM))
+        ((status, kind, answer),) = served((fields, headers | {"accept": OCTET_STREAM}))
         assert (status, kind, answer["error"]["index"]) == (400, "application/json", 1)
 
     def test_top_k(self, served: Served) -> None:

@@ -39,7 +39,7 @@ def test_a_kind_gets_its_labels(embedded: ServeCommand, client: httpx.Client, na
         assert request.kind.read(answer) == request.labels
 
 
-@pytest.mark.parametrize("name", ["png", "octets", "v1", "oip", "grpc"])
+@pytest.mark.parametrize("name", ["png", "binary", "v1", "oip", "grpc"])
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b"\xff", b'{"predictions": [1]}', b'{"outputs": []}'])
 def test_no_answer_has_no_labels(name: str, answer: bytes) -> None:
     try:

@@ -18,7 +18,7 @@ from fashion_mnist.handler_interface import metrics
 from fashion_mnist.model_store import CANARY, model_card, model_store_path
 from fashion_mnist.settings import Settings
 from handlers.worker import TELL_S
-from tests.support.bodies import OCTETS, Body, bad_bodies, good_bodies
+from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, good_bodies
 from tests.support.command import wait_until
 from tests.support.torchserve import RunningServer
 
@@ -26,7 +26,7 @@ GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8
 TIMEOUT_S = 20.0
 
 
-def post(server: RunningServer, content: bytes, content_type: str = OCTETS, **headers: str) -> httpx.Response:
+def post(server: RunningServer, content: bytes, content_type: str = OCTET_STREAM, **headers: str) -> httpx.Response:
     sent = {"content-type": content_type} if content_type else {}
     return httpx.post(server.url, content=content, headers=sent | headers, timeout=TIMEOUT_S)
 
@@ -74,7 +74,7 @@ def test_bad_bodies_among_good_ones_harm_none(torchserve: RunningServer, dataset
 
 
 def test_the_test_set_gets_the_accuracy_of_the_card(torchserve: RunningServer, dataset: Dataset) -> None:
-    response = post(torchserve, dataset.test.images.tobytes(), OCTETS, accept=OCTETS)
+    response = post(torchserve, dataset.test.images.tobytes(), OCTET_STREAM, accept=OCTET_STREAM)
     assert response.status_code == 200
     predicted = np.frombuffer(response.content, "<f4").reshape(-1, 10).argmax(axis=1)
     card = model_card(model_store_path(Settings.from_environment()))
@@ -83,7 +83,7 @@ def test_the_test_set_gets_the_accuracy_of_the_card(torchserve: RunningServer, d
 
 def test_an_answer_as_octets_and_as_json_is_the_same(torchserve: RunningServer, dataset: Dataset) -> None:
     content = dataset.test.images[:50].tobytes()
-    octets = np.frombuffer(post(torchserve, content, accept=OCTETS).content, "<f4").reshape(-1, 10)
+    octets = np.frombuffer(post(torchserve, content, accept=OCTET_STREAM).content, "<f4").reshape(-1, 10)
     predictions = post(torchserve, content).json()["predictions"]
     read = np.array([list(prediction["probabilities"].values()) for prediction in predictions], np.float32)
     assert np.array_equal(read, octets)
@@ -220,5 +220,5 @@ def test_the_log_stays_small_under_load(torchserve: RunningServer) -> None:
     before = torchserve.folder.log.stat().st_size
     with httpx.Client(timeout=TIMEOUT_S) as client:
         for _ in range(500):
-            client.post(torchserve.url, content=GARMENTS.tobytes(), headers={"content-type": OCTETS})
+            client.post(torchserve.url, content=GARMENTS.tobytes(), headers={"content-type": OCTET_STREAM})
     assert torchserve.folder.log.stat().st_size - before < 1000

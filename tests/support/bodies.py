@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fashion_mnist.encoding import encode_image
 
 Pixels = NDArray[np.uint8]
-OCTETS = "application/octet-stream"
+OCTET_STREAM = "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,15 @@ def good_bodies(images: Pixels) -> list[Body]:
         Body("png under a wrong type", png, "text/plain", 1),
         Body("bmp", encode_image(one, "BMP"), "image/bmp", 1),
         Body("webp, lossless", encode_image(one, "WEBP", lossless=True), "image/webp", 1),
-        Body("raw", one.tobytes(), OCTETS, 1),
-        Body("raw, several", some.tobytes(), OCTETS, 3),
+        Body("raw", one.tobytes(), OCTET_STREAM, 1),
+        Body("raw, several", some.tobytes(), OCTET_STREAM, 3),
         Body("raw without a type", one.tobytes(), "", 1),
-        Body("npy [28, 28]", npy(one), OCTETS, 1),
-        Body("npy [n, 28, 28]", npy(some), OCTETS, 3),
-        Body("npy [n, 1, 28, 28]", npy(some[:, None]), OCTETS, 3),
-        Body("npy [n, 784]", npy(some.reshape(3, -1)), OCTETS, 3),
-        Body("npy in Fortran's order", npy(np.asfortranarray(some)), OCTETS, 3),
-        Body("idx", idx(some), OCTETS, 3),
+        Body("npy [28, 28]", npy(one), OCTET_STREAM, 1),
+        Body("npy [n, 28, 28]", npy(some), OCTET_STREAM, 3),
+        Body("npy [n, 1, 28, 28]", npy(some[:, None]), OCTET_STREAM, 3),
+        Body("npy [n, 784]", npy(some.reshape(3, -1)), OCTET_STREAM, 3),
+        Body("npy in Fortran's order", npy(np.asfortranarray(some)), OCTET_STREAM, 3),
+        Body("idx", idx(some), OCTET_STREAM, 3),
         Body("idx, gzipped", gzip.compress(idx(some)), "application/gzip", 3),
         Body("json rows", json.dumps(one.tolist()).encode(), "application/json", 1),
         Body("json, several", json.dumps(some.tolist()).encode(), "application/json; charset=utf-8", 3),
@@ -128,7 +128,7 @@ def bad_bodies(image: Pixels) -> list[Body]:
         return json.dumps([[value, *pixels[0][1:]], *pixels[1:]]).encode()
 
     return [
-        Body("empty", b"", OCTETS, code="empty_body"),
+        Body("empty", b"", OCTET_STREAM, code="empty_body"),
         Body("truncated png", png[: len(png) // 2], "image/png", code="corrupt_image"),
         Body("png, signature only", png[:8], "image/png", code="corrupt_image"),
         Body("png without its end", png[:-12], "image/png", code="corrupt_image"),
@@ -171,26 +171,31 @@ def bad_bodies(image: Pixels) -> list[Body]:
         ),
         Body("pdf", b"%PDF-1.7 " + bytes(1000), "application/pdf", code="unsupported_media_type"),
         Body("unknown type", image.tobytes(), "model/gltf-binary", code="unsupported_media_type"),
-        Body("783 bytes", image.tobytes()[:-1], OCTETS, code="bad_length"),
+        Body("783 bytes", image.tobytes()[:-1], OCTET_STREAM, code="bad_length"),
         Body("gzip bomb", gzip.compress(bytes(100_000_000), 9), "application/gzip", code="body_too_large"),
         Body("truncated gzip", gzip.compress(idx(image[None]))[:-20], "application/gzip", code="corrupt_image"),
-        Body("gzip within gzip", gzip.compress(gzip.compress(idx(image[None]))), OCTETS, code="unsupported_media_type"),
-        Body("npy of float32", npy(image.astype(np.float32)), OCTETS, code="bad_array"),
-        Body("npy of rank 1", npy(image.reshape(-1)), OCTETS, code="bad_array"),
-        Body("npy of rank 5", npy(image[None, None, None]), OCTETS, code="bad_array"),
-        Body("npy without images", npy(image[None][:0]), OCTETS, code="bad_array"),
-        Body("truncated npy", whole[:-1], OCTETS, code="bad_array"),
-        Body("npy, damaged header", whole[:10] + b"{" * 20 + whole[30:], OCTETS, code="bad_array"),
-        Body("npy that promises a terabyte", whole.replace(b"(28, 28)", b"(1<<40,)"), OCTETS, code="bad_array"),
-        Body("pickled npy", npy(np.array([{"a": 1}]), allow_pickle=True), OCTETS, code="bad_array"),
+        Body(
+            "gzip within gzip",
+            gzip.compress(gzip.compress(idx(image[None]))),
+            OCTET_STREAM,
+            code="unsupported_media_type",
+        ),
+        Body("npy of float32", npy(image.astype(np.float32)), OCTET_STREAM, code="bad_array"),
+        Body("npy of rank 1", npy(image.reshape(-1)), OCTET_STREAM, code="bad_array"),
+        Body("npy of rank 5", npy(image[None, None, None]), OCTET_STREAM, code="bad_array"),
+        Body("npy without images", npy(image[None][:0]), OCTET_STREAM, code="bad_array"),
+        Body("truncated npy", whole[:-1], OCTET_STREAM, code="bad_array"),
+        Body("npy, damaged header", whole[:10] + b"{" * 20 + whole[30:], OCTET_STREAM, code="bad_array"),
+        Body("npy that promises a terabyte", whole.replace(b"(28, 28)", b"(1<<40,)"), OCTET_STREAM, code="bad_array"),
+        Body("pickled npy", npy(np.array([{"a": 1}]), allow_pickle=True), OCTET_STREAM, code="bad_array"),
         Body("pickle", pickle.dumps({"a": 1}), "application/x-pickle", code="unsupported_media_type"),
         Body(
             "idx that promises more",
             struct.pack(">HBBIII", 0, 8, 3, 2**31, 28, 28) + bytes(784),
-            OCTETS,
+            OCTET_STREAM,
             code="bad_array",
         ),
-        Body("idx of labels", struct.pack(">HBBI", 0, 8, 1, 5) + bytes(5), OCTETS, code="bad_array"),
+        Body("idx of labels", struct.pack(">HBBI", 0, 8, 1, 5) + bytes(5), OCTET_STREAM, code="bad_array"),
         Body("truncated json", b"[[1, 2, 3", "application/json", code="bad_json"),
         Body("json, lists without end", b"[" + b"[]," * 300_000 + b"[]]", "application/json", code="bad_json"),
         Body("json, nested too deep", b"[" * 100_000, "application/json", code="bad_json"),

@@ -65,7 +65,7 @@ class Gateway:
 
     def answered(self) -> float:
         """Requests that it has answered rightly, as it counts them."""
-        return scrape(self.command).get(("fashion_mnist_requests_total", (("code", "ok"),)), 0)
+        return scrape(self.command).get(("serving_requests_total", (("code", "ok"),)), 0)
 
     def close(self) -> None:
         """End what is left of it."""

@@ -52,8 +52,8 @@ MODEL: Final = Dashboard(
                 "are as many; above its threshold it is no chance.",
                 "none",
                 [
-                    (f"max by (figure) ({selected('fashion_mnist_drift_psi')})", "{{figure}}"),
-                    (f"max by (figure) ({selected('fashion_mnist_drift_threshold')})", "threshold of {{figure}}"),
+                    (f"max by (figure) ({selected('serving_drift_psi')})", "{{figure}}"),
+                    (f"max by (figure) ({selected('serving_drift_threshold')})", "threshold of {{figure}}"),
                 ],
                 width=12,
             ),
@@ -61,7 +61,7 @@ MODEL: Final = Dashboard(
                 "Images watched",
                 "Images of which drift is measured, of all gateways.",
                 "none",
-                [by("instance", "fashion_mnist_drift_images")],
+                [by("instance", "serving_drift_images")],
                 width=12,
             ),
         ],
@@ -70,14 +70,14 @@ MODEL: Final = Dashboard(
                 "Requests",
                 "Requests by the version that answered them.",
                 "reqps",
-                [rates_by("version", "fashion_mnist_version_requests_total")],
+                [rates_by("version", "serving_version_requests_total")],
             ),
             Panel(
                 "Ready",
                 "Servers on which a version is ready, and of which it is the default.",
                 "none",
                 [
-                    (by("version", f"fashion_mnist_version_{state}")[0], f"{legend}, {{{{version}}}}")
+                    (by("version", f"serving_version_{state}")[0], f"{legend}, {{{{version}}}}")
                     for state, legend in (("ready", "ready"), ("default", "default"))
                 ],
             ),
@@ -85,7 +85,7 @@ MODEL: Final = Dashboard(
                 "Canaries",
                 "The server's own images, each second, and what came of them.",
                 "ops",
-                [(rate("fashion_mnist_version_canaries_total", by="version, outcome"), "{{outcome}}, {{version}}")],
+                [(rate("serving_version_health_checks_total", by="version, outcome"), "{{outcome}}, {{version}}")],
             ),
         ],
     },

@@ -56,7 +56,7 @@ def _servers() -> dict[str, Any]:
         "label": "Server",
         "type": "query",
         "datasource": SOURCE,
-        "query": "label_values(fashion_mnist_ready, instance)",
+        "query": "label_values(serving_ready, instance)",
         "refresh": 2,
         "multi": True,
         "includeAll": True,

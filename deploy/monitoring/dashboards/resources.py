@@ -30,13 +30,13 @@ RESOURCES: Final = Dashboard(
                 "Images in line",
                 "Images that wait for the engine; a gateway refuses more than 4,096.",
                 "none",
-                [by("instance", "fashion_mnist_waiting_images")],
+                [by("instance", "serving_queued_images")],
             ),
             Panel(
                 "Bytes in line",
                 "Bytes of bodies that are received or wait; a gateway refuses more than 256 MiB.",
                 "bytes",
-                [by("instance", "fashion_mnist_waiting_bytes")],
+                [by("instance", "serving_buffered_bytes")],
             ),
             Panel(
                 "Time in line",
@@ -67,7 +67,7 @@ RESOURCES: Final = Dashboard(
                 "Memory",
                 "Resident memory; pages that processes share are counted by each.",
                 "bytes",
-                [by("process", "fashion_mnist_process_resident_bytes")],
+                [by("process", "serving_process_resident_bytes")],
             ),
             Panel(
                 "Starts",
@@ -75,7 +75,7 @@ RESOURCES: Final = Dashboard(
                 "none",
                 [
                     (
-                        f"sum by (process) (increase({selected('fashion_mnist_process_starts_total')}[15m]))",
+                        f"sum by (process) (increase({selected('serving_process_starts_total')}[15m]))",
                         "{{process}}",
                     )
                 ],
@@ -85,13 +85,13 @@ RESOURCES: Final = Dashboard(
                 "Threads",
                 "Threads of all processes of a kind.",
                 "none",
-                [by("process", "fashion_mnist_process_threads")],
+                [by("process", "serving_process_threads")],
             ),
             Panel(
                 "Open files",
                 "Open files; each connection is one.",
                 "none",
-                [by("process", "fashion_mnist_process_open_files")],
+                [by("process", "serving_process_open_files")],
             ),
         ],
         "TorchServe's workers": [

@@ -42,7 +42,7 @@ SERVICE: Final = Dashboard(
                 "Gateways ready",
                 "Gateways whose engine gives a known image its label.",
                 "none",
-                [(f"sum({selected('fashion_mnist_ready')})", "")],
+                [(f"sum({selected('serving_ready')})", "")],
                 "stat",
                 width=4,
             ),
@@ -97,7 +97,7 @@ SERVICE: Final = Dashboard(
                 "Connections",
                 "Open connections of clients.",
                 "none",
-                [by("instance", "fashion_mnist_connections")],
+                [by("instance", "serving_connections")],
             ),
         ],
         "Errors": [
@@ -118,10 +118,10 @@ SERVICE: Final = Dashboard(
                 "How many times as fast as promised the budget of errors is used up; 1 uses it up in 30 days.",
                 "none",
                 [
-                    (f"job:fashion_mnist_failures:ratio_rate{window} / {FAILURES_PROMISED}", f"failures, {window}")
+                    (f"job:serving_failures:ratio_rate{window} / {FAILURES_PROMISED}", f"failures, {window}")
                     for window in ("5m", "1h", "6h")
                 ]
-                + [(f"job:fashion_mnist_slow:ratio_rate1h / {LATE_PROMISED}", "late answers, 1h")],
+                + [(f"job:serving_slow:ratio_rate1h / {LATE_PROMISED}", "late answers, 1h")],
             ),
         ],
         "Latency": [

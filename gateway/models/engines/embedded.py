@@ -15,7 +15,7 @@ AT_ONCE: Final = 64
 """Images that are computed on the event loop itself: 0.65 ms, and the way to a thread and back would cost 0.05 ms."""
 
 CPU_BATCH: Final = 256
-"""Images of a batch on the CPU, at most; on a GPU the setting `gpu_batch` says it."""
+"""Images of a batch on the CPU, at most; on a GPU the setting `max_gpu_batch` says it."""
 
 
 class EmbeddedEngine:
@@ -28,10 +28,10 @@ class EmbeddedEngine:
             settings.runtime,
             settings.device,
             threads=settings.threads,
-            gpu_batch=settings.gpu_batch,
+            max_gpu_batch=settings.max_gpu_batch,
             cuda_graphs=settings.cuda_graphs == "on",
         )
-        self.max_batch = settings.gpu_batch if "cuda" in self._engine.provider.lower() else CPU_BATCH
+        self.max_batch = settings.max_gpu_batch if "cuda" in self._engine.provider.lower() else CPU_BATCH
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._in_thread = 0
         self._timeout_s = settings.engine_timeout_s

@@ -1,4 +1,4 @@
-"""TorchServe behind the gateway: each batch is one request, answered as octets.
+"""TorchServe behind the gateway: each batch is one request, answered as raw float32.
 
 Its pixels lie in memory that the worker maps, where it can; else they are in the body.
 """
@@ -47,7 +47,7 @@ class TorchServeEngine:
         self._idle: list[_Connection] = []
         self.headers: Callable[[], str] = lambda: ""
         """More lines for the head of the batch that is being sent."""
-        most = settings.gpu_batch if settings.device == "cuda" else 256
+        most = settings.max_gpu_batch if settings.device == "cuda" else 256
         self.max_batch = max(1, min(most, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
 
     def wants(self, in_flight: int, waiting: int) -> bool:

@@ -20,7 +20,7 @@ from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.decoding.png import check
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import BodyTooLarge, CorruptImage, EmptyBody, InputError, TooManyImages, TooManyPixels
-from tests.support.bodies import OCTETS, Body, bad_bodies, good_bodies, png_chunk, png_of_size
+from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, good_bodies, png_chunk, png_of_size
 
 LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=16 * 2**20, max_images=16384)
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -148,7 +148,7 @@ class TestLimits:
     def test_images(self, kind: str) -> None:
         limits = LIMITS._replace(max_images=2)
         content = GARMENTS.tobytes() if kind == "raw" else str(GARMENTS.tolist()).encode()
-        media_type = OCTETS if kind == "raw" else "application/json"
+        media_type = OCTET_STREAM if kind == "raw" else "application/json"
         with pytest.raises(TooManyImages, match="2"):
             decode(content, media_type, limits, GEOMETRY)
 
@@ -196,7 +196,7 @@ class TestLimits:
             lambda cut: body[: cut[0]] + bytes([cut[1]]) + body[cut[0] + 1 : max(cut[0] + 1, cut[2])]
         )
     ),
-    content_type=st.sampled_from(["", OCTETS, "image/png", "application/json", "text/plain", "application/x-idx"])
+    content_type=st.sampled_from(["", OCTET_STREAM, "image/png", "application/json", "text/plain", "application/x-idx"])
     | st.text(max_size=20),
 )
 def test_any_bytes_are_images_or_an_error_of_the_tree(content: bytes, content_type: str) -> None:
@@ -216,7 +216,7 @@ def test_any_bytes_are_images_or_an_error_of_the_tree(content: bytes, content_ty
 
 @given(st.integers(1, 5).flatmap(lambda count: st.binary(min_size=IMAGE_BYTES * count, max_size=IMAGE_BYTES * count)))
 def test_raw_pixels_are_taken_as_they_are(content: bytes) -> None:
-    decoded = decode(content, OCTETS, LIMITS, GEOMETRY)
+    decoded = decode(content, OCTET_STREAM, LIMITS, GEOMETRY)
     assert decoded.pixels.tobytes() == content
 
 

@@ -26,7 +26,7 @@ from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.formats import START_BYTES, format_of, read_picture_here
 from fashion_mnist.decoding.limits import PREPARATION_COST, QUICK_PIXELS, Budget, Limits, TooSlow
 from fashion_mnist.errors import CorruptImage, InputError, TooManyPixels, UnsupportedMediaType
-from tests.support.bodies import OCTETS, PNG_SIGNATURE, png_chunk
+from tests.support.bodies import OCTET_STREAM, PNG_SIGNATURE, png_chunk
 from tests.support.odd_files import COLOR, GRAY, odd_files, saved
 
 LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=50_000_000, max_images=16384)
@@ -197,7 +197,7 @@ class TestCost:
     def test_what_many_preparations_cost_is_known_before_the_first(self) -> None:
         count = 1000
         with pytest.raises(TooSlow) as slow:
-            decode(bytes(count * 784), OCTETS, LIMITS, GEOMETRY, 2 * PREPARATION_COST, "always")
+            decode(bytes(count * 784), OCTET_STREAM, LIMITS, GEOMETRY, 2 * PREPARATION_COST, "always")
         assert slow.value.cost == count * PREPARATION_COST
 
 

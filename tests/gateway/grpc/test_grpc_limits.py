@@ -41,15 +41,15 @@ from tests.support.grpc_frames import (
 )
 from tests.support.mutations import Corpus, damaged, many
 
-MAX_WAITING_BYTES = 400_000
+MAX_BUFFERED_BYTES = 400_000
 DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 4, 8
 
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeCommand]:
     """A gateway whose limits are small enough to be reached."""
-    small = {"RECEIVE_TIMEOUT_S": "1", "IDLE_TIMEOUT_S": "2", "MAX_BODY_BYTES": "100000", "MAX_HEAD_BYTES": "4096"}
-    small |= {"MAX_CONNECTIONS": "50", "MAX_WAITING_BYTES": str(MAX_WAITING_BYTES)}
+    small = {"RECEIVE_TIMEOUT_S": "1", "IDLE_TIMEOUT_S": "2", "MAX_BODY_BYTES": "100000", "MAX_HEADER_BYTES": "4096"}
+    small |= {"MAX_CONNECTIONS": "50", "MAX_BUFFERED_BYTES": str(MAX_BUFFERED_BYTES)}
     environment = {f"FASHION_MNIST_{name}": value for name, value in small.items()}
     with serve_command(tmp_path_factory.mktemp("strict"), "--engine", "embedded", **environment) as command:
         wait_until(lambda: command.times_ready() == 1 or command.process.poll() is not None, "ready")
@@ -73,7 +73,7 @@ def answers(port: int, images: int = 1) -> bool:
 
 def waiting_bytes(strict: ServeCommand) -> float:
     page = httpx.get(f"http://127.0.0.1:{strict.state().admin_port}/metrics", timeout=10).text
-    (line,) = [line for line in page.splitlines() if line.startswith("fashion_mnist_waiting_bytes ")]
+    (line,) = [line for line in page.splitlines() if line.startswith("serving_buffered_bytes ")]
     return float(line.split()[1])
 
 
@@ -167,7 +167,7 @@ def test_stalled_messages_leave_room_for_others(strict: ServeCommand, port: int)
         for stream in range(1, 21, 2):
             client.send(*call(stream, infer(50))[:-1])
         assert client.status() == RESOURCE_EXHAUSTED
-        wait_until(lambda: waiting_bytes(strict) <= MAX_WAITING_BYTES / 2, "those beyond are forgotten", 10)
+        wait_until(lambda: waiting_bytes(strict) <= MAX_BUFFERED_BYTES / 2, "those beyond are forgotten", 10)
         assert answers(port, 120)
         assert httpx.post(strict.url, content=bytes(784 * 120), timeout=10).status_code == 200
     wait_until(lambda: waiting_bytes(strict) == 0, "what they took is free", 5)

@@ -102,7 +102,7 @@ def test_a_port_is_reserved_before_anybody_listens() -> None:
 def computed(command: ServeCommand) -> float:
     """Images that the engine has answered."""
     page = httpx.get(f"http://127.0.0.1:{command.state().admin_port}/metrics", timeout=10).text
-    (line,) = [line for line in page.splitlines() if line.startswith("fashion_mnist_batch_images_sum ")]
+    (line,) = [line for line in page.splitlines() if line.startswith("serving_batch_images_sum ")]
     return float(line.split()[1])
 
 

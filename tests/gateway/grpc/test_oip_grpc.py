@@ -24,7 +24,7 @@ from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
 from gateway.protocols import wire
 from gateway.protocols.oip_grpc import _varint
-from tests.support.bodies import OCTETS, png_of_size
+from tests.support.bodies import OCTET_STREAM, png_of_size
 from tests.support.command import ServeCommand, serve_command, wait_until
 from tests.support.grpc_calls import SERVICE, TIMEOUT_S, Stub, tensor, values
 
@@ -77,7 +77,7 @@ def test_every_way_to_send_gives_our_own_answer(
     assert (response.model_name, response.model_version, response.id) == ("fashion_mnist", VERSION, "mine")
     assert bool(response.raw_output_contents) == way.startswith("raw")
     assert [list(output.shape) for output in response.outputs] == [[3, 10], [3], [3], [3], [3]]
-    ours = httpx.post(embedded.url, content=GARMENTS.tobytes(), headers={"accept": OCTETS}, timeout=TIMEOUT_S)
+    ours = httpx.post(embedded.url, content=GARMENTS.tobytes(), headers={"accept": OCTET_STREAM}, timeout=TIMEOUT_S)
     probabilities, found = np.frombuffer(ours.content, "<f4").reshape(-1, 10), values(response)
     # ONNX Runtime's last digits depend on the size of the batch.
     np.testing.assert_allclose(np.reshape(found["probabilities"], (3, 10)), probabilities, rtol=1e-4, atol=1e-7)

@@ -1,4 +1,4 @@
-"""The front door: HTTP that is odd, broken, slow or hostile, sent as bytes."""
+"""The front private_socket: HTTP that is odd, broken, slow or hostile, sent as bytes."""
 
 import base64
 import contextlib
@@ -33,7 +33,7 @@ UPGRADE = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeCommand]:
     """A gateway whose limits are small enough to be reached."""
-    small = {"RECEIVE_TIMEOUT_S": "1", "IDLE_TIMEOUT_S": "2", "MAX_BODY_BYTES": "100000", "MAX_HEAD_BYTES": "4096"}
+    small = {"RECEIVE_TIMEOUT_S": "1", "IDLE_TIMEOUT_S": "2", "MAX_BODY_BYTES": "100000", "MAX_HEADER_BYTES": "4096"}
     small |= {"MAX_CONNECTIONS": "50"}
     environment = {f"FASHION_MNIST_{name}": value for name, value in small.items()}
     with serve_command(tmp_path_factory.mktemp("strict"), "--engine", "embedded", **environment) as command:
@@ -56,12 +56,12 @@ def gauge(command: ServeCommand, name: str) -> float:
 
 def images_computed(command: ServeCommand) -> float:
     """Images that the engine has answered, as far as they are counted."""
-    return gauge(command, "fashion_mnist_batch_images_sum")
+    return gauge(command, "serving_batch_images_sum")
 
 
 def images_waiting(command: ServeCommand) -> float:
     """Images in line."""
-    return gauge(command, "fashion_mnist_waiting_images")
+    return gauge(command, "serving_queued_images")
 
 
 def test_a_connection_is_kept(embedded: ServeCommand) -> None:

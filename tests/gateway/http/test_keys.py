@@ -365,7 +365,7 @@ class TestServer:
         assert httpx.get(url, headers=bearer(keys[PREDICT]), timeout=10).status_code == 403
         response = httpx.get(url, headers=bearer(keys[ADMIN]), timeout=10)
         assert response.status_code == 200
-        assert 'fashion_mnist_requests_total{code="forbidden"}' in response.text
+        assert 'serving_requests_total{code="forbidden"}' in response.text
 
     def test_a_key_made_and_revoked_while_it_runs(self, server: ServeCommand, key_file: Path) -> None:
         text = run("create", "--name", "late", file=key_file).stdout.strip()
@@ -390,9 +390,9 @@ class TestServer:
             [COMMAND, "status", "--port", str(port)], capture_output=True, text=True, timeout=30, check=False
         )
         assert done.returncode == 0, done.stderr
-        (door,) = map(Path, server.state().doors)
-        assert door.is_socket()
-        assert door.parent.stat().st_mode & 0o077 == 0
+        (private_socket,) = map(Path, server.state().private_sockets)
+        assert private_socket.is_socket()
+        assert private_socket.parent.stat().st_mode & 0o077 == 0
 
 
 def test_it_does_not_start_where_others_reach_it_without_a_word(tmp_path: Path) -> None:

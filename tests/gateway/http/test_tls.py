@@ -183,7 +183,7 @@ class TestServer:
     def test_the_admin_port_does_the_same(self, server: ServeCommand, files: Files) -> None:
         url = f"https://127.0.0.1:{server.state().admin_port}/metrics"
         response = httpx.get(url, verify=files.trusting(files.ca), timeout=10)
-        assert "fashion_mnist_requests_total" in response.text
+        assert "serving_requests_total" in response.text
         with pytest.raises(httpx.TransportError):
             httpx.get(url, verify=files.trusting(), timeout=10)
 

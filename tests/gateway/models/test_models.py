@@ -17,7 +17,7 @@ from fashion_mnist.predictions import Probabilities
 from gateway.models.batching import Batcher
 from gateway.models.health import Health
 from gateway.models.registry import NATIVE, Model, Models
-from gateway.models.versions import Tally, Version, Versions
+from gateway.models.versions import Version, VersionCounters, Versions
 from gateway.observability.metrics import Metrics
 from tests.support.batches import Client, settle
 
@@ -65,7 +65,9 @@ class Loader:
         engine = Engine(self.labels.get(version.name, CANARY[1]))
         self.engines[version.number] = weakref.ref(engine)
         batcher, health = Batcher(engine, 1000), Health(engine, IMAGE, version.name)
-        return Model(version, engine, batcher, health, Tally(self._folder / f"tally-{version.number}"), "auto")
+        return Model(
+            version, engine, batcher, health, VersionCounters(self._folder / f"counters-{version.number}"), "auto"
+        )
 
     def engine(self, number: int) -> Engine:
         engine = self.engines[number]()
@@ -93,11 +95,11 @@ def test_what_is_in_flight_ends_with_the_version_that_it_began_with(loader: Load
         await models.apply(Versions("1.0", (first, second)))
         engine = loader.engine(1)
         engine.may_answer.clear()
-        client = Client(models.ways[NATIVE].model.batcher)
+        client = Client(models.routes[NATIVE].model.batcher)
         client.send(1, 100)  # more than one batch
         await settle()
         await models.apply(Versions("2.0", (first, second)))
-        assert models.ways[NATIVE].model.version.name == "2.0"
+        assert models.routes[NATIVE].model.version.name == "2.0"
         unloading = asyncio.create_task(models.apply(Versions("2.0", (second,))))
         await settle()
         # Nobody finds it any more, and it computes still.
@@ -213,17 +215,17 @@ def test_one_name_loaded_again_is_another_version(loader: Loader, tmp_path: Path
 
 
 def test_a_tally_outlives_its_gateway(tmp_path: Path) -> None:
-    path = tmp_path / "tally"
-    assert Tally.read(path) == (0, False, 0, 0)
-    tally = Tally(path)
-    tally.requests += 3
-    tally.canary(True)
-    tally.canary(False)
-    tally.canary(False)
-    tally.write(True)
-    assert Tally.read(path) == (3, True, 1, 2)
-    again = Tally(path)
-    assert Tally.read(path) == (3, False, 1, 2)
+    path = tmp_path / "counters"
+    assert VersionCounters.read(path) == (0, False, 0, 0)
+    counters = VersionCounters(path)
+    counters.requests += 3
+    counters.canary(True)
+    counters.canary(False)
+    counters.canary(False)
+    counters.write(True)
+    assert VersionCounters.read(path) == (3, True, 1, 2)
+    again = VersionCounters(path)
+    assert VersionCounters.read(path) == (3, False, 1, 2)
     again.requests += 1
     again.write(False)
-    assert Tally.read(path) == (4, False, 1, 2)
+    assert VersionCounters.read(path) == (4, False, 1, 2)

@@ -103,7 +103,7 @@ def base(command: ServeCommand) -> str:
 def answered_by(command: ServeCommand, images: Images, version: str = "") -> set[str]:
     """The versions that answer, in each protocol, a request that names this version, or none.
 
-    Told by the label where the protocol's answer does not say it; both must agree.
+    VersionReport by the label where the protocol's answer does not say it; both must agree.
     """
     place = images.telling
     pixels, by_label = images.pixels[place], {labels[place]: name for name, labels in images.labels.items()}
@@ -141,7 +141,7 @@ def test_a_version_is_loaded_checked_and_addressed_by_every_protocol(
 ) -> None:
     command = operator.command
     found = operator.load(second)
-    assert (found["version"], found["canary"], found["images"]) == ("2.0", "right", 10_000)
+    assert (found["version"], found["health_check"], found["images"]) == ("2.0", "passed", 10_000)
     assert found["accuracy"] == found["card_accuracy"] == model_card(second)["evaluation"]["accuracy"]
     assert operator.names() == (FIRST, [FIRST, "2.0"])
     assert answered_by(command, images) == {FIRST}
@@ -226,10 +226,10 @@ def test_the_table_counts_what_each_version_answered(operator: Operator, second:
 
     wait_until(lambda: answered() == {FIRST: 0, "2.0": 5}, "the count", 10)
     found = scrape(operator.command)
-    assert found["fashion_mnist_version_requests_total", (("version", "2.0"),)] == 5
-    assert found["fashion_mnist_version_ready", (("version", "2.0"),)] == 1
-    assert found["fashion_mnist_version_default", (("version", "2.0"),)] == 0
-    assert found["fashion_mnist_version_default", (("version", FIRST),)] == 1
+    assert found["serving_version_requests_total", (("version", "2.0"),)] == 5
+    assert found["serving_version_ready", (("version", "2.0"),)] == 1
+    assert found["serving_version_default", (("version", "2.0"),)] == 0
+    assert found["serving_version_default", (("version", FIRST),)] == 1
 
 
 def test_drift_is_measured_from_what_the_default_was_trained_on(
@@ -241,9 +241,9 @@ def test_drift_is_measured_from_what_the_default_was_trained_on(
         reference = Reference.from_card(model_card(folder))
         assert reference is not None
         found = scrape(operator.command)
-        assert found["fashion_mnist_drift_images", ()] == 0
+        assert found["serving_drift_images", ()] == 0
         for figure, threshold in zip(FIGURES, reference.thresholds, strict=True):
-            assert found["fashion_mnist_drift_threshold", (("figure", figure),)] == threshold
+            assert found["serving_drift_threshold", (("figure", figure),)] == threshold
 
 
 class Clients:
@@ -319,7 +319,7 @@ def test_what_is_in_flight_is_answered_before_its_version_is_gone(tmp_path: Path
     many = np.resize(images.pixels, (10_000, 28, 28))
     expected = np.resize(np.array(images.labels["2.0"]), 10_000)
     started = threading.Barrier(9)
-    with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_MAX_WAITING_IMAGES="1000000") as command:
+    with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_MAX_QUEUED_IMAGES="1000000") as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         operator, url = Operator(command), f"{command.url}/2.0"
         operator.load(second)
@@ -334,7 +334,7 @@ def test_what_is_in_flight_is_answered_before_its_version_is_gone(tmp_path: Path
         with ThreadPoolExecutor(8) as pool:
             sent = [pool.submit(send, place) for place in range(8)]
             started.wait(TIMEOUT_S)
-            wait_until(lambda: scrape(command)["fashion_mnist_waiting_bytes", ()] > 0, "requests", 10)
+            wait_until(lambda: scrape(command)["serving_buffered_bytes", ()] > 0, "requests", 10)
             operator.unload("2.0")
             assert httpx.post(url, content=bytes(784), timeout=TIMEOUT_S).status_code == 404
             responses = [future.result(TIMEOUT_S) for future in sent]
@@ -517,7 +517,7 @@ def test_without_the_data_set_it_takes_a_word(tmp_path: Path, second: Path, imag
         operator = Operator(command)
         refused(operator, operator.try_to_load(second), 409, str(empty))
         found = operator.load(second, without_data=True)
-        assert (found["canary"], found["accuracy"], found["images"]) == ("right", None, 0)
+        assert (found["health_check"], found["accuracy"], found["images"]) == ("passed", None, 0)
         assert answered_by(command, images, "2.0") == {"2.0"}
 
 

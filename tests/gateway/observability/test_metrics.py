@@ -19,7 +19,7 @@ from tests.support.samples import scrape
 
 def test_every_request_is_counted(embedded: ServeCommand, dataset: Dataset) -> None:
     # The canary that made it ready is the first to be counted.
-    wait_until(lambda: scrape(embedded)["fashion_mnist_requests_total", (("code", "ok"),)] > 0, "the first request", 10)
+    wait_until(lambda: scrape(embedded)["serving_requests_total", (("code", "ok"),)] > 0, "the first request", 10)
     before = scrape(embedded)
     images = dataset.test.images[:30]
     found = [httpx.post(embedded.url, content=image.tobytes(), timeout=10).json() for image in images]
@@ -31,22 +31,22 @@ def test_every_request_is_counted(embedded: ServeCommand, dataset: Dataset) -> N
         return scrape(embedded)[key] - before[key]
 
     # The last of them: what is counted is counted in order.
-    wait_until(lambda: grown("fashion_mnist_requests_total", code="bad_length") == 1, "the last request", 10)
-    assert grown("fashion_mnist_requests_total", code="ok") == 31
-    assert grown("fashion_mnist_request_seconds_count") == 31
+    wait_until(lambda: grown("serving_requests_total", code="bad_length") == 1, "the last request", 10)
+    assert grown("serving_requests_total", code="ok") == 31
+    assert grown("serving_request_seconds_count") == 31
     for stage in STAGES:
-        assert grown("fashion_mnist_stage_seconds_count", stage=stage) == 31
+        assert grown("serving_stage_seconds_count", stage=stage) == 31
     labels = [answer["predictions"][0]["label"] for answer in found]
     for label in set(labels):
-        assert grown("fashion_mnist_predictions_total", label=label) == 2 * labels.count(label)
-    assert grown("fashion_mnist_confidence_count") == 60
-    assert grown("fashion_mnist_batch_images_sum") == 60
-    assert grown("fashion_mnist_request_seconds_sum") > 0
+        assert grown("serving_predictions_total", label=label) == 2 * labels.count(label)
+    assert grown("serving_confidence_count") == 60
+    assert grown("serving_batch_images_sum") == 60
+    assert grown("serving_request_seconds_sum") > 0
 
 
 def test_how_things_stand(in_front: ServeCommand) -> None:
-    wait_until(lambda: scrape(in_front)["fashion_mnist_ready", ()] == 1, "ready", 10)
-    assert scrape(in_front)["fashion_mnist_waiting_images", ()] == 0
+    wait_until(lambda: scrape(in_front)["serving_ready", ()] == 1, "ready", 10)
+    assert scrape(in_front)["serving_queued_images", ()] == 0
 
 
 def test_drift_is_seen_and_its_end_too(tmp_path: Path, dataset: Dataset, model_store: Path) -> None:
@@ -58,8 +58,8 @@ def test_drift_is_seen_and_its_end_too(tmp_path: Path, dataset: Dataset, model_s
     with serve_command(tmp_path, "--engine", "embedded") as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         found = scrape(command)
-        assert not [name for name, _ in found if name == "fashion_mnist_drift_psi"]
-        assert found["fashion_mnist_drift_threshold", (("figure", "class"),)] == thresholds["class"]
+        assert not [name for name, _ in found if name == "serving_drift_psi"]
+        assert found["serving_drift_threshold", (("figure", "class"),)] == thresholds["class"]
 
         def send(batch: np.ndarray) -> None:
             with Client(command.url) as client:
@@ -67,10 +67,10 @@ def test_drift_is_seen_and_its_end_too(tmp_path: Path, dataset: Dataset, model_s
                     client.predict(batch[start : start + 8])
 
         def index(figure: str) -> float:
-            return scrape(command).get(("fashion_mnist_drift_psi", (("figure", figure),)), np.nan)
+            return scrape(command).get(("serving_drift_psi", (("figure", figure),)), np.nan)
 
         send(images)
-        wait_until(lambda: scrape(command)["fashion_mnist_drift_images", ()] == 1000, "a window of images", 10)
+        wait_until(lambda: scrape(command)["serving_drift_images", ()] == 1000, "a window of images", 10)
         assert all(index(figure) < thresholds[figure] for figure in FIGURES)
         send(images // 2)
         wait_until(lambda: index("brightness") > 10 * thresholds["brightness"], "drift", 10)
@@ -88,8 +88,8 @@ def test_a_large_batch_is_watched_by_a_sample(tmp_path: Path, dataset: Dataset, 
         metrics.batch(dataset.test.images[:size], np.eye(10, dtype=np.float32)[np.arange(size) % 10])
         metrics.count()
     found = {sample.name: sample.value for family in families([path], reference) for sample in family.samples}
-    assert found["fashion_mnist_drift_images"] == 1 + 8 + 5 + 8
-    assert found["fashion_mnist_batch_images_sum"] == 1 + 8 + 9 + 256
+    assert found["serving_drift_images"] == 1 + 8 + 5 + 8
+    assert found["serving_batch_images_sum"] == 1 + 8 + 9 + 256
 
 
 def test_all_is_counted_however_much_comes_between_two_counts(tmp_path: Path, model_store: Path) -> None:
@@ -108,12 +108,12 @@ def test_all_is_counted_however_much_comes_between_two_counts(tmp_path: Path, mo
         for family in families([path], reference)
         for sample in family.samples
     }
-    assert found["fashion_mnist_requests_total", "ok"] == 7000
-    assert found["fashion_mnist_request_seconds_count",] == 7000
-    assert found["fashion_mnist_stage_seconds_sum", "engine"] == pytest.approx(14)
-    assert found["fashion_mnist_batch_images_count",] == 1000
-    assert found["fashion_mnist_predictions_total", CLASSES[6]] == 1000
-    assert found["fashion_mnist_drift_images",] == reference.window
+    assert found["serving_requests_total", "ok"] == 7000
+    assert found["serving_request_seconds_count",] == 7000
+    assert found["serving_stage_seconds_sum", "engine"] == pytest.approx(14)
+    assert found["serving_batch_images_count",] == 1000
+    assert found["serving_predictions_total", CLASSES[6]] == 1000
+    assert found["serving_drift_images",] == reference.window
 
 
 def test_figures_of_all_gateways_are_one_and_outlive_them(tmp_path: Path) -> None:
@@ -129,15 +129,15 @@ def test_figures_of_all_gateways_are_one_and_outlive_them(tmp_path: Path) -> Non
     found = {
         (sample.name, *sample.labels.values()): sample.value for family in families(paths) for sample in family.samples
     }
-    assert found["fashion_mnist_requests_total", "ok"] == 3
-    assert found["fashion_mnist_requests_total", "overloaded"] == 3
-    assert found["fashion_mnist_request_seconds_bucket", "0.001"] == 0
-    assert found["fashion_mnist_request_seconds_bucket", "0.0025"] == 3
-    assert found["fashion_mnist_stage_seconds_sum", "engine"] == 0.006
-    assert found["fashion_mnist_predictions_total", CLASSES[2]] == 3
-    assert found["fashion_mnist_batch_images_bucket", str(float(IMAGES[1]))] == 0
-    assert found["fashion_mnist_batch_images_sum",] == 9
-    assert found["fashion_mnist_confidence_bucket", "+Inf"] == 9
+    assert found["serving_requests_total", "ok"] == 3
+    assert found["serving_requests_total", "overloaded"] == 3
+    assert found["serving_request_seconds_bucket", "0.001"] == 0
+    assert found["serving_request_seconds_bucket", "0.0025"] == 3
+    assert found["serving_stage_seconds_sum", "engine"] == 0.006
+    assert found["serving_predictions_total", CLASSES[2]] == 3
+    assert found["serving_batch_images_bucket", str(float(IMAGES[1]))] == 0
+    assert found["serving_batch_images_sum",] == 9
+    assert found["serving_confidence_bucket", "+Inf"] == 9
 
 
 def test_every_code_and_bucket_has_a_place() -> None:

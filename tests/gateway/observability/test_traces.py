@@ -1,4 +1,4 @@
-"""Traces: whose caller wants one gets one, from the door to TorchServe's worker; nobody else pays for it."""
+"""Traces: whose caller wants one gets one, from the socket to TorchServe's worker; nobody else pays for it."""
 
 import asyncio
 import functools

@@ -70,7 +70,7 @@ def test_asking_how_it_is_counts_as_no_request(server: ServeCommand) -> None:
     admin = f"http://127.0.0.1:{server.state().admin_port}/metrics"
 
     def counted(code: str) -> float:
-        line = f'fashion_mnist_requests_total{{code="{code}"}} '
+        line = f'serving_requests_total{{code="{code}"}} '
         (found,) = (each for each in httpx.get(admin, timeout=10).text.splitlines() if each.startswith(line))
         return float(found.removeprefix(line))
 
@@ -117,7 +117,7 @@ def test_no_request_is_lost_when_it_drains_under_load(
 ) -> None:
     """Every request that was sent is answered; the rest finds a closed port."""
     # Time to see each step of it, also on a machine that has much else to do.
-    slowly = {"FASHION_MNIST_DRAIN_S": "4", "FASHION_MNIST_STOP_TIMEOUT_S": "10"}
+    slowly = {"FASHION_MNIST_DRAIN_S": "4", "FASHION_MNIST_SHUTDOWN_TIMEOUT_S": "10"}
     with serve_command(tmp_path, "--engine", engine, **slowly) as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         ready = command.url.replace("/predictions/fashion_mnist", "/health/ready")
@@ -194,7 +194,7 @@ def test_an_engine_that_hangs_is_a_503_in_time_and_comes_back(tmp_path: Path, ca
 
 
 def test_past_its_queue_it_refuses_at_once_and_goes_on(tmp_path: Path, dataset: Dataset, canary: bytes) -> None:
-    with serve_command(tmp_path, FASHION_MNIST_MAX_WAITING_IMAGES="1000") as command:
+    with serve_command(tmp_path, FASHION_MNIST_MAX_QUEUED_IMAGES="1000") as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         body = dataset.test.images[:2000].tobytes()
         with ThreadPoolExecutor(24) as pool:

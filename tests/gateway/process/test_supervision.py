@@ -37,7 +37,7 @@ class Quiet:
             text = httpx.get(self._metrics, timeout=5).text
         except httpx.TransportError:
             return False
-        return 'fashion_mnist_requests_total{code="ok"} 1.0' in text
+        return 'serving_requests_total{code="ok"} 1.0' in text
 
     def answers(self) -> bool:
         """Whether it predicts."""

@@ -22,7 +22,7 @@ from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.model_store import CANARY, model_card, model_version, unknown_threshold
 from fashion_mnist.predictions import encode_error, encode_json
 from fashion_mnist.settings import Settings
-from tests.support.bodies import OCTETS, Body, bad_bodies, disguised_bodies, good_bodies, png_of_size
+from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, disguised_bodies, good_bodies, png_of_size
 from tests.support.command import ServeCommand
 from tests.support.torchserve import RunningServer
 
@@ -33,7 +33,7 @@ CORPUS = [*good_bodies(GARMENTS), *disguised_bodies(GARMENTS[0]), *bad_bodies(GA
 Found = tuple[int, Any]
 
 
-def post(url: str, content: bytes, content_type: str = OCTETS, **headers: str) -> httpx.Response:
+def post(url: str, content: bytes, content_type: str = OCTET_STREAM, **headers: str) -> httpx.Response:
     sent = {"content-type": content_type} if content_type else {}
     return httpx.post(url, content=content, headers=sent | headers, timeout=TIMEOUT_S)
 
@@ -167,14 +167,14 @@ class TestForm:
         assert len(found["predictions"][0]["probabilities"]) == 2
 
     def test_octets(self, url: str) -> None:
-        response = post(url, GARMENTS.tobytes(), accept=OCTETS)
-        assert response.headers["content-type"] == OCTETS
+        response = post(url, GARMENTS.tobytes(), accept=OCTET_STREAM)
+        assert response.headers["content-type"] == OCTET_STREAM
         found = np.frombuffer(response.content, "<f4").reshape(3, 10)
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
     def test_octets_have_no_room_for_an_error(self, url: str) -> None:
         content = json.dumps([GARMENTS[0].tolist(), [[256]]]).encode()
-        response = post(url, content, "application/json", accept=OCTETS)
+        response = post(url, content, "application/json", accept=OCTET_STREAM)
         assert response.status_code == 400
         assert response.json()["error"]["index"] == 1
 
@@ -199,7 +199,9 @@ class TestForm:
 def test_the_test_set_gets_its_labels_by_many_at_once(url: str, dataset: Dataset, model_store: Path) -> None:
     images = dataset.test.images
     expected = open_engine(model_store, "onnx", "cpu").predict(images).argmax(axis=1)
-    found = np.frombuffer(post(url, images.tobytes(), accept=OCTETS).content, "<f4").reshape(-1, 10).argmax(axis=1)
+    found = (
+        np.frombuffer(post(url, images.tobytes(), accept=OCTET_STREAM).content, "<f4").reshape(-1, 10).argmax(axis=1)
+    )
     np.testing.assert_array_equal(found, expected)
     with httpx.Client(timeout=TIMEOUT_S) as client, ThreadPoolExecutor(16) as pool:
         singly = list(pool.map(lambda image: client.post(url, content=encode_image(image)).json(), images[:500]))

@@ -13,7 +13,7 @@ from fashion_mnist.classes import CLASSES
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
-from tests.support.bodies import OCTETS, png_of_size
+from tests.support.bodies import OCTET_STREAM, png_of_size
 from tests.support.command import ServeCommand
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -51,7 +51,7 @@ def infer(base: str, tensor: dict[str, Any], path: str = INFER, **more: Any) -> 
 
 def infer_binary(base: str, head: dict[str, Any], binary: bytes, **headers: str) -> httpx.Response:
     text = json.dumps(head).encode()
-    sent = {LENGTH: str(len(text)), "Content-Type": OCTETS, **headers}
+    sent = {LENGTH: str(len(text)), "Content-Type": OCTET_STREAM, **headers}
     return httpx.post(base + INFER, content=text + binary, headers=sent, timeout=TIMEOUT_S)
 
 
@@ -87,7 +87,10 @@ def unpacked(datatype: str, content: bytes) -> list[Any]:
 def expected(base: str) -> np.ndarray:
     """What our own protocol says of the garments."""
     response = httpx.post(
-        f"{base}/predictions/fashion_mnist", content=GARMENTS.tobytes(), headers={"accept": OCTETS}, timeout=TIMEOUT_S
+        f"{base}/predictions/fashion_mnist",
+        content=GARMENTS.tobytes(),
+        headers={"accept": OCTET_STREAM},
+        timeout=TIMEOUT_S,
     )
     return np.frombuffer(response.content, "<f4").reshape(-1, 10)
 

@@ -17,7 +17,7 @@ from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import CANARY
 from tests.environments import LOCKS, programs
-from tests.support.bodies import OCTETS
+from tests.support.bodies import OCTET_STREAM
 from tests.support.command import ServeCommand, serve_command, wait_until
 
 TIMEOUT_S = 20.0
@@ -170,7 +170,9 @@ class TestMLServer:
         self, gateway: ServeCommand, dataset: Dataset, model_store: Path
     ) -> None:
         images = dataset.test.images[:600]
-        response = httpx.post(gateway.url, content=images.tobytes(), headers={"accept": OCTETS}, timeout=TIMEOUT_S)
+        response = httpx.post(
+            gateway.url, content=images.tobytes(), headers={"accept": OCTET_STREAM}, timeout=TIMEOUT_S
+        )
         assert response.status_code == 200
         found = np.frombuffer(response.content, "<f4").reshape(-1, 10)
         expected = open_engine(model_store, "onnx", "cpu").predict(images)
