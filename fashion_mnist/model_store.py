@@ -28,6 +28,11 @@ CANARY: Final = ("samples/ankle_boot.png", "Ankle boot")
 """A real test image in the model store and its label: a server that gives the one for the other is ready."""
 
 
+def sample_name(label: str) -> str:
+    """The file of a class's test image in the model store ("T-shirt/top" -> "samples/t_shirt_top.png")."""
+    return "samples/" + "".join(letter if letter.isalnum() else "_" for letter in label.lower()) + ".png"
+
+
 def model_store_path(settings: Settings) -> Path:
     """The model store that the settings name, or the repository's own."""
     return Path(settings.model_store) if settings.model_store else _RELEASED

@@ -33,7 +33,7 @@ _PARAMETERS: Final = ("prepare", "occlusion", "steps")
 class Form(NamedTuple):
     """What a request wants to have back."""
 
-    octets: bool
+    binary: bool
     occlusion: bool
     steps: Steps | None
     """Where the steps of preparation are kept, if they are wanted."""
@@ -44,7 +44,7 @@ class _Wanted(NamedTuple):
 
     content_type: str
     prepare: Mode | None
-    octets: bool
+    binary: bool
     occlusion: bool
     steps: bool
 
@@ -76,18 +76,18 @@ class Explain:
             ((body, content_type),) = parts.bodies
             prepare = prepare or parts.prepare
         budget = Budget(limits, GEOMETRY, allowance, prepare or self._prepare)
-        budget.steps = Steps() if wanted.steps and not wanted.octets else None
+        budget.steps = Steps() if wanted.steps and not wanted.binary else None
         decoded = decode_part(body, content_type, budget)
         if len(decoded) != 1:
             raise _several(len(decoded))
         if decoded.errors:
             raise decoded.errors[0]
-        return Form(wanted.octets, wanted.occlusion, budget.steps), decoded
+        return Form(wanted.binary, wanted.occlusion, budget.steps), decoded
 
     def write(self, explanation: Explanation, decoded: Decoded, form: Form) -> Answer:
         """The answer: JSON, or the layers' float32 one after another, and the occlusion map's behind them."""
         adjusted = decoded.adjusted.get(0, [])
-        if form.octets:
+        if form.binary:
             maps = [*explanation.layers.values(), *([] if explanation.occlusion is None else [explanation.occlusion])]
             body = b"".join(values.astype("<f4", copy=False).tobytes() for values in maps)
             headers = f"X-Model-Version: {self._model_version}\r\nX-Adjusted: {json.dumps(adjusted)}\r\n"
