@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.client import read_prediction
+from benchmarks.photographs import JPEG, MEGAPIXELS_12, photograph
 from fashion_mnist.classes import IMAGE_BYTES
 from fashion_mnist.encoding import encode_image
 
@@ -30,6 +31,8 @@ class Kind:
     write: Callable[[np.ndarray], bytes]
     read: Callable[[bytes], int]
     headers: Mapping[str, str] = field(default_factory=dict)
+    of_one_image: bool = False
+    """Whether all bodies are the same."""
 
 
 def _base64_png(image: np.ndarray) -> str:
@@ -83,6 +86,15 @@ INSTANCES: Final = Kind(
     lambda image: json.dumps({"instances": [{"image": {"b64": _base64_png(image)}}]}).encode(),
     read_prediction,
 )
+PHOTOGRAPH: Final = Kind(
+    "JPEG of 12 megapixels",
+    JPEG,
+    lambda image: photograph(MEGAPIXELS_12, quality=85),
+    read_prediction,
+    of_one_image=True,
+)
+"""Servers that only resize it do not find the garment: its label is not compared."""
+
 OIP_NUMBERS: Final = Kind("OIP, JSON, numbers", _JSON, _oip_numbers, _numbers)
 OIP_BASE64: Final = Kind("OIP, JSON, base64", _JSON, _oip_base64, _numbers)
 OIP_BINARY: Final = Kind(

@@ -64,9 +64,13 @@ class ServeCommand:
         """TorchServe's Python worker."""
         return next(process for process in self.jvm().children() if "python" in process.name())
 
+    def gateways(self) -> list[psutil.Process]:
+        """The gateways' processes."""
+        return [process for process in self.family() if "gateway.process.worker" in process.cmdline()]
+
     def gateway(self) -> psutil.Process:
-        """The gateway's process."""
-        return next(process for process in self.family() if "gateway.process.worker" in process.cmdline())
+        """The gateway's process, or one of them."""
+        return self.gateways()[0]
 
     def state(self) -> state.State:
         """What it tells other processes."""
