@@ -18,7 +18,7 @@ from onnxruntime import quantization
 from onnxruntime.quantization import shape_inference
 
 from export import onnx
-from export.folding import Folded
+from export.folding import ForOnnxRuntime
 from export.timing import measure
 from fashion_mnist.data import dataset
 from fashion_mnist.engines import load_file
@@ -64,7 +64,7 @@ def main() -> None:
     images: Any = dataset.load()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"]
-        onnx.export(Folded(classifier), paths[0])
+        onnx.export(ForOnnxRuntime(classifier), paths[0])
         quantise(paths[0], paths[1], images.train.images)
         for path, medians in zip(paths, measure(paths), strict=True):
             right = load_file(path, "cpu").predict(images.test.images).argmax(axis=1) == images.test.labels

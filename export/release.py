@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import card, explain, mistakes, onnx, parity, reference, samples, torchscript
-from export.folding import Folded
+from export.folding import ForOnnxRuntime, ForTorchScript
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, ModelError, UsageError
@@ -82,11 +82,10 @@ def release(
         with tempfile.TemporaryDirectory(dir=model_store, prefix=".export.") as name:
             staging = Path(name)
             shutil.copyfile(weights, staging / WEIGHTS)
-            folded = Folded(classifier)
             progress("writing TorchScript")
-            torchscript.export(folded, staging / MODEL_FILES["torchscript"])
+            torchscript.export(ForTorchScript(classifier), staging / MODEL_FILES["torchscript"])
             progress("writing ONNX")
-            onnx.export(folded, staging / MODEL_FILES["onnx"])
+            onnx.export(ForOnnxRuntime(classifier), staging / MODEL_FILES["onnx"])
             explain.export(classifier, staging / EXPLAIN)
             models = [WEIGHTS, *MODEL_FILES.values(), EXPLAIN]
             checksums.write(staging, models)
