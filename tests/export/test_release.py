@@ -89,9 +89,9 @@ def test_the_samples_are_test_images_that_the_model_names_rightly(exported: Rele
     for index, name in enumerate(names):
         image = np.asarray(Image.open(exported.folder / "samples" / name))
         assert image.dtype == np.uint8
-        places = np.flatnonzero((dataset.test.images == image).all(axis=(1, 2)))
+        places = np.flatnonzero((dataset.test.images == image).all(axis=(1, 2, 3)))
         assert dataset.test.labels[places[0]] == index
-        assert engine.predict(image[None]).argmax() == index
+        assert engine.predict(image[None, None]).argmax() == index
 
 
 def test_what_training_says_goes_into_the_card(exported: Release, dataset: Dataset, tmp_path: Path) -> None:
