@@ -15,7 +15,7 @@ from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.bodies import decode_part, is_plain
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import Budget, Limits
-from fashion_mnist.encoding import encode_image
+from fashion_mnist.encoding import as_picture, encode_picture
 from fashion_mnist.errors import BadLength, BadParameter
 from fashion_mnist.explanation import Explanation, Occlusion
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer, json_rows, wants_binary
@@ -142,11 +142,11 @@ def _several(count: int) -> BadLength:
 
 def _all_steps(steps: Steps, image: NDArray[np.uint8]) -> list[Step]:
     """The pictures from the first to what the network sees, whether or not anything was prepared."""
-    last = Step(INPUT, image)
-    return [*(steps.pictures or [Step(ORIGINAL, image)]), last]
+    last = Step(INPUT, as_picture(image))
+    return [*(steps.pictures or [last._replace(name=ORIGINAL)]), last]
 
 
 def _shown(step: Step) -> dict[str, Any]:
     height, width = step.pixels.shape[:2]
-    png = base64.b64encode(encode_image(step.pixels, compress_level=1)).decode()
+    png = base64.b64encode(encode_picture(step.pixels, compress_level=1)).decode()
     return {"step": step.name, "width": width, "height": height, "png": png}

@@ -46,7 +46,7 @@ def layers_of(document: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def test_the_layers_are_pytorch_s(server: ServeCommand, model_store: Path, dataset: Dataset) -> None:
-    image = dataset.test.images[3]
+    image = dataset.test.images[3, 0]
     document = post(server, image.tobytes()).json()
     found = layers_of(document)
     expected = outputs_of(load_weights(model_store / "weights.pt"), image[None])
@@ -57,7 +57,7 @@ def test_the_layers_are_pytorch_s(server: ServeCommand, model_store: Path, datas
 
 
 def test_the_answer_is_that_of_a_prediction(server: ServeCommand, dataset: Dataset) -> None:
-    for image in dataset.test.images[:10]:
+    for image in dataset.test.images[:10, 0]:
         explained = post(server, image.tobytes(), "?occlusion=0&steps=0").json()
         predicted = httpx.post(server.url, content=image.tobytes(), headers={"Content-Type": OCTETS}).json()
         (due,) = predicted["predictions"]
@@ -95,7 +95,7 @@ def bodies(image: np.ndarray) -> dict[str, tuple[bytes, str]]:
 
 
 def test_every_kind_of_body_gives_the_same(embedded: ServeCommand, dataset: Dataset) -> None:
-    image = dataset.test.images[5]
+    image = dataset.test.images[5, 0]
     found = {}
     for kind, (body, content_type) in bodies(image).items():
         answer = post(embedded, body, "?occlusion=0&steps=0", content_type=content_type)
@@ -107,7 +107,7 @@ def test_every_kind_of_body_gives_the_same(embedded: ServeCommand, dataset: Data
 
 @pytest.mark.parametrize("mode", ["auto", "always", "paper", "none"])
 def test_a_photograph_is_shown_on_its_way(embedded: ServeCommand, dataset: Dataset, mode: str) -> None:
-    picture = photograph([dataset.test.images[0]], "mixed", 3)
+    picture = photograph([dataset.test.images[0, 0]], "mixed", 3)
     document = post(embedded, picture, f"?prepare={mode}&occlusion=0").json()
     predicted = httpx.post(f"{embedded.url}?prepare={mode}", content=picture, timeout=TIMEOUT_S).json()
     (due,) = predicted["predictions"]
@@ -131,13 +131,13 @@ def test_a_photograph_is_shown_on_its_way(embedded: ServeCommand, dataset: Datas
 
 
 def test_what_needs_no_preparation_shows_itself_alone(embedded: ServeCommand, dataset: Dataset) -> None:
-    document = post(embedded, dataset.test.images[0].tobytes()).json()
+    document = post(embedded, dataset.test.images[0, 0].tobytes()).json()
     assert [step["step"] for step in document["preparation"]] == ["original", "input"]
     assert document["adjusted"] == []
 
 
 def test_raw_numbers_are_those_of_the_json(embedded: ServeCommand, dataset: Dataset) -> None:
-    body = dataset.test.images[8].tobytes()
+    body = dataset.test.images[8, 0].tobytes()
     document = post(embedded, body).json()
     values = [value for layer in document["layers"] for value in layer["values"]]
     whole = post(embedded, body, accept=OCTETS)
@@ -151,7 +151,7 @@ def test_raw_numbers_are_those_of_the_json(embedded: ServeCommand, dataset: Data
 
 
 def test_the_time_is_told_as_for_predictions(embedded: ServeCommand, dataset: Dataset) -> None:
-    answer = post(embedded, dataset.test.images[8].tobytes(), X_Request_Id="mine")
+    answer = post(embedded, dataset.test.images[8, 0].tobytes(), X_Request_Id="mine")
     assert answer.headers["x-request-id"] == "mine"
     stages = [stage.split(";")[0].strip() for stage in answer.headers["server-timing"].split(",")]
     assert stages == ["parse", "decode", "queue", "engine", "encode"]
@@ -195,7 +195,7 @@ def test_it_is_asked_by_post(embedded: ServeCommand) -> None:
 
 
 def test_no_more_wait_than_there_is_room_for(embedded: ServeCommand, dataset: Dataset) -> None:
-    picture = photograph([dataset.test.images[0]], "mixed", 3)
+    picture = photograph([dataset.test.images[0, 0]], "mixed", 3)
     send: Callable[[int], httpx.Response] = lambda _: post(embedded, picture)  # noqa: E731
     with ThreadPoolExecutor(4 * MOST_WAITING) as clients:
         answers = list(clients.map(send, range(4 * MOST_WAITING)))
