@@ -99,10 +99,5 @@ reference: setup-everything  ## Write the generated pages of docs/reference/ ane
 	$(BIN)/python -m deploy.documentation.reference
 
 clean:  ## Remove what was installed and built; runs/ stays
-<<<<<<< HEAD
-	rm -rf $(VENV) .venv.lock .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom site gpu-bundle page/node_modules
-=======
 	rm -rf $(VENV) .venv.lock build .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom gpu-bundle page/node_modules
->>>>>>> main
+		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom site gpu-bundle page/node_modules
