@@ -113,6 +113,8 @@ def _report(console: Console, made: "Imported", *, checked: bool) -> None:
     console.print(
         f"its outputs are {made.output}" + (", to which softmax is applied" if made.output == "logits" else "")
     )
+    if made.parities[-1].engine == "onnx":
+        console.print("there is no TorchScript of it: serve it with --runtime onnx, which is the default")
     if not checked:
         console.print("no --check was given: the health check uses a random image and the model's own answer to it")
     console.print(

@@ -1,5 +1,6 @@
 """A finished model's store: the graphs with what stands around them, compared with the model itself, and a card."""
 
+import contextlib
 import json
 import os
 import tempfile
@@ -52,7 +53,7 @@ def import_model(
     health_image: NDArray[np.uint8] | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Imported:
-    """Make the model store `folder` of a finished model: model.onnx, model.torchscript.pt where PyTorch wrote it, card.
+    """Make the model store `folder` of a finished model: model.onnx, model.torchscript.pt where it can be had, card.
 
     `health_image`, uint8 [c, h, w], must get the label of the task's health check. Without it a random image takes its
     place, and the label that the model gives that.
@@ -137,8 +138,10 @@ def _write_graphs(
         wrapped = torch_file.Wrapped(script, wrapping)
         graph = torch_file.to_onnx(wrapped, wrapping.geometry)
         polish(graph)
-        torchscript.export(wrapped, folder / MODEL_FILES["torchscript"], wrapping.geometry)
-        names.append(MODEL_FILES["torchscript"])
+        # Of an exported program TorchScript cannot always be traced: a reshape may compute with the size of the batch.
+        with contextlib.suppress(RuntimeError):
+            torchscript.export(wrapped, folder / MODEL_FILES["torchscript"], wrapping.geometry)
+            names.append(MODEL_FILES["torchscript"])
     else:
         assert graph is not None
         graph = onnx_file.wrap(graph, wrapping)
