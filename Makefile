@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train setup-everything serve test test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit sbom clean
+.PHONY: help setup page-tools setup-train setup-everything serve test test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit sbom docs reference clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +21,16 @@ setup:  ## Create .venv with what serving needs (WHEELS=cpu or WHEELS=cuda overr
 setup-train setup-everything:
 	@$(MAKE) setup PACKAGES=$(@:setup-%=%)
 
+# What checks the page; serving it takes none of it. Tests that need what is missing say so.
+page-tools:
+	@if ! command -v npm >/dev/null; then echo "page: install nodejs, npm and chromium to check it"; \
+	elif ! [ page/node_modules/.package-lock.json -nt page/package-lock.json ]; then cd page && npm ci --no-progress --loglevel=error; fi
+
 serve: setup  ## Serve the released model on 127.0.0.1:8080, until Ctrl-C (ENGINE=embedded: without TorchServe)
 	@exec $(BIN)/fashion-mnist serve $(if $(ENGINE),--engine $(ENGINE))
 
 # Two files at a time, in their order: the longest come first.
-test: setup-everything  ## Run every test, the real TorchServe's included
+test: setup-everything page-tools  ## Run every test, the real TorchServe's included
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Within 25 minutes; what was built before is not built again.
@@ -48,11 +53,12 @@ gpu-bundle: setup-everything  ## Pack what a machine with a GPU, PyTorch and no 
 test-containers-gpu: setup-everything  ## Build the image for a GPU, bring it up on one and test it, where Docker and a GPU are
 	timeout --kill-after=120 1380 $(BIN)/python -m pytest -m containers tests/containers/test_gpu.py
 
-check: setup-everything  ## Lint, format, types and import rules
+check: setup-everything page-tools  ## Lint, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if [ -x page/node_modules/.bin/tsc ]; then cd page && node_modules/.bin/tsc; fi
 
 format: setup-everything  ## Put the code into the form that `make check` wants
 	$(BIN)/ruff check --fix .
@@ -83,8 +89,15 @@ audit:  ## Fail where a pinned package has a known vulnerability that a newer ve
 	@python=$$(requirements/find-python $(PYTHON)) && exec $$python -m requirements.audit
 
 sbom:  ## Write a bill of materials of each image that the container engine has into sbom/
-	@python=$$(requirements/find-python $(PYTHON)) && tools=$$($$python -m requirements.environments) && $$tools/python -m deploy.sbom $(IMAGES)
+	@python=$$(requirements/find-python $(PYTHON)) && tools=$$($$python -m requirements.environments tools) && $$tools/python -m deploy.sbom $(IMAGES)
+
+docs:  ## Build the documentation into site/: fails on dead links, orphans, foreign hosts and the glossary's words
+	@python=$$(requirements/find-python $(PYTHON)) && programs=$$($$python -m requirements.environments docs) && \
+		$$programs/python -m deploy.documentation.prose && $$programs/python -m deploy.documentation.site
+
+reference: setup-everything  ## Write the generated pages of docs/reference/ anew
+	$(BIN)/python -m deploy.documentation.reference
 
 clean:  ## Remove what was installed and built; runs/ stays
-	rm -rf $(VENV) .venv.lock .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom gpu-bundle
+	rm -rf $(VENV) .venv.lock build .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom site gpu-bundle page/node_modules

@@ -19,7 +19,8 @@ from gateway.http.server import RequestInfo, Server
 from gateway.models.health import Health
 from gateway.models.registry import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Route
 from gateway.observability.metrics import Metrics
-from gateway.protocols import native, oip_grpc, oip_rest, openapi, v1
+from gateway.observability.traffic import Traffic
+from gateway.protocols import explain, native, oip_grpc, oip_rest, openapi, v1
 from gateway.protocols.reading import read_quickly
 from gateway.slow_work import SlowWork
 from gateway.types.errors import headers_of
@@ -27,6 +28,10 @@ from gateway.types.exchange import Codec, Exchange, Form
 from gateway.types.job import TOO_LATE, Job
 from gateway.types.page import Page
 from gateway.types.request import Head, Request
+from gateway.types.timing import TIMED
+from gateway.web import routes as web
+from gateway.web.explaining import Explaining
+from gateway.web.routes import Web
 
 if TYPE_CHECKING:
     from gateway.observability.traces import Traces
@@ -35,20 +40,14 @@ log = logging.getLogger(__name__)
 
 OPEN: Final = frozenset(
     (b"/health/live", b"/health/ready", b"/health/startup", b"/ping", b"/v2/health/live", b"/v2/health/ready")
-).union(oip_grpc.HEALTH)
-"""Paths that need no key, for load balancers."""
+).union(oip_grpc.HEALTH, web.OPEN, {openapi.PATH})
+"""Paths that need no key, for load balancers and for people who have none yet."""
 
 QUICK_IMAGES: Final = 64
 """Answers to more images are written in a thread; writing takes some 4 us per image."""
 
 QUEUED_REQUEST_BUDGETS: Final = 4
 """The queue for threads is limited to this many requests of the maximum cost, or more of cheaper ones."""
-
-_TIMED: Final = (
-    b"X-Request-Id: %b\r\n"
-    b"Server-Timing: parse;dur=%.3f, decode;dur=%.3f, queue;dur=%.3f, engine;dur=%.3f, encode;dur=%.3f\r\n"
-)
-"""The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
 
 _VERSION_PREFIXES: Final = tuple(module.path_of("") for module in (native, oip_rest, v1))
 """What precedes a version in a path."""
@@ -64,6 +63,7 @@ class Service:
         settings: Settings,
         models: Models,
         metrics: Metrics,
+        traffic: Traffic,
         keyring: Keyring | None = None,
         traces: "Traces | None" = None,
     ) -> None:
@@ -77,6 +77,8 @@ class Service:
         if keyring is not None:
             self.server.admit = self._admit
         self.slow = SlowWork(QUEUED_REQUEST_BUDGETS * self.server.limits.max_pixels)
+        self._web = Web(settings, models, traffic, keyring, self.refuse)
+        self._explaining = Explaining(models, self.slow, self.server.limits, self.refuse)
         models.on_change = self._change
         self._change()
 
@@ -112,7 +114,8 @@ class Service:
         if self._keyring is None or (error := self._keyring.refusal(request.authorization, PREDICT)) is None:
             return None
         # Preflight requests carry no key. (gRPC calls are POST.)
-        return None if request.method == b"OPTIONS" or request.url.partition(b"?")[0] in OPEN else error
+        path = request.url.partition(b"?")[0]
+        return None if request.method == b"OPTIONS" or path in OPEN or path.startswith(web.FILES) else error
 
     def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Answer with an error."""
@@ -125,6 +128,7 @@ class Service:
 
     def _change(self) -> None:
         """Rebuild the routes, because the loaded versions or the default have changed."""
+        self._web.change()
         routes, offered = self.models.routes, self.models.offered
         self._routes: dict[bytes, Route] = {
             native.PATH: routes[NATIVE],
@@ -137,7 +141,7 @@ class Service:
             self._routes[oip_rest.path_of(name) + oip_rest.INFER] = model.routes[OIP_REST]
             self._routes[v1.path_of(name) + v1.PREDICT] = model.routes[V1]
             states[v1.path_of(name)] = name
-        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered)}
+        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered, page=self._web.on)}
         self._pages: dict[bytes, Callable[[Request], None]] = {
             **{path: functools.partial(self._show, page) for path, page in pages.items()},
             **{path: functools.partial(self._show_state, version) for path, version in states.items()},
@@ -162,7 +166,11 @@ class Service:
             if head.method not in (b"POST", b"PUT"):  # curl -T puts
                 return self._refusal(MethodNotAllowed("send images by POST"), b"Allow: POST, PUT\r\n")
             return functools.partial(predict, self, route)
-        if page := self._pages.get(path):
+        if path == explain.PATH and self._web.on:
+            if head.method not in (b"POST", b"PUT"):
+                return self._refusal(MethodNotAllowed("send an image by POST"), b"Allow: POST, PUT\r\n")
+            return self._explaining.explain
+        if page := self._pages.get(path) or self._web.find(path):
             if head.method not in (b"GET", b"HEAD"):
                 return self._refusal(MethodNotAllowed("use GET"), b"Allow: GET, HEAD\r\n")
             return page
@@ -341,7 +349,7 @@ class _Prediction(Job):
         parse, decode, queue = received - started, decoded - received, left - decoded
         engine, encode = back - left, now - back
         # One by one: a loop takes twice as long.
-        headers = _TIMED % (request.request_id, 1e3 * parse, 1e3 * decode, 1e3 * queue, 1e3 * engine, 1e3 * encode)
+        headers = TIMED % (request.request_id, 1e3 * parse, 1e3 * decode, 1e3 * queue, 1e3 * engine, 1e3 * encode)
         if request.span is not None and service.traces is not None:
             moments = (started, received, decoded, left, back, now)
             service.traces.end(request.span, answer.status, len(self._decoded), moments)

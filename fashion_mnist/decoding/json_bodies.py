@@ -17,6 +17,7 @@ from fashion_mnist.decoding.decoded import Bytes, Decoded, image_bytes, join
 from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import BadJSON, BadPixels
+from fashion_mnist.task import Geometry
 
 try:
     from orjson import loads as _loads
@@ -62,7 +63,7 @@ def decode_json(body: Bytes, decode_image: DecodeImage, budget: Budget) -> Decod
     document = parse(body)
     if isinstance(document, dict) and "instances" in document:
         return decode_instances(document["instances"], decode_image, budget)
-    if _is_one_image(document, image_bytes(budget.geometry)):
+    if _is_one_image(document, budget.geometry):
         return _decode_instance(document, decode_image, budget)
     return decode_instances(document, decode_image, budget)
 
@@ -130,16 +131,25 @@ def _why_not_base64(text: str) -> str:
     return f"a string is not base64 ({reason}): send {FORMS}"
 
 
-def _is_one_image(document: Any, length: int) -> bool:
+def _is_one_image(document: Any, geometry: Geometry) -> bool:
     """Whether the document is one image rather than a list of images. Lengths distinguish a flat image from a row."""
+    length = image_bytes(geometry)
     if not isinstance(document, list):
         return True
     if not document:
         return False
     if all(isinstance(value, list) for value in document):
+        if geometry.channels > 1:
+            return _is_one_color_image(document, geometry)
         # Rows of numbers; a list that is closer to an image's length than to a row's is an invalid image.
         return all(len(row) < length // 2 and not any(isinstance(value, list) for value in row) for row in document)
     return all(isinstance(value, int | float) for value in document)
+
+
+def _is_one_color_image(document: list[list[Any]], geometry: Geometry) -> bool:
+    """Whether lists of lists are the planes of one image, and not images: their lists are rows of numbers."""
+    planes = all(all(isinstance(row, list) for row in plane) for plane in document)
+    return planes and not any(isinstance(value, list) for plane in document for row in plane for value in row)
 
 
 def _decode_instance(instance: Any, decode_image: DecodeImage, budget: Budget) -> Decoded:
@@ -154,18 +164,24 @@ def _decode_instance(instance: Any, decode_image: DecodeImage, budget: Budget) -
 
 
 def _pixels(instance: list[Any], budget: Budget) -> Pixels:
-    """One image's pixel lists, [height][width], [1][height][width] or [height * width], as uint8 [1, height, width].
+    """One image's pixel lists as uint8 [1, channels, height, width].
+
+    They are [channels][height][width], one flat list, or, for a single channel, [height][width].
 
     Lengths and types are checked first, because NumPy accepts anything, and with one long string among the numbers
     it would allocate as much memory for each of them.
     """
-    height, width = budget.geometry.height, budget.geometry.width
-    rows = instance[0] if len(instance) == 1 and isinstance(instance[0], list) else instance
-    if len(rows) == height and all(isinstance(row, list) and len(row) == width for row in rows):
+    channels, height, width = budget.geometry
+    rows = instance
+    if len(rows) == channels and all(isinstance(plane, list) and len(plane) == height for plane in rows):
+        rows = [row for plane in rows for row in plane]
+    if len(rows) == channels * height and all(isinstance(row, list) and len(row) == width for row in rows):
         rows = [value for row in rows for value in row]
-    if len(rows) != height * width or any(isinstance(value, list) for value in rows):
-        raise BadPixels(f"the pixel lists are neither {height} rows of {width} values nor one list of {height * width}")
-    return np.frombuffer(pixel_bytes(rows), np.uint8).reshape(1, height, width)
+    length = channels * height * width
+    if len(rows) != length or any(isinstance(value, list) for value in rows):
+        planes = "" if channels == 1 else f"{channels} lists of "
+        raise BadPixels(f"the pixel lists are neither {planes}{height} rows of {width} values nor one list of {length}")
+    return np.frombuffer(pixel_bytes(rows), np.uint8).reshape(1, channels, height, width)
 
 
 def _kind(value: Any) -> str:

@@ -3,11 +3,11 @@
 from math import ceil, inf
 from typing import Final, NamedTuple
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.errors import BodyTooLarge, CorruptImage, TooManyImages, TooManyPixels
-from fashion_mnist.preparation import DEFAULT_MODE, PREPARES_ALL, Mode
+from fashion_mnist.preparation import DEFAULT_MODE, PREPARES_ALL, Mode, check_mode
 from fashion_mnist.preparation.steps import Steps
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import Geometry
 
 QUICK_PIXELS: Final = 64 * 1024
 """Images up to this cost together are decoded on the event loop: handing them to a thread would take as long."""
@@ -74,8 +74,10 @@ class Budget:
     ) -> None:
         """`geometry` is that of the network's images, `prepare` how pictures are converted to it.
 
-        What costs more than the allowance, in pixels, raises TooSlow.
+        What costs more than the allowance, in pixels, raises TooSlow. Raises BadParameter for a mode that does not suit
+        the network's images.
         """
+        check_mode(prepare, geometry)
         self.limits = limits
         self.geometry = geometry
         self.prepare = prepare

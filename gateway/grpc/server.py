@@ -40,11 +40,16 @@ GOAWAY_S: Final = 0.01
 """Within this time after `stop`, grpcio has sent GOAWAY to its clients."""
 
 
+_CLIENT_ERRORS: Final = {"ExecuteBatchError", "UnicodeDecodeError"}
+"""A client disconnected while it was answered, or the path of its call is not UTF-8."""
+
+
 def _is_relevant(record: logging.LogRecord) -> bool:
-    """False for grpcio's log lines on clients that disconnected while they were answered, or sent invalid metadata."""
+    """False for grpcio's log lines on errors of clients."""
     if str(record.msg).startswith("Invalid encoding on"):
         return False
-    return record.exc_info is None or record.exc_info[0] is None or record.exc_info[0].__name__ != "ExecuteBatchError"
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ not in _CLIENT_ERRORS
 
 
 logging.getLogger("grpc._cython.cygrpc").addFilter(_is_relevant)

@@ -11,12 +11,24 @@ import numpy as np
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, ModelError, VersionError
-from fashion_mnist.model_store import CARD, HEALTH_IMAGE, VERSION, model_card
+from fashion_mnist.model_store import (
+    CARD,
+    EXPLAIN,
+    HEALTH_IMAGE,
+    MISTAKES,
+    MISTAKES_SPRITE,
+    VERSION,
+    model_card,
+    sample_name,
+)
 from fashion_mnist.system import checksums
 from gateway.types.exchange import MODEL
 
 FILES: Final = (*MODEL_FILES.values(), CARD)
 """The files that are served of a folder written by `fashion-mnist export`, each with its checksum."""
+
+SHOWN: Final = (EXPLAIN, MISTAKES, MISTAKES_SPRITE)
+"""Optional files for the web page, each with its checksum."""
 
 MAX_FILE_BYTES: Final = 64 * 2**20
 """The maximum length of each of these files; the released ones have some 0.1 MiB."""
@@ -112,10 +124,11 @@ def check_folder(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise VersionError(f"{folder} is no folder on the server's machine: name one written by `fashion-mnist export`")
     try:
-        for path in (folder / name for name in (*FILES, checksums.NAME)):
+        shown = [name for name in SHOWN if (folder / name).exists()]
+        for path in (folder / name for name in (*FILES, *shown, checksums.NAME)):
             if path.exists() and not (path.is_file() and path.stat().st_size <= MAX_FILE_BYTES):
                 raise ModelError(f"{path} is no file, or longer than {MAX_FILE_BYTES:,} bytes: restore it")
-        for name in FILES:
+        for name in (*FILES, *shown):
             checksums.verify(folder / name)
         card = model_card(folder)
     except FashionMNISTError as error:
@@ -146,13 +159,13 @@ def accuracy(card: Mapping[str, Any]) -> float | None:
 
 
 def copy_served_files(source: Path, target: Path, health_image: bytes) -> None:
-    """Copy the served files of a model store into a folder of the server, those that exist.
+    """Copy the served and shown files of a model store into a folder of the server, those that exist.
 
     The health-check image is the server's: all versions are checked with the same one. Raises OSError.
     """
     target.mkdir(mode=0o700)
-    for name in (*FILES, checksums.NAME):
+    (target / HEALTH_IMAGE[0]).parent.mkdir()
+    for name in (*FILES, *SHOWN, *map(sample_name, CLASSES), checksums.NAME):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
-    (target / HEALTH_IMAGE[0]).parent.mkdir()
     (target / HEALTH_IMAGE[0]).write_bytes(health_image)

@@ -176,10 +176,20 @@ class Metrics:
             found["confidence_sum"] += confidence.sum()
 
 
+def paths_of(folder: Path, gateways: int) -> list[Path]:
+    """The metrics files of all gateways, in the server's own folder."""
+    return [folder / f"metrics-{place}" for place in range(gateways)]
+
+
+def totals(paths: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
+    """The sums over all gateways by name; missing files count as zeros."""
+    found = [_open(path, "r") for path in paths if path.exists()]
+    return {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
+
+
 def families(paths: Sequence[Path], reference: Reference | None = None) -> Iterator[Metric]:
     """The metrics of all gateways together, for Prometheus; `reference` is the gateways' reference of drift."""
-    found = [_open(path, "r") for path in paths]
-    total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
+    total = totals(paths)
 
     requests = CounterMetricFamily("serving_requests", "Requests by outcome.", labels=["code"])
     for code, value in zip(CODES, total["codes"], strict=True):

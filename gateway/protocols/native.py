@@ -58,26 +58,47 @@ class Native:
         if not plan.is_multipart:
             return plan.form, decode(request.body, plan.content_type, limits, GEOMETRY, allowance, prepare)
         form = plan.form
-        fields = forms.parse(request.body, plan.content_type, limits)
-        if in_form := [field for field in fields if field.name == "top_k"]:
-            fields = [field for field in fields if field.name != "top_k"]
-            in_field = parse_top_k(in_form[0].content.decode("latin-1"))  # invalid values are always refused
-            if not plan.has_top_k:
-                form = form._replace(top_k=in_field)
-        if in_form := [field for field in fields if field.name == "prepare"]:
-            fields = [field for field in fields if field.name != "prepare"]
-            in_field_mode = parse_mode(in_form[0].content.decode("latin-1"))
-            prepare = plan.prepare or in_field_mode
-        if not fields:
-            raise BadMultipart("the form has no field with an image: send one or more, as curl's -F image=@FILE does")
-        if len(fields) == 1:
-            return form, decode(fields[0].content, fields[0].content_type, limits, GEOMETRY, allowance, prepare)
-        bodies = [(field.content, field.content_type) for field in fields]
-        return form, decode_many(bodies, limits, GEOMETRY, allowance, prepare)
+        parts = parts_of(request, plan.content_type, limits)
+        if parts.top_k is not None and not plan.has_top_k:
+            form = form._replace(top_k=parts.top_k)
+        prepare = plan.prepare or parts.prepare or self._prepare
+        if len(parts.bodies) == 1:
+            return form, decode(*parts.bodies[0], limits, GEOMETRY, allowance, prepare)
+        return form, decode_many(parts.bodies, limits, GEOMETRY, allowance, prepare)
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         rows = job.rows(self._unknown_threshold) if form == _WHOLE else None
         return answer(job.probabilities, decoded, self._model_version, self._unknown_threshold, form, rows)
+
+
+class Parts(NamedTuple):
+    """The content of a form."""
+
+    bodies: list[tuple[bytes, str]]
+    """The images, each with its content type; at least one."""
+    top_k: int | None
+    prepare: Mode | None
+
+
+def parts_of(request: Request, content_type: str, limits: Limits) -> Parts:
+    """The fields of a form. Raises BadMultipart and BadParameter, also for a parameter that the head overrides."""
+    bodies = []
+    options: dict[str, str] = {}
+    for field in forms.parse(request.body, content_type, limits):
+        if field.name in ("top_k", "prepare"):
+            options.setdefault(field.name, field.content.decode("latin-1"))
+        else:
+            bodies.append((field.content, field.content_type))
+    top_k = parse_top_k(options["top_k"]) if "top_k" in options else None
+    prepare = parse_mode(options["prepare"]) if "prepare" in options else None
+    if not bodies:
+        raise BadMultipart("the form has no field with an image: send one or more, as curl's -F image=@FILE does")
+    return Parts(bodies, top_k, prepare)
+
+
+def body_type(content_type: str) -> str:
+    """The content type of a body; "" for curl's default for --data-binary, whatever the body is."""
+    return "" if content_type[:33].lower() == "application/x-www-form-urlencoded" else content_type
 
 
 def _plan(head: Head) -> Plan:
@@ -93,8 +114,5 @@ def _plan(head: Head) -> Plan:
     form = Form(binary=wants_binary(head.accept))
     if top_k is not None:
         form = form._replace(top_k=parse_top_k(top_k))
-    content_type = head.content_type
-    if content_type[:33].lower() == "application/x-www-form-urlencoded":
-        # curl's default for --data-binary, whatever the body is.
-        content_type = ""
+    content_type = body_type(head.content_type)
     return Plan(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None, mode)

@@ -1,34 +1,30 @@
-"""The description of the HTTP API: an OpenAPI 3.1 document, and an HTML page generated from it.
+"""The description of the HTTP API: an OpenAPI 3.1 document.
 
 https://spec.openapis.org/oas/v3.1.0
 """
 
-import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from fashion_mnist.preparation import MODES
-from gateway.protocols import native, oip, oip_rest, v1
-from gateway.protocols.openapi_schemas import Schema, list_of, object_of, ref, schemas
+from gateway.protocols import native, oip, oip_rest, openapi_page, v1
+from gateway.protocols.openapi_schemas import schemas
+from gateway.protocols.schemas import Schema, answer, errors, list_of, object_of, ref
 from gateway.types.page import Offered, Page
 
 PATH: Final = b"/openapi.json"
 HTML_PATH: Final = b"/docs"
 
-_HTML: Final = "text/html; charset=utf-8"
+
+def pages(offered: Offered, *, page: bool) -> dict[bytes, Page]:
+    """The document; `page` is whether the web page and its requests are served."""
+    as_json = Answer(200, JSON, json.dumps(describe(offered, page=page)).encode())
+    return {PATH: Page(as_json, as_json)}
 
 
-def pages(offered: Offered) -> dict[bytes, Page]:
-    """The document and the page."""
-    document = describe(offered)
-    as_json = Answer(200, JSON, json.dumps(document).encode())
-    as_html = Answer(200, _HTML, _page(document).encode())
-    return {PATH: Page(as_json, as_json), HTML_PATH: Page(as_html, as_html)}
-
-
-def describe(offered: Offered) -> dict[str, Any]:
+def describe(offered: Offered, *, page: bool = True) -> dict[str, Any]:
     """The document, with the current versions of the model."""
     versions = list(offered.ready)
     return {
@@ -40,12 +36,19 @@ def describe(offered: Offered) -> dict[str, Any]:
             "description": "One model behind three protocols: its own, the Open Inference Protocol, and TensorFlow "
             "Serving's. Several versions may be loaded; a path without a version refers to the default. The Open "
             "Inference Protocol is also served over gRPC, on its own port. If the server requires keys, send "
-            "`Authorization: Bearer KEY`; health checks need none.",
+            "`Authorization: Bearer KEY`; health checks and this document need none.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "paths": {**_native(versions), **_health(), **_oip(versions), **_v1(versions), **_about()},
+        "paths": {
+            **_native(versions),
+            **(openapi_page.paths(_bodies({"prepare": {"enum": list(MODES)}}), _PREPARE) if page else {}),
+            **_health(),
+            **_oip(versions),
+            **_v1(versions),
+            **_about(),
+        },
         "components": {
-            "schemas": schemas(versions),
+            "schemas": schemas(versions) | (openapi_page.schemas(versions) if page else {}),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "Only if the server requires keys."}
             },
@@ -69,7 +72,8 @@ _PREPARE: Final = [
 ]
 
 
-def _native(versions: Sequence[str]) -> dict[str, Any]:
+def _bodies(fields: Schema) -> dict[str, Any]:
+    """The kinds of bodies that hold images; `fields` are those of a form that are none."""
     bodies: dict[str, Any] = {
         kind: {"schema": {"type": "string", "format": "binary"}}
         for kind in (*(f"image/{name}" for name in _IMAGE_FILES), OCTET_STREAM)
@@ -80,9 +84,14 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
             "type": "object",
             "minProperties": 1,
             "additionalProperties": {"type": "string", "format": "binary"},
-            "properties": {"top_k": ref("TopK"), "prepare": {"enum": list(MODES)}},
+            "properties": fields,
         }
     }
+    return bodies
+
+
+def _native(versions: Sequence[str]) -> dict[str, Any]:
+    bodies = _bodies({"top_k": ref("TopK"), "prepare": {"enum": list(MODES)}})
     operation = {
         "summary": "Predict one or more images of any format",
         "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes (784 per image), .npy, IDX, JSON, "
@@ -105,12 +114,12 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
         ],
         "requestBody": {"required": True, "content": bodies},
         "responses": {
-            "200": _answer(
+            "200": answer(
                 "The predictions; with `Accept: application/octet-stream` only the probabilities, float32 [n, 10].",
                 ref("Predictions"),
                 {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
             ),
-            **_errors("Error"),
+            **errors("Error"),
         },
     }
     names = {native.PATH: "", **{native.path_of(version): f"_{version}" for version in versions}}
@@ -133,8 +142,8 @@ def _health() -> dict[str, Any]:
     found = {}
     for path, (summary, words) in paths.items():
         status = object_of({"status": {"enum": words}}, reason={"type": "string"})
-        answers = {"200": _answer(summary, status)} | ({"503": _answer("Not ready.", status)} if words[1:] else {})
-        found[path] = {"get": {"summary": summary, "security": [], "responses": {**answers, **_errors("Error", "405")}}}
+        answers = {"200": answer(summary, status)} | ({"503": answer("Not ready.", status)} if words[1:] else {})
+        found[path] = {"get": {"summary": summary, "security": [], "responses": {**answers, **errors("Error", "405")}}}
     return found
 
 
@@ -169,12 +178,12 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
             },
         },
         "responses": {
-            "200": _answer(
+            "200": answer(
                 "The outputs.",
                 ref("InferResponse"),
                 {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
             ),
-            **_errors("ProtocolError"),
+            **errors("ProtocolError"),
         },
     }
     for path in (oip_rest.PATH, *map(oip_rest.path_of, versions)):
@@ -190,7 +199,7 @@ def _v1(versions: Sequence[str]) -> dict[str, Any]:
         "summary": "TensorFlow Serving's REST API and KServe's v1: predict",
         "parameters": _PREPARE,
         "requestBody": {"required": True, "content": {JSON: {"schema": ref("Instances")}}},
-        "responses": {"200": _answer("The predictions.", ref("V1Predictions")), **_errors("ProtocolError")},
+        "responses": {"200": answer("The predictions.", ref("V1Predictions")), **errors("ProtocolError")},
     }
     models = object_of({"models": list_of("string")})
     found = {"/v1/models": _get("KServe's v1: the models", models)}
@@ -202,68 +211,28 @@ def _v1(versions: Sequence[str]) -> dict[str, Any]:
 
 
 def _about() -> dict[str, Any]:
-    html_answer = {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}
-    errors = _errors("Error", "401", "403", "405")
+    page = {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}
+    failures = errors("Error", "405")
     return {
         PATH.decode(): {
             "get": {
                 "summary": "This document",
-                "responses": {"200": _answer("OpenAPI 3.1.", {"type": "object"}), **errors},
+                "security": [],
+                "responses": {"200": answer("OpenAPI 3.1.", {"type": "object"}), **failures},
             }
         },
         HTML_PATH.decode(): {
-            "get": {"summary": "This document as a page", "responses": {"200": html_answer, **errors}}
+            "get": {
+                "summary": "This document as a page, to try what it describes",
+                "security": [],
+                "responses": {"200": page, "304": {"description": "As before."}, **failures},
+            }
         },
     }
 
 
 def _get(summary: str, schema: Schema, *, has_503: bool = False, takes_key: bool = True) -> dict[str, Any]:
-    answers = {"200": _answer(summary, schema)} | ({"503": _answer("Not ready.", schema)} if has_503 else {})
-    errors = _errors("ProtocolError", *(["401", "403"] if takes_key else []), "405")
+    answers = {"200": answer(summary, schema)} | ({"503": answer("Not ready.", schema)} if has_503 else {})
+    failures = errors("ProtocolError", *(["401", "403"] if takes_key else []), "405")
     security = {} if takes_key else {"security": list[Any]()}
-    return {"get": {"summary": summary, **security, "responses": {**answers, **errors}}}
-
-
-_REASONS: Final = {
-    "400": "The request is invalid; the message says what to change.",
-    "401": "No key, or one that is unknown, revoked or expired; only if the server requires keys.",
-    "403": "The key has another scope.",
-    "405": "The path does not support the method.",
-    "408": "The request did not arrive in time.",
-    "413": "The request exceeds a limit of bytes, pixels or images.",
-    "415": "The media type is not supported.",
-    "429": "The server is overloaded: retry in a moment.",
-    "431": "The headers are too long.",
-    "503": "The engine does not answer: retry later.",
-}
-
-
-def _errors(schema: str, *statuses: str) -> dict[str, Any]:
-    return {status: _answer(_REASONS[status], ref(schema)) for status in statuses or _REASONS}
-
-
-def _answer(description: str, schema: Schema, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {"description": description, "content": {JSON: {"schema": schema}, **(more or {})}}
-
-
-def _page(document: Mapping[str, Any]) -> str:
-    info = document["info"]
-    rows = "".join(
-        f"<tr><td><code>{method.upper()} {html.escape(path)}</code></td>"
-        f"<td>{html.escape(operation['summary'])}</td></tr>\n"
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-        if method != "put"
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{html.escape(info["title"])}</title></head>
-<body>
-<h1>{html.escape(info["title"])} {html.escape(info["version"])}</h1>
-<p>{html.escape(info["summary"])} {html.escape(info["description"])}</p>
-<table>
-{rows}</table>
-<p>The complete description, for programs: <a href="{PATH.decode()}">{PATH.decode()}</a>.</p>
-</body>
-</html>
-"""
+    return {"get": {"summary": summary, **security, "responses": {**answers, **failures}}}

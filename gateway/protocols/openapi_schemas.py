@@ -1,12 +1,11 @@
 """The schemas of the OpenAPI document: the bodies and answers of each protocol."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
 from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from gateway.protocols import oip
-
-Schema: TypeAlias = dict[str, Any]
+from gateway.protocols.schemas import Schema, list_of, object_of, ref
 
 _INDEX: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": len(CLASSES) - 1}
 _LABEL: Final[Schema] = {"enum": list(CLASSES)}
@@ -25,21 +24,6 @@ _UNKNOWN: Final[dict[str, Schema]] = {
 def schemas(versions: Sequence[str]) -> dict[str, Schema]:
     """All schemas by name, with the current versions of the model."""
     return {**_images(), **_native(versions), **_oip(versions), **_v1()}
-
-
-def ref(name: str) -> Schema:
-    """A reference to the schema of that name."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def object_of(required: Mapping[str, Any], **optional: Any) -> Schema:
-    """An object with these properties."""
-    return {"type": "object", "required": list(required), "properties": {**required, **optional}}
-
-
-def list_of(kind: str) -> Schema:
-    """An array of values of a JSON type."""
-    return {"type": "array", "items": {"type": kind}}
 
 
 def _some(items: Schema) -> Schema:
@@ -74,9 +58,10 @@ def _native(versions: Sequence[str]) -> dict[str, Schema]:
     error = object_of({"code": _TEXT, "message": _TEXT}, index={"type": "integer", "minimum": 0})
     return {
         "TopK": {"type": "integer", "minimum": 1, "maximum": len(CLASSES)},
+        "Prediction": prediction,
         "Predictions": object_of(
             {
-                "predictions": _some({"anyOf": [prediction, ref("Error")]}),
+                "predictions": _some({"anyOf": [ref("Prediction"), ref("Error")]}),
                 "model_version": {"enum": list(versions)},
             }
         ),

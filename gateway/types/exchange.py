@@ -63,19 +63,24 @@ class Form(Protocol):
 
 R = TypeVar("R", bound=Exchange, contravariant=True)
 F = TypeVar("F", bound=Form)
+F_co = TypeVar("F_co", bound=Form, covariant=True)
 
 
-class Codec(Protocol[R, F]):
-    """One protocol's format of prediction requests and answers."""
+class BodyReader(Protocol[R, F_co]):
+    """Decodes the images of a request."""
 
     def is_plain(self, request: R) -> bool:
         """Whether a long request has raw pixels, which take negligible time to read."""
 
-    def read(self, request: R, limits: Limits, allowance: float = inf) -> tuple[F, Decoded]:
+    def read(self, request: R, limits: Limits, allowance: float = inf) -> tuple[F_co, Decoded]:
         """The form of the answer, and the images. Raises InputError if the request as a whole is invalid.
 
         Raises TooSlow if decoding costs more than the allowance, in pixels.
         """
+
+
+class Codec(BodyReader[R, F], Protocol[R, F]):
+    """One protocol's format of prediction requests and answers."""
 
     def write(self, job: Job, decoded: Decoded, form: F) -> Answer:
         """The answer. `job` has the probabilities of `decoded.pixels`."""
