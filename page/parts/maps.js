@@ -240,6 +240,8 @@ export class Maps {
    * @param {PointerEvent} event
    */
   hover(event) {
+    // Whoever draws does not read.
+    if (event.buttons) return;
     const cell = this.cellAt(event);
     if (cell) this.readout.textContent = this.options.describe(cell);
     this.options.point?.(cell);

@@ -48,7 +48,7 @@ def test_a_key_is_asked_for_and_one_that_is_revoked_is_asked_for_again(
     command, path, key = keyed
     with visiting(browser, root_of(command), expected=RESOURCE) as page:
         dialog = page.get_by_role("dialog")
-        page.get_by_label("Key").fill(key)
+        page.get_by_label("Key", exact=True).fill(key)
         page.keyboard.press("Enter")
         expect(page.locator("#layers")).to_be_visible()
         choose_sample(page, "Bag")
@@ -59,7 +59,7 @@ def test_a_key_is_asked_for_and_one_that_is_revoked_is_asked_for_again(
         wait_until(lambda: page.evaluate(STATUS, key) == 401, "revoked")
         choose_sample(page, "Coat")
         expect(dialog).to_contain_text("key")
-        page.get_by_label("Key").fill(other)
+        page.get_by_label("Key", exact=True).fill(other)
         page.get_by_role("button", name="Use this key").click()
         expect(page.locator("#answer-label")).to_have_text("Coat")
         assert (
