@@ -92,5 +92,5 @@ sbom:  ## Write a bill of materials of each image that the container engine has 
 	@python=$$(requirements/find-python $(PYTHON)) && tools=$$($$python -m requirements.environments) && $$tools/python -m deploy.sbom $(IMAGES)
 
 clean:  ## Remove what was installed and built; runs/ stays
-	rm -rf $(VENV) .venv.lock .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) .venv.lock build .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom gpu-bundle page/node_modules

@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import ExportError
+from fashion_mnist.task import Task
 
 FOLDER: Final = "samples"
 
@@ -17,16 +17,16 @@ def file_name(label: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in label.lower()) + ".png"
 
 
-def write(folder: Path, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> list[str]:
-    """Write `folder`/samples/<class>.png, 8-bit grey: of each class, the first image whose answer is right.
+def write(folder: Path, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, task: Task) -> list[str]:
+    """Write `folder`/samples/<class>.png, 8 bits a channel: of each class, the first image whose answer is right.
 
-    Takes uint8 [n,28,28], uint8 [n] and the model's float32 [n,10]; returns the files' names relative to `folder`.
-    Raises ExportError for a class that the model never names rightly: such a model is not fit to serve.
+    Takes uint8 [n, c, h, w], labels [n] and the model's float32 [n, classes]; returns the files' names relative to
+    `folder`. Raises ExportError for a class that the model never names rightly: such a model is not fit to serve.
     """
     (folder / FOLDER).mkdir()
     right = probabilities.argmax(axis=1) == labels
     names = []
-    for index, label in enumerate(CLASSES):
+    for index, label in enumerate(task.classes):
         places = np.flatnonzero(right & (labels == index))
         if not places.size:
             raise ExportError(f"the model names no {label} of the test set rightly; train it further, then export")

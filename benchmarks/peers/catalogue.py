@@ -19,6 +19,7 @@ from fashion_mnist.settings import Settings
 
 DOCUMENTED: Final = "as documented"
 TUNED: Final = "tuned"
+PHOTOGRAPHS: Final = "photographs"
 LIMIT: Final = "limit"
 EMBEDDED: Final = "this service, embedded engine"
 THROUGH_TORCHSERVE: Final = "this service, through TorchServe"
@@ -31,7 +32,7 @@ class Peer:
 
     name: str
     setup: str
-    """DOCUMENTED, TUNED or LIMIT."""
+    """DOCUMENTED, TUNED, PHOTOGRAPHS (as documented, and sent photographs) or LIMIT."""
     kind: Kind
     start: Callable[[Path], AbstractContextManager[Server]]
     """Starts it with a new folder; entered, it answers."""
@@ -58,6 +59,11 @@ def peers() -> list[Peer]:
         *_pair("OpenVINO Model Server", containers.openvino, kinds.OIP_BINARY, kinds.OIP_BINARY),
         *_ours(THROUGH_TORCHSERVE, "torchserve"),
         *_ours(EMBEDDED, "embedded"),
+        Peer("FastAPI", PHOTOGRAPHS, kinds.PHOTOGRAPH, partial(servers.fastapi, tuned=False), "fastapi"),
+        *(
+            Peer(name, PHOTOGRAPHS, kinds.PHOTOGRAPH, partial(servers.fashion_mnist, engine=engine))
+            for name, engine in ((THROUGH_TORCHSERVE, "torchserve"), (EMBEDDED, "embedded"))
+        ),
         Peer("nginx, a constant answer", LIMIT, kinds.RAW, partial(nginx, kind=kinds.RAW)),
     ]
 

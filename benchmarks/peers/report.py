@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
-from benchmarks.peers.catalogue import DOCUMENTED, LIMIT, OURS, TUNED
+from benchmarks.peers.catalogue import DOCUMENTED, LIMIT, OURS, PHOTOGRAPHS, TUNED
 from benchmarks.report import Rows, markdown_table
 from loadtest.report import svg
 
@@ -38,7 +38,8 @@ def markdown(results: dict[str, Any]) -> str:
 
 def plot(results: dict[str, Any]) -> str:
     """Rates, and processor time for an image, of each server in its setups; SVG."""
-    rows = [row for row in results["rows"] if row["connections"] == AT and "reason" not in row]
+    drawn = [row for row in results["rows"] if row["setup"] != PHOTOGRAPHS]
+    rows = [row for row in drawn if row["connections"] == AT and "reason" not in row]
     names = list(dict.fromkeys(row["server"] for row in rows))
     figure = Figure(figsize=(11, 0.55 * len(names) + 1.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)

@@ -25,7 +25,7 @@ from benchmarks.client import classify_singly
 from benchmarks.load import Bodies, Load, RunFailed
 from benchmarks.machine import machine
 from benchmarks.peers import report
-from benchmarks.peers.catalogue import LIMIT, Peer, peers
+from benchmarks.peers.catalogue import LIMIT, PHOTOGRAPHS, Peer, peers
 from benchmarks.peers.family import Family, family
 from benchmarks.peers.kinds import Kind
 from benchmarks.servers import Server
@@ -158,6 +158,8 @@ class _Rounds:
         rows = []
         for connections in CONNECTIONS:
             for peer in self._chosen:
+                if connections not in _connections(peer):
+                    continue
                 named = {
                     "server": peer.name,
                     "setup": peer.setup,
@@ -176,8 +178,8 @@ class _Rounds:
         if check:
             self._check_labels(peer, server)
         bodies = self._write(peer.kind)
-        load.run(server.url, bodies, connections=max(CONNECTIONS), seconds=self._size.warm_s)
-        for connections in CONNECTIONS:
+        load.run(server.url, bodies, connections=max(_connections(peer)), seconds=self._size.warm_s)
+        for connections in _connections(peer):
             before = started.cpu_s(server.pid)
             seen = load.run(server.url, bodies, connections=connections, seconds=self._size.seconds)
             used = started.cpu_s(server.pid) - before
@@ -186,9 +188,10 @@ class _Rounds:
 
     def _check_labels(self, peer: Peer, server: Server) -> None:
         kind = peer.kind
-        sent = [kind.write(image) for image in self._images]
+        images = self._images[:1] if kind.of_one_image else self._images
+        sent = [kind.write(image) for image in images]
         found = classify_singly(server.url, sent, kind.content_type, headers=kind.headers, read=kind.read)
-        if peer.setup == LIMIT:
+        if peer.setup in (LIMIT, PHOTOGRAPHS):
             return
         right = expected_labels(self._store / "weights.pt", self._images) if peer.rounded else self._labels
         if wrong := sum(one != other for one, other in zip(found, right, strict=True)):
@@ -209,7 +212,8 @@ class _Rounds:
 
     def _write(self, kind: Kind) -> Bodies:
         if kind.name not in self._bodies:
-            bodies = [kind.write(image) for image in self._images[:CYCLED]]
+            images = self._images[: 1 if kind.of_one_image else CYCLED]
+            bodies = [kind.write(image) for image in images]
             folder = self._folder / f"bodies-{len(self._bodies)}"
             self._bodies[kind.name] = Bodies.write(folder, bodies, kind.content_type, headers=kind.headers)
         return self._bodies[kind.name]
@@ -221,6 +225,11 @@ class _Rounds:
             yield
         except (FashionMNISTError, OSError, subprocess.SubprocessError) as error:
             self._failed[peer] = str(error)
+
+
+def _connections(peer: Peer) -> Sequence[int]:
+    """A photograph keeps a core busy for so long that one connection is a load."""
+    return CONNECTIONS[:1] if peer.setup == PHOTOGRAPHS else CONNECTIONS
 
 
 def _medians(samples: Sequence[_Sample], images: int = 1) -> dict[str, Any]:

@@ -40,11 +40,16 @@ TOLD_S: Final = 0.01
 """So long after it was told to stop, grpcio has told the clients."""
 
 
+_CLIENTS_DOING: Final = {"ExecuteBatchError", "UnicodeDecodeError"}
+"""A client went away while its answer was sent, or the path of its call is not UTF-8."""
+
+
 def _concerns_us(record: logging.LogRecord) -> bool:
-    """Whether a line of grpcio's is more than that a client went away while its answer was sent, or sent odd bytes."""
+    """Whether a line of grpcio's is about more than what a client did."""
     if str(record.msg).startswith("Invalid encoding on"):
         return False
-    return record.exc_info is None or record.exc_info[0] is None or record.exc_info[0].__name__ != "ExecuteBatchError"
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ not in _CLIENTS_DOING
 
 
 logging.getLogger("grpc._cython.cygrpc").addFilter(_concerns_us)

@@ -1,5 +1,7 @@
 """The log of this process, on stderr: JSON for programs, text for a terminal. Never what a client sent."""
 
+import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +24,22 @@ def configured(log_format: str) -> Iterator[None]:
     json = JsonFormatter(_FIELDS, rename_fields=renamed, timestamp=True)
     handler.setFormatter(json if log_format == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    try:
-        yield
-    finally:
-        sink.close()
+    # It warns of each form that a client sends wrongly; the client is told.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    with contextlib.redirect_stderr(_Printed()):
+        try:
+            yield
+        finally:
+            sink.close()
+
+
+class _Printed(io.TextIOBase):
+    """In the place of sys.stderr, where libraries print what they have not foreseen: it is logged."""
+
+    def write(self, text: str) -> int:
+        for line in filter(str.strip, text.splitlines()):
+            logging.getLogger("stderr").warning("%s", line)
+        return len(text)
 
 
 class _Handler(logging.Handler):

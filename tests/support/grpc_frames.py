@@ -2,9 +2,11 @@
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+
+import grpc
 
 from gateway.protocols import inference_pb2 as pb
 
@@ -140,3 +142,26 @@ def infer(images: int = 1) -> bytes:
         raw_input_contents=[bytes(784 * images)],
     ).SerializeToString()
     return request
+
+
+def answers(port: int, images: int = 1) -> bool:
+    """Whether a call on a new connection is answered."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        reply = channel.unary_unary(INFER)(infer(images), timeout=10)
+    return len(pb.ModelInferResponse.FromString(reply).raw_output_contents[0]) == 40 * images
+
+
+FLOODS: dict[str, Callable[[int], list[Frame]]] = {
+    "pings": lambda n: [Frame(PING, 0, 0, bytes(8))] * n,
+    "settings": lambda n: [Frame(SETTINGS, 0, 0, struct.pack(">HL", INITIAL_WINDOW, 65_535))] * n,
+    "calls that are taken back": lambda n: [
+        frame for stream in range(1, 2 * n, 2) for frame in (head(stream), Frame(RST_STREAM, 0, stream, bytes(4)))
+    ],
+    "calls that we are made to take back": lambda n: [
+        frame for stream in range(1, 2 * n, 2) for frame in (head(stream), Frame(WINDOW_UPDATE, 0, stream, bytes(4)))
+    ],
+    "empty data": lambda n: [head(1)] + [Frame(DATA, 0, 1, b"")] * n,
+    "empty continuations": lambda n: [Frame(HEADERS, 0, 1, block())] + [Frame(CONTINUATION, 0, 1, b"")] * n,
+    "windows": lambda n: [head(1)] + [Frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1")] * n,
+}
+"""Each makes so many frames that cost the server more than their sender."""

@@ -1,4 +1,4 @@
-"""Requests that were once good: what hypothesis makes of documents and bytes."""
+"""What hypothesis makes of good documents and bytes: requests that are nearly right."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,20 @@ from hypothesis import strategies as st
 AT_ONCE = 20
 """Requests of one example: to make them takes longer than to send them."""
 
-many = settings(
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    # The first request that fails is told; to shrink twenty at once would take longer than to read it.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    max_examples=20_000 // AT_ONCE,
-)
+
+def quantity(requests: int) -> settings:
+    """As many examples as hold so many requests, of any duration."""
+    return settings(
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        # The first request that fails is reported; to shrink twenty at once would take longer than to read it.
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        max_examples=max(1, requests // AT_ONCE),
+    )
+
+
+many = quantity(4_000)
+"""In a test. `python -m tests.hostile` sends more of them."""
 
 WORDS = ["images", "UINT8", "BYTES", "FP32", "label", "probabilities", "name", "data", "shape", "parameters", "7", ""]
 

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import grpc
 import httpx
@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gateway.protocols import inference_pb2 as pb
 from tests.support.command import ServeCommand, serve_command, wait_until
 from tests.support.grpc_frames import (
     CONTINUATION,
@@ -22,6 +21,7 @@ from tests.support.grpc_frames import (
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
+    FLOODS,
     GOAWAY,
     HEADERS,
     INFER,
@@ -31,6 +31,7 @@ from tests.support.grpc_frames import (
     SETTINGS,
     WINDOW_UPDATE,
     Frame,
+    answers,
     block,
     call,
     connected,
@@ -64,32 +65,10 @@ def port(strict: ServeCommand) -> int:
     return strict.state().grpc_port
 
 
-def answers(port: int, images: int = 1) -> bool:
-    """Whether a call on a new connection is answered."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        reply = channel.unary_unary(INFER)(infer(images), timeout=10)
-    return len(pb.ModelInferResponse.FromString(reply).raw_output_contents[0]) == 40 * images
-
-
 def waiting_bytes(strict: ServeCommand) -> float:
     page = httpx.get(f"http://127.0.0.1:{strict.state().admin_port}/metrics", timeout=10).text
     (line,) = [line for line in page.splitlines() if line.startswith("serving_buffered_bytes ")]
     return float(line.split()[1])
-
-
-FLOODS: dict[str, Callable[[int], list[Frame]]] = {
-    "pings": lambda n: [Frame(PING, 0, 0, bytes(8))] * n,
-    "settings": lambda n: [Frame(SETTINGS, 0, 0, struct.pack(">HL", INITIAL_WINDOW, 65_535))] * n,
-    "calls that are taken back": lambda n: [
-        frame for stream in range(1, 2 * n, 2) for frame in (head(stream), Frame(RST_STREAM, 0, stream, bytes(4)))
-    ],
-    "calls that we are made to take back": lambda n: [
-        frame for stream in range(1, 2 * n, 2) for frame in (head(stream), Frame(WINDOW_UPDATE, 0, stream, bytes(4)))
-    ],
-    "empty data": lambda n: [head(1)] + [Frame(DATA, 0, 1, b"")] * n,
-    "empty continuations": lambda n: [Frame(HEADERS, 0, 1, block())] + [Frame(CONTINUATION, 0, 1, b"")] * n,
-    "windows": lambda n: [head(1)] + [Frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1")] * n,
-}
 
 
 @pytest.mark.parametrize("name", FLOODS)
@@ -237,6 +216,16 @@ def _answers(port: int) -> bool:
         return answers(port)
     except grpc.RpcError:
         return False
+
+
+def test_a_path_that_is_not_utf_8_harms_nobody_else(port: int) -> None:
+    path = block("/inference.GRPCInferenceService/ModelInfeR").replace(b"InfeR", b"Infe\xaf")
+    with connected(port) as client:
+        client.send(Frame(HEADERS, END_HEADERS | END_STREAM, 1, path))
+        assert client.status() != 0
+        client.send(*call(3, infer()))
+        assert client.status() == 0
+    assert answers(port)
 
 
 def test_a_client_of_http_1_gets_no_answer(port: int) -> None:

@@ -1,39 +1,17 @@
 """What bodies take of a gateway's memory: as much as they have bytes, and no more once they are answered."""
 
 import contextlib
-from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.command import ServeCommand, wait_until
 from tests.support.http import connected, read_answer, request
+from tests.support.memory import Peak
 
 ODD, LONG_ODD = 784 * 10_000 + 1, 784 * 20_000 + 1
 """So many bytes are no whole number of images: they are refused when the last one is there, and nothing is decoded."""
 
 SLACK = 8 * 2**20
-
-
-class Peak:
-    """The most that a process has in memory from here on, over what it has now."""
-
-    def __init__(self, process: psutil.Process) -> None:
-        self._process = process
-        Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak is what there is now: proc(5)
-        self._before = self._kib("VmRSS")
-
-    def _kib(self, name: str) -> int:
-        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-    def grown(self) -> int:
-        """In bytes."""
-        return (self._kib("VmHWM") - self._before) * 1024
-
-    def kept(self) -> int:
-        """How much of it is still there, in bytes."""
-        return (self._kib("VmRSS") - self._before) * 1024
 
 
 def test_body_is_held_once(embedded: ServeCommand) -> None:

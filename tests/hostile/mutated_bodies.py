@@ -1,26 +1,26 @@
-"""Whatever body comes, the answer is a 200, or a 4xx of the one shape."""
+"""Bodies for the service's own route that were once good; the answer is a 200, or a 4xx of one shape."""
 
 import http.client
 import json
 from urllib.parse import urlsplit
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fashion_mnist.classes import CLASSES
-from tests.support.bodies import bad_bodies, good_bodies
-from tests.support.command import ServeCommand
+from tests.support.bodies import Body, bad_bodies, good_bodies
+from tests.support.mutations import AT_ONCE
+from tests.support.odd_files import odd_files
 
 GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
-BODIES_AT_ONCE = 20
-SEEDS = [body for body in [*good_bodies(GARMENTS), *bad_bodies(GARMENTS[0])] if len(body.content) < 20_000]
+_FILES = [Body(odd.name, odd.content, "image/*") for odd in odd_files()]
+_ALL = [*good_bodies(GARMENTS), *bad_bodies(GARMENTS[0]), *_FILES]
+SEEDS = [body for body in _ALL if len(body.content) < 20_000]
 TYPES = sorted({body.content_type for body in SEEDS}) + [
     "multipart/form-data; boundary=x",
     "application/x-www-form-urlencoded",
     "application/json; charset=utf-16",
     ";",
-    "image/*",
 ]
 FORM = b'--x\r\nContent-Disposition: form-data; name="%b"\r\nContent-Type: %b\r\n\r\n%b\r\n--x--\r\n'
 
@@ -56,18 +56,13 @@ bodies = st.one_of(
 )
 requests = st.lists(
     st.tuples(bodies, st.sampled_from(TYPES), st.sampled_from(["", "?top_k=3", "?top_k=x", "?a=b"])),
-    min_size=BODIES_AT_ONCE,
-    max_size=BODIES_AT_ONCE,
-)
-many = settings(
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    # The first body that fails is told; to shrink twenty at once would take longer than to read it.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    min_size=AT_ONCE,
+    max_size=AT_ONCE,
 )
 
 
 def check(url: str, sent: list[tuple[bytes, str, str]]) -> None:
+    """Send bodies, each with a content type and a query, to the URL of the predictions."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
     try:
@@ -89,15 +84,3 @@ def check(url: str, sent: list[tuple[bytes, str, str]]) -> None:
                 assert {"code", "message"} <= set(answer["error"]) <= {"code", "message", "index"}, told
     finally:
         connection.close()
-
-
-@settings(many, max_examples=20_000 // BODIES_AT_ONCE)
-@given(requests)
-def test_through_the_embedded_engine(embedded: ServeCommand, sent: list[tuple[bytes, str, str]]) -> None:
-    check(embedded.url, sent)
-
-
-@settings(many, max_examples=2_000 // BODIES_AT_ONCE)
-@given(requests)
-def test_through_torchserve(in_front: ServeCommand, sent: list[tuple[bytes, str, str]]) -> None:
-    check(in_front.url, sent)

@@ -1,19 +1,16 @@
-"""Whatever call comes over gRPC, its status is OK, or one that says what is wrong with it."""
+"""Calls over gRPC that were once good; the status is OK, or one that says what is wrong with the call."""
 
 from typing import Any
 
 import grpc
 import numpy as np
-import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import model_store_path, model_version
 from fashion_mnist.settings import Settings
 from gateway.protocols import inference_pb2 as pb
-from tests.support.command import ServeCommand
-from tests.support.mutations import AT_ONCE, WORDS, Corpus, damaged, many
+from tests.support.mutations import AT_ONCE, WORDS, Corpus, damaged
 
 GARMENT = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 PNG = encode_image(GARMENT)
@@ -70,21 +67,14 @@ def altered_requests(draw: st.DrawFn) -> bytes:
 
 shapes = st.lists(st.sampled_from([1, 2, 28, 784]) | st.integers(-(2**63), 2**63 - 1), max_size=4)
 messages = altered_requests() | damaged(MESSAGES) | st.binary(max_size=200)
+calls = st.lists(messages, min_size=AT_ONCE, max_size=AT_ONCE).map(Corpus)
 
 
-@pytest.fixture(scope="module")
-def channel(embedded: ServeCommand) -> grpc.Channel:
-    with grpc.insecure_channel(f"127.0.0.1:{embedded.state().grpc_port}") as channel:
-        yield channel
-
-
-@many
-@given(st.lists(messages, min_size=AT_ONCE, max_size=AT_ONCE).map(Corpus))
-def test_through_the_embedded_engine(channel: grpc.Channel, sent: Corpus) -> None:
+def check(channel: grpc.Channel, sent: Corpus) -> None:
+    """Send messages all at once: each must get its own answer."""
     infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-    # All at once: each must get its own answer.
-    calls = [infer.future(content, timeout=TIMEOUT_S) for content in sent]
-    for content, call in zip(sent, calls, strict=True):
+    futures = [infer.future(content, timeout=TIMEOUT_S) for content in sent]
+    for content, call in zip(sent, futures, strict=True):
         told = f"{call.code()} {call.details()!r} for {content[:300]!r}"
         if call.code() is grpc.StatusCode.OK:
             assert pb.ModelInferResponse.FromString(call.result()).outputs, told

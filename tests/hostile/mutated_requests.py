@@ -1,4 +1,4 @@
-"""Whatever comes by the other protocols over HTTP, the answer is a 200 of their shape, or a 4xx of their shape."""
+"""Requests of the other protocols that were once good; the answer is a 200 of their shape or a 4xx of theirs."""
 
 import base64
 import http.client
@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from fashion_mnist.encoding import encode_image
-from tests.support.command import ServeCommand
-from tests.support.mutations import AT_ONCE, Corpus, altered, damaged, many
+from tests.support.mutations import AT_ONCE, Corpus, altered, damaged
 
 GARMENT = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 PNG = encode_image(GARMENT)
@@ -77,10 +75,12 @@ def documents(templates: list[Any], paths: list[str]) -> st.SearchStrategy[Sent]
 
 
 def batches(requests: st.SearchStrategy[Sent]) -> st.SearchStrategy[Corpus]:
+    """Several requests for one connection."""
     return st.lists(requests, min_size=AT_ONCE, max_size=AT_ONCE).map(Corpus)
 
 
 def check(url: str, sent: Corpus, is_answer: Callable[[Any], bool]) -> None:
+    """Send them to the server of this URL."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
     try:
@@ -101,13 +101,15 @@ def check(url: str, sent: Corpus, is_answer: Callable[[Any], bool]) -> None:
         connection.close()
 
 
-@many
-@given(batches(documents(OIP_JSON, OIP_PATHS) | with_tensors()))
-def test_by_the_open_inference_protocol(embedded: ServeCommand, sent: Corpus) -> None:
-    check(embedded.url, sent, lambda document: document["model_name"] == "fashion_mnist" and document["outputs"])
+def is_oip_answer(document: Any) -> bool:
+    """Whether a 200's document is the Open Inference Protocol's."""
+    return bool(document["model_name"] == "fashion_mnist" and document["outputs"])
 
 
-@many
-@given(batches(documents(V1, V1_PATHS)))
-def test_by_v1(embedded: ServeCommand, sent: Corpus) -> None:
-    check(embedded.url, sent, lambda document: list(document) == ["predictions"] and document["predictions"])
+def is_v1_answer(document: Any) -> bool:
+    """Whether it is v1's."""
+    return list(document) == ["predictions"] and bool(document["predictions"])
+
+
+oip_requests = batches(documents(OIP_JSON, OIP_PATHS) | with_tensors())
+v1_requests = batches(documents(V1, V1_PATHS))

@@ -1,0 +1,1 @@
+"""`python -m tests.hostile`: hostile clients and failing machines, and what the service must keep up against them."""
