@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Final
 
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import read_health_image
 from fashion_mnist.settings import Settings
 from fashion_mnist.system.line_sink import LineSink, relayed
 from gateway.grpc import ENVIRONMENT as GRPC_ENVIRONMENT
@@ -21,6 +21,7 @@ from gateway.http import keys, listening
 from gateway.http.cors import Cors
 from gateway.http.keys import Keyring
 from gateway.http.tls import open_tls
+from gateway.observability.metrics import paths_of
 from gateway.process import admin
 from gateway.process.rollout import PER_S, RESTARTS, Build, Rollout
 from gateway.process.worker import Task
@@ -90,12 +91,12 @@ class _Server:
         self._model_store = model_store
         self._build_archive = build_archive
         self._tell = tell
-        self._canary = read_canary(model_store)
+        self._health_image = read_health_image(model_store)
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
         Cors(settings.cors_origins)  # raises here, where a person reads it
         self._tls = open_tls(settings)
-        self._keyring = Keyring(Path(settings.key_file)) if keys.wanted(settings) else None
+        self._keyring = Keyring(Path(settings.key_file)) if keys.required(settings) else None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> "_Server":
@@ -124,7 +125,7 @@ class _Server:
                 settings, self._folder, self._private_sockets(), self._metrics(), self._build_archive
             )
             cleanup.callback(self._rollout.close)
-            self._rollout.begin(self._model_store, self._canary)
+            self._rollout.begin(self._model_store, self._health_image)
             cleanup.callback(self._kill_gateways)
             pages = admin.application(self._metrics(), self._gateway_pids, self._rollout, self._keyring)
             self._admin_port = cleanup.enter_context(
@@ -197,7 +198,7 @@ class _Server:
         for place, gateway in enumerate(self._gateways):
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                listening.admit(self._sockets[place])
+                listening.accept_new_connections(self._sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
         return "TorchServe" if self._rollout.attend(self._tell) else ""
@@ -217,7 +218,7 @@ class _Server:
         """Whether a real image gets its right label through every gateway and the engine."""
         try:
             for private_socket in self._private_sockets():
-                readiness.ask_canary_at(private_socket, self._canary)
+                readiness.check_health_image_at(private_socket, self._health_image)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(
@@ -243,7 +244,7 @@ class _Server:
         return processes.start(command, environment, self._folder, output=self._log, pass_fds=[public])
 
     def _metrics(self) -> list[Path]:
-        return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]
+        return paths_of(self._folder, self._settings.gateways)
 
     def _private_sockets(self) -> list[Path]:
         return [self._folder / f"gateway-{place}" for place in range(self._settings.gateways)]
