@@ -25,8 +25,9 @@ from serving import readiness
 _BAR = 10
 _MOST_ROWS = 50
 """Of the table on a terminal."""
-_OTHER_COLUMNS, _NARROWEST = 62, 16
-"""Characters of a line that the table's other columns take, and the least that is left for the names of images."""
+_HEAD = ("image", "label", "prob.", "", "unknown", "adjusted")
+_NARROWEST, _WIDEST = 16, 12
+"""Characters that names of images have at least there, and other columns at most before they break lines."""
 _PATIENCE_S = 2.0
 """Long enough for a server that is being restarted, short enough for a person who has started none."""
 
@@ -114,19 +115,23 @@ def _rows(
 def _print_table(results: Iterable[file_predictions.FileResult]) -> list[file_predictions.FileResult]:
     failed: list[file_predictions.FileResult] = []
     answered = list(_rows(results, failed))
-    shown, names = answered, None
-    if sys.stdout.isatty():
-        shown, names = answered[:_MOST_ROWS], max(Console().width - _OTHER_COLUMNS, _NARROWEST)
+    terminal = sys.stdout.isatty()
+    shown = answered[:_MOST_ROWS] if terminal else answered
     rows = []
     for name, prediction in shown:
         probability = max(_probabilities(prediction).values())
-        unknown = f"{'yes' if prediction['unknown'] else 'no'} ({prediction['unknown_score']})"
-        adjusted = ", ".join(_adjusted(prediction))
+        unknown = f"{'yes' if prediction['unknown'] else 'no'} {prediction['unknown_score']}"
         bar = "█" * round(probability * _BAR)
-        row = [name if names is None else ending(name, names), str(prediction["label"]), f"{probability:.1%}", bar]
-        rows.append([*row, unknown, adjusted])
+        rows.append(
+            [name, str(prediction["label"]), f"{probability:.0%}", bar, unknown, ", ".join(_adjusted(prediction))]
+        )
+    if rows and terminal:
+        # Of names what differs is at their end; a column's border and blanks are three characters.
+        others = sum(min(max(map(len, column)), _WIDEST) + 3 for column in list(zip(_HEAD, *rows, strict=True))[1:])
+        width = max(Console().width - others - 4, _NARROWEST)
+        rows = [[ending(row[0], width), *row[1:]] for row in rows]
     if rows:
-        print_table(["image", "label", "probability", "", "unknown", "adjusted"], rows, numbers_from=99, folded=5)
+        print_table(_HEAD, rows, numbers_from=len(_HEAD), folded=len(_HEAD) - 1)
     if len(answered) > len(shown):
         print(f"and {len(answered) - len(shown):,} images more: --csv and --json print all")
     return failed
