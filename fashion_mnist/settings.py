@@ -124,9 +124,6 @@ class Settings:
         "auto", "the log's form; auto: text on a terminal, JSON elsewhere", choices=("auto", "text", "json")
     )
 
-    inference_port: int = _port(0, "TorchServe's own port, loopback only")
-    management_port: int = _port(0, "TorchServe's management port, loopback only")
-    metrics_port: int = _port(0, "TorchServe's metrics port, loopback only")
     workers: int = _setting(1, "worker processes of TorchServe", minimum=1)
     batch_size: int = _setting(
         1, "requests that TorchServe hands to a worker at once, at most; the gateway's are packed already", minimum=1

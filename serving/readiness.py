@@ -42,14 +42,14 @@ def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
     return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
 
 
-def ask_canary_at(private_socket: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
-    """The same through a socket in the file system. Raises NotReady."""
-    return _ask(_DoorConnection(private_socket), str(private_socket), image, path)
+def ask_canary_at(private_socket: Path, image: bytes, path: str = PATH, *, authorization: str = "") -> dict[str, Any]:
+    """The same through a socket in the file system, with a header of authorization if there is one. Raises NotReady."""
+    return _ask(_PrivateConnection(private_socket), str(private_socket), image, path, authorization)
 
 
 def ask_at(private_socket: Path) -> None:
     """Ask a gateway whether its own canary gets its label now, which counts as no request. Raises NotReady."""
-    status, content = _call(_DoorConnection(private_socket), str(private_socket), "GET", READY)
+    status, content = _call(_PrivateConnection(private_socket), str(private_socket), "GET", READY)
     if status != http.client.OK:
         try:
             reason = json.loads(content)["reason"]
@@ -58,19 +58,21 @@ def ask_at(private_socket: Path) -> None:
         raise NotReady(reason)
 
 
-class _DoorConnection(http.client.HTTPConnection):
+class _PrivateConnection(http.client.HTTPConnection):
     def __init__(self, private_socket: Path) -> None:
         super().__init__("localhost", timeout=TIMEOUT_S)
-        self._door = private_socket
+        self._path = private_socket
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._door))
+        self.sock.connect(str(self._path))
 
 
-def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path: str = PATH) -> dict[str, Any]:
-    status, content = _call(connection, where, "POST", path, image)
+def _ask(
+    connection: http.client.HTTPConnection, where: str, image: bytes, path: str = PATH, authorization: str = ""
+) -> dict[str, Any]:
+    status, content = _call(connection, where, "POST", path, image, authorization)
     if status == http.client.NOT_FOUND:
         raise ModelNotLoaded(f"it answers {content[:200]!r}")
     try:
@@ -84,11 +86,17 @@ def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path:
 
 
 def _call(
-    connection: http.client.HTTPConnection, where: str, method: str, path: str, image: bytes | None = None
+    connection: http.client.HTTPConnection,
+    where: str,
+    method: str,
+    path: str,
+    image: bytes | None = None,
+    authorization: str = "",
 ) -> tuple[int, bytes]:
     """An answer's status and content. Raises NotReady where there is none."""
     try:
-        connection.request(method, path, image, {"content-type": "image/png"} if image else {})
+        headers = {"content-type": "image/png"} if image else {}
+        connection.request(method, path, image, headers | ({"authorization": authorization} if authorization else {}))
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:

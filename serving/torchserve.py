@@ -15,8 +15,8 @@ import psutil
 from fashion_mnist.errors import ServingError
 from fashion_mnist.model_store import read_canary
 from fashion_mnist.settings import Settings
-from serving import config, gc_log, java, processes, readiness, state
-from serving.config import Ports, RunFolder
+from serving import config, gc_log, java, processes, readiness
+from serving.config import RunFolder
 from serving.kept_files import KeptFiles
 
 POLL_S: Final = 0.05
@@ -40,19 +40,23 @@ class TorchServe:
     Use it as a context manager: leaving it ends every process that it started, and removes the folder.
     """
 
-    def __init__(self, settings: Settings, model_store: Path, folder: Path | None = None) -> None:
-        """`folder` is where its files go, by default one named by its port; nothing is written or started yet."""
+    def __init__(self, settings: Settings, model_store: Path, folder: Path, *, port: int = 0) -> None:
+        """`folder` is where its files go; nothing is written or started yet.
+
+        With a `port` it takes images there from everybody on this machine, and not at a socket of its folder: for
+        those who measure or test it alone.
+        """
         self.settings = settings
-        self.ports = Ports.choose(settings)
-        self.folder = RunFolder(folder or state.folder(config.LOOPBACK, self.ports.inference))
+        self.port = port
+        self.folder = RunFolder(folder)
         self._files = KeptFiles()
         self._canary = read_canary(model_store)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """Where images are sent, from this machine."""
-        return readiness.url(config.LOOPBACK, self.ports.inference)
+        """Where images are sent, if it has a port."""
+        return readiness.url(config.LOOPBACK, self.port)
 
     @property
     def pid(self) -> int:
@@ -75,7 +79,7 @@ class TorchServe:
         try:
             shutil.rmtree(self.folder.path, ignore_errors=True)
             self.folder.path.mkdir(mode=0o700, parents=True)
-            config.write(self.folder, self.settings, self.ports)
+            config.write(self.folder, self.settings, self.port)
             build_archive(self.folder.store / config.ARCHIVE)
             self._files.keep([self.folder.path])
         except OSError as error:
@@ -88,6 +92,9 @@ class TorchServe:
         """Start the JVM, which starts the workers. Returns at once. Raises OSError."""
         self._files.restore()
         self.folder.temporary.mkdir(exist_ok=True)
+        # What an earlier one has left: it takes no address that is there, and writes new keys.
+        for left in (self.folder.inference, self.folder.management, self.folder.metrics, self.folder.keys):
+            left.unlink(missing_ok=True)
         with (self.folder.path / "jvm.out").open("ab") as output:
             self._process = processes.start(self._command(), self._environment(), self.folder.path, output)
 
@@ -109,7 +116,7 @@ class TorchServe:
             if sum(not processes.alive(worker) for worker in workers.values()) >= CRASHES:
                 raise self._failure("TorchServe's worker dies again and again while it loads the model")
             try:
-                readiness.ask_canary(config.LOOPBACK, self.ports.inference, self._canary)
+                self.ask_canary()
                 return time.monotonic() - started
             except readiness.ModelNotLoaded as error:
                 raise self._failure(f"TorchServe did not load the model: {error}") from None
@@ -119,6 +126,14 @@ class TorchServe:
                 reason = error
             time.sleep(POLL_S)
         raise self._failure(f"TorchServe was not ready after {self.settings.startup_timeout_s} s: {reason}")
+
+    def ask_canary(self) -> None:
+        """Raise readiness.NotReady where the canary does not get its label now."""
+        if self.port:
+            readiness.ask_canary(config.LOOPBACK, self.port, self._canary)
+        else:
+            authorization = self.folder.authorization()
+            readiness.ask_canary_at(self.folder.inference, self._canary, authorization=authorization)
 
     def running(self) -> bool:
         """Whether the JVM runs."""
@@ -177,7 +192,6 @@ class TorchServe:
             *("-f", self.folder.properties),
             *("-s", self.folder.store),
             "-ncs",
-            "--disable-token-auth",
         ]
 
     def _environment(self) -> dict[str, str]:

@@ -31,8 +31,8 @@ class Version:
     """Of this loading of it: what is loaded later has a higher one, also under the same name."""
     folder: Path
     """The server's own copy of its files: what becomes of those that it was loaded from is of no importance."""
-    torchserve: int = 0
-    """The port of its TorchServe; unused with the other engines."""
+    torchserve: str = ""
+    """The folder of its TorchServe's run; "" with the other engines."""
     open: bool = True
     """Whether clients may ask it; until then it is being checked."""
 

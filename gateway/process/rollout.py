@@ -107,7 +107,7 @@ class Rollout:
             checksums.verify(model_store / name)
         card = model_card(model_store)
         try:
-            loaded = self._prepare(model_version(model_store), card, model_store, self._settings)
+            loaded = self._prepare(model_version(model_store), card, model_store)
         except OSError as error:
             raise ServingError(
                 f"{self._folder} cannot be written ({error.strerror}): make room there, or set TMPDIR"
@@ -297,9 +297,7 @@ class Rollout:
             raise NotFound(f"there is no version {name[:64]!r}: there are {', '.join(self._loaded)}") from None
 
     def _load(self, name: str, card: dict[str, Any], folder: Path, held: Split | None) -> dict[str, Any]:
-        # Ports that the settings name are the first one's.
-        settings = dataclasses.replace(self._settings, inference_port=0, management_port=0, metrics_port=0)
-        candidate = self._prepare(name, card, folder, settings, open=False)
+        candidate = self._prepare(name, card, folder, open=False)
         version = candidate.version
         try:
             # The folder may have been written to meanwhile.
@@ -338,10 +336,8 @@ class Rollout:
             "card_accuracy": candidate.accuracy,
         }
 
-    def _prepare(
-        self, name: str, card: dict[str, Any], source: Path, settings: Settings, *, open: bool = True
-    ) -> _Loaded:
-        """Copy a version's files into the server's folder, and choose ports for its TorchServe."""
+    def _prepare(self, name: str, card: dict[str, Any], source: Path, *, open: bool = True) -> _Loaded:
+        """Copy a version's files into the server's folder."""
         number = next(self._numbers)
         folder = self._folder / f"v{number}"
         try:
@@ -351,11 +347,11 @@ class Rollout:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         torchserve = None
-        if settings.engine == "torchserve":
-            torchserve = TorchServe(settings, folder, self._folder / f"t{number}")
+        if self._settings.engine == "torchserve":
+            torchserve = TorchServe(self._settings, folder, self._folder / f"t{number}")
             self._torchserves.append(torchserve)
         return _Loaded(
-            version=Version(name, number, folder, torchserve.ports.inference if torchserve else 0, open),
+            version=Version(name, number, folder, str(torchserve.folder.path) if torchserve else "", open),
             source=source,
             accuracy=versions.accuracy(card),
             reference=Reference.from_card(card),

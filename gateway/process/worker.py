@@ -249,8 +249,9 @@ def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Ba
 
         return OipEngine(settings)
     from gateway.models.engines.torchserve import TorchServeEngine
+    from serving.config import RunFolder
 
-    engine = TorchServeEngine(settings, version.torchserve)
+    engine = TorchServeEngine(settings, RunFolder(Path(version.torchserve)))
     if traces is not None:
         engine.headers = traces.engine_headers
     return engine
