@@ -118,6 +118,12 @@ class Settings:
         1, "seconds after SIGTERM, of shutdown_timeout_s, in which new connections are still taken", minimum=0
     )
     shutdown_timeout_s: int = _setting(5, "seconds in which open requests are answered, or else cut off", minimum=0)
+    health_check_timeout_s: int = _setting(
+        2, "seconds that a gateway and TorchServe have to answer a health check of the supervisor's", minimum=1
+    )
+    health_check_failures: int = _setting(
+        2, "health checks in a row without an answer, after which a process is replaced", minimum=1
+    )
     startup_timeout_s: int = _setting(60, "seconds until the canary must be answered", minimum=1)
 
     log_format: str = _setting(

@@ -11,6 +11,10 @@ from fashion_mnist.settings import Settings
 
 PATH: Final = "/predictions/fashion_mnist"
 READY: Final = "/health/ready"
+LIVE: Final = "/health/live"
+PING: Final = "/ping"
+"""TorchServe's own page, which its JVM answers without a worker."""
+
 TIMEOUT_S: Final = 2.0
 
 
@@ -29,6 +33,10 @@ class NotReady(Exception):
     """The canary was not answered rightly; the message says what came instead."""
 
 
+class Silent(NotReady):
+    """Nothing came in time."""
+
+
 class ModelNotLoaded(NotReady):
     """TorchServe answers, but without the model: it will not change its mind."""
 
@@ -42,9 +50,11 @@ def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
     return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
 
 
-def ask_canary_at(private_socket: Path, image: bytes, path: str = PATH, *, authorization: str = "") -> dict[str, Any]:
+def ask_canary_at(
+    private_socket: Path, image: bytes, path: str = PATH, *, authorization: str = "", timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
     """The same through a socket in the file system, with a header of authorization if there is one. Raises NotReady."""
-    return _ask(_PrivateConnection(private_socket), str(private_socket), image, path, authorization)
+    return _ask(_PrivateConnection(private_socket, timeout_s), str(private_socket), image, path, authorization)
 
 
 def ask_at(private_socket: Path) -> None:
@@ -58,9 +68,15 @@ def ask_at(private_socket: Path) -> None:
         raise NotReady(reason)
 
 
+def ask_whether_alive(private_socket: Path, path: str, *, timeout_s: float, authorization: str = "") -> None:
+    """Raise Silent where nothing comes in time, and NotReady where nobody is there."""
+    connection = _PrivateConnection(private_socket, timeout_s)
+    _call(connection, str(private_socket), "GET", path, authorization=authorization)
+
+
 class _PrivateConnection(http.client.HTTPConnection):
-    def __init__(self, private_socket: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+    def __init__(self, private_socket: Path, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = private_socket
 
     def connect(self) -> None:
@@ -99,6 +115,8 @@ def _call(
         connection.request(method, path, image, headers | ({"authorization": authorization} if authorization else {}))
         response = connection.getresponse()
         return response.status, response.read()
+    except TimeoutError:
+        raise Silent(f"no answer on {where} within {connection.timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise NotReady(f"no answer on {where} ({error or type(error).__name__})") from None
     finally:

@@ -1,5 +1,7 @@
 """One TorchServe: started, watched until it is truly ready, stopped."""
 
+import contextlib
+import math
 import os
 import re
 import shutil
@@ -20,6 +22,9 @@ from serving.config import RunFolder
 from serving.kept_files import KeptFiles
 
 POLL_S: Final = 0.05
+PING_S: Final = 0.5
+"""How long a JVM has to say that it lives, when its workers are silent."""
+
 CRASHES: Final = 2
 """A worker that dies so often before the first answer dies for a reason that stays."""
 
@@ -52,6 +57,10 @@ class TorchServe:
         self._files = KeptFiles()
         self._canary = read_canary(model_store)
         self._process: subprocess.Popen[bytes] | None = None
+        self._checked: frozenset[int] = frozenset()
+        """The workers that a health check was about."""
+        self._patience_s = math.inf
+        """Until when these may be silent; 0 where they have answered."""
 
     @property
     def url(self) -> str:
@@ -127,13 +136,49 @@ class TorchServe:
             time.sleep(POLL_S)
         raise self._failure(f"TorchServe was not ready after {self.settings.startup_timeout_s} s: {reason}")
 
-    def ask_canary(self) -> None:
+    def ask_canary(self, timeout_s: float = readiness.TIMEOUT_S) -> None:
         """Raise readiness.NotReady where the canary does not get its label now."""
         if self.port:
             readiness.ask_canary(config.LOOPBACK, self.port, self._canary)
         else:
             authorization = self.folder.authorization()
-            readiness.ask_canary_at(self.folder.inference, self._canary, authorization=authorization)
+            readiness.ask_canary_at(
+                self.folder.inference, self._canary, authorization=authorization, timeout_s=timeout_s
+            )
+
+    def check(self, timeout_s: float) -> None:
+        """Raise readiness.Silent where it says nothing in time, with workers that have answered before.
+
+        Others may still load the model, for as long as a start may take: then it raises another NotReady.
+        """
+        try:
+            self.ask_canary(timeout_s)
+        except readiness.Silent:
+            workers = frozenset(worker.pid for worker in self._workers())
+            now = time.monotonic()
+            if workers != self._checked:
+                self._checked, self._patience_s = workers, now + self.settings.startup_timeout_s
+            if now < self._patience_s:
+                raise readiness.NotReady("its workers are being started") from None
+            raise
+        else:
+            if self._patience_s:
+                self._checked, self._patience_s = frozenset(worker.pid for worker in self._workers()), 0.0
+
+    def end_what_is_silent(self) -> str:
+        """End the workers where the JVM itself answers, which starts others, and else all; what was ended."""
+        authorization = self.folder.authorization()
+        try:
+            readiness.ask_whether_alive(
+                self.folder.inference, readiness.PING, timeout_s=PING_S, authorization=authorization
+            )
+        except readiness.NotReady:
+            self.stop(grace_s=0)
+            return "TorchServe"
+        for worker in self._workers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        return "TorchServe's worker"
 
     def running(self) -> bool:
         """Whether the JVM runs."""

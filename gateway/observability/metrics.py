@@ -6,6 +6,7 @@ arrays of all gateways what Prometheus reads.
 
 import math
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -27,6 +28,9 @@ SECONDS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.
 IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONFIDENCE: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 GAUGES: Final = ("ready", "connections", "queued_images", "buffered_bytes")
+
+SILENT_S: Final = 3.0
+"""A gateway writes twice a second how things stand."""
 
 SAMPLED: Final = 8
 """Images of one batch, at most, that are watched for drift."""
@@ -66,6 +70,7 @@ _SHAPES: Final = {
     "confidence": (len(CONFIDENCE) + 1,),
     "confidence_sum": (1,),
     "gauges": (len(GAUGES),),
+    "written_s": (1,),
     "window": (len(FIGURES), BINS),
 }
 _SIZE: Final = sum(map(math.prod, _SHAPES.values()))
@@ -138,6 +143,7 @@ class Metrics:
     def gauges(self, *values: float) -> None:
         """How things stand: see GAUGES."""
         self._found["gauges"][:] = values
+        self._found["written_s"][:] = time.monotonic()
 
     def count(self) -> None:
         """Count what was kept; to be called now and then."""
@@ -181,6 +187,9 @@ def families(paths: Sequence[Path], reference: Reference | None = None) -> Itera
     """The figures of all gateways together, for Prometheus; `reference` is what the gateways measure drift from."""
     found = [_open(path, "r") for path in paths]
     total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
+    # How things stand is known of those alone that have said so lately: one that was stopped is ready for nobody.
+    heard = [each for each in found if time.monotonic() - each["written_s"][0] < SILENT_S]
+    total["gauges"] = sum((each["gauges"] for each in heard), np.zeros(len(GAUGES)))
 
     requests = CounterMetricFamily("serving_requests", "Requests by what came of them.", labels=["code"])
     for code, value in zip(CODES, total["codes"], strict=True):
@@ -215,6 +224,11 @@ def families(paths: Sequence[Path], reference: Reference | None = None) -> Itera
         "Open connections.",
         "Images in line for the engine.",
         "Bytes of bodies that are being received or wait for their answers.",
+    )
+    yield GaugeMetricFamily(
+        "serving_silent_gateways",
+        f"Gateways that have not written their figures for {SILENT_S:g} s; the gauges below leave them out.",
+        value=len(found) - len(heard),
     )
     for name, help, value in zip(GAUGES, helps, total["gauges"], strict=True):
         yield GaugeMetricFamily(f"serving_{name}", help, value=value)
