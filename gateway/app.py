@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from fashion_mnist.classes import IMAGE_BYTES
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import TooSlow
 from fashion_mnist.errors import FashionMNISTError, MethodNotAllowed, NotFound, Overloaded, RequestTimeout, Unavailable
@@ -40,6 +41,9 @@ OPEN: Final = frozenset(
 
 QUICK_IMAGES: Final = 64
 """Answers to more images than these are written in a thread; they take some 4 us an image."""
+
+LARGE_BYTES: Final = 64 * 1024
+"""Bodies from this length on are files of images or JSON, whose decoding takes milliseconds, unless they are pixels."""
 
 WAITING_BUDGETS: Final = 4
 """So many requests may wait for a thread that each cost all that a request may; of cheaper ones more."""
@@ -80,6 +84,7 @@ class Service:
         if keyring is not None:
             self.server.admit = self._admit
         self.slow = SlowWork(WAITING_BUDGETS * self.server.limits.max_pixels)
+        self.server.check_room = self._check_room
         models.on_change = self._change
         self._change()
 
@@ -87,6 +92,12 @@ class Service:
     def health(self) -> Health:
         """That of the default version."""
         return self.models.default.health
+
+    def _check_room(self, length: int) -> FashionMNISTError | None:
+        """Why a body that must be decoded in a thread is not received: no more may wait for one."""
+        if length >= LARGE_BYTES and length % IMAGE_BYTES and self.slow.full:
+            return Overloaded("too many large requests at once: send it again a moment later")
+        return None
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or later."""

@@ -72,6 +72,16 @@ class SlowWork:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a thread."""
+        return len(self._jobs)
+
+    @property
+    def full(self) -> bool:
+        """Whether another job would be refused, whatever it costs. Read without the lock: it may change at once."""
+        return self.waiting >= MOST_JOBS
+
     def submit(self, cost: float, work: Work, then: Callable[[Any], None], gone: Callable[[], bool]) -> None:
         """Do `work`, of which no more is known than that it costs at least so many pixels.
 

@@ -72,6 +72,8 @@ class Server:
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
         self.admit: Callable[[Asking], FashionMNISTError | None] | None = None
         """Why a request with this head is not received any further, if it is not; None lets everybody in."""
+        self.check_room: Callable[[int], FashionMNISTError | None] = lambda length: None
+        """Why a body of so many bytes need not be received, if it would be refused anyway."""
         self.cors = Cors(settings.cors_origins).headers
         self._handle = handle
         self._ticking: asyncio.Task[None] | None = None
