@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cli import extras
 from cli.archive import archive
 from cli.bench import bench
 from cli.compare import compare
@@ -18,6 +19,7 @@ from cli.errors import errors
 from cli.evaluate import evaluate
 from cli.explain import explain
 from cli.export import export
+from cli.import_model import import_model
 from cli.keys import keys
 from cli.loadtest import loadtest
 from cli.models import models
@@ -28,6 +30,7 @@ from cli.serve import serve, status
 from cli.settings import settings
 from cli.train import train
 from cli.unknown import unknown
+from fashion_mnist import __version__
 from fashion_mnist.errors import FashionMNISTError, UsageError
 from fashion_mnist.system.line_sink import open_standard_files
 
@@ -62,11 +65,19 @@ app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 for command in COMMANDS:
     app.command()(command)
+app.command("import")(import_model)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"fashion-mnist {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
     debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=_print_version),
 ) -> None:
     """Read by `main`, which must know it even where an option cannot be parsed."""
 
@@ -86,6 +97,13 @@ def main() -> None:
             raise
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(error.message)}", highlight=False)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except ModuleNotFoundError as error:
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        advice = extras.advice(error, command)
+        if advice is None or "--debug" in sys.argv:
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(advice)}", highlight=False)
+        sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has seen enough. Nothing more is written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

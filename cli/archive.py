@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli import extras
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 
@@ -29,6 +30,7 @@ def archive(
 
         FASHION_MNIST_RUNTIME=torchscript FASHION_MNIST_WORKERS=2 fashion-mnist archive
     """
+    extras.require("model_archiver")
     console = Console()
     with console.status("checking the model and packing it"):
         from export.archive import build, contents

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cli import extras
 from fashion_mnist.settings import PREFIX, Settings
 from serving import readiness
 
@@ -47,6 +48,7 @@ def loadtest(
     from loadtest import preflight, requests
     from loadtest import scenario as scenarios
 
+    extras.require("locust")
     wanted = scenarios.read(scenario).scaled(clients=clients or None, seconds=seconds or None)
     if scenario not in scenarios.names():
         scenario = os.path.abspath(scenario)

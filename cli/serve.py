@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli import extras
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.model_store import CANARY, model_store_path
 from fashion_mnist.settings import Settings
@@ -45,6 +46,10 @@ def serve(
     settings = Settings.from_environment(
         host=host, port=port, engine=engine, runtime=runtime, device=device, workers=workers, gateways=gateways
     )
+    if settings.engine == "torchserve":
+        extras.require("ts", "model_archiver", "torch")
+    if settings.engine != "oip":
+        extras.require("onnxruntime" if settings.runtime == "onnx" else "torch")
     store = model_store_path(settings)
     sink = LineSink(1)
 

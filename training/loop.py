@@ -16,6 +16,7 @@ from torch.nn import functional
 from fashion_mnist.data.dataset import Split
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
+from fashion_mnist.task import FASHION_MNIST, Task
 from training import fused, perturb
 from training.augment import draw_moves, draw_rectangles, erase, move
 from training.optimizers import optimizers
@@ -57,6 +58,7 @@ class Trainer:
         device: torch.device,
         kernels: str = "torch",
         teachers: Teachers | None = None,
+        task: Task = FASHION_MNIST,
     ) -> None:
         self.recipe = recipe
         self.teachers = teachers
@@ -64,15 +66,18 @@ class Trainer:
         self.seed = seed
         self.device = device
         self._train_images = train.images.copy()
-        self.images = torch.from_numpy(self._train_images)[:, None].to(device)
+        self.images = torch.from_numpy(self._train_images).to(device)
         self.labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
         levels = (np.arange(256, dtype=np.float32) / 255) ** np.float32(recipe.gamma)
         scaled = levels[train.images]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = new_network(recipe)
-        mean, std = float(scaled.mean()), float(scaled.std())
-        self.classifier = Classifier(network, mean, std, gamma=recipe.gamma).to(device)
+            network = new_network(recipe, task)
+        mean, std = (
+            [float(figure(scaled[:, channel])) for channel in range(scaled.shape[1])] for figure in (np.mean, np.std)
+        )
+        self.task = task
+        self.classifier = Classifier(network, mean, std, gamma=recipe.gamma, task=task).to(device)
         self.network = network
         self.steps = len(train.images) // recipe.batch_size
         if not self.steps:
@@ -141,14 +146,14 @@ class Trainer:
 
     def result(self) -> Classifier:
         """The classifier as it would be kept now: with the averaged weights, where the recipe averages, on the CPU."""
-        network = new_network(self.recipe)
+        network = new_network(self.recipe, self.task)
         network.load_state_dict(self.network.state_dict())
         if self.recipe.ema_decay:
             with torch.no_grad():
                 for tensor, average in zip(_averaged(network), self.averaged, strict=True):
                     tensor.copy_(average)
-        mean, std = self.classifier.mean.item(), self.classifier.std.item()
-        return Classifier(network, mean, std, gamma=self.recipe.gamma).eval()
+        mean, std = (values.flatten().tolist() for values in (self.classifier.mean, self.classifier.std))
+        return Classifier(network, mean, std, gamma=self.recipe.gamma, task=self.task).eval()
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, for `torch.save`."""
@@ -168,7 +173,8 @@ class Trainer:
         self.averaged = [average.to(self.device) for average in state["averaged"]]
 
     def _epoch_images(self) -> tuple[Tensor, Tensor | None]:
-        """This epoch's images, uint8 [n, 1, 28, 28], and the teachers' log-probabilities for them, float16 [n, 10]."""
+        """This epoch's images, uint8 [n, channels, height, width], and the teachers' log-probabilities of them, float16
+        [n, classes]."""
         recipe, images, answers = self.recipe, self._train_images, None
         random = np.random.default_rng((self.seed, self.epoch))
         if self.teachers is not None:
@@ -179,7 +185,7 @@ class Trainer:
             images = perturb.corrupt(images, recipe.corrupt, random)
         if images is self._train_images:
             return self.images, answers
-        return torch.from_numpy(images)[:, None].to(self.device), answers
+        return torch.from_numpy(images).to(self.device), answers
 
     def _logits(
         self, images: Tensor, chosen: Tensor, moves: Tensor, rectangles: Tensor | None, pool: ThreadPoolExecutor | None
@@ -216,12 +222,12 @@ class Trainer:
             average(self.averaged, _averaged(self.network), self.recipe, step)
 
 
-def new_network(recipe: Recipe) -> Network:
+def new_network(recipe: Recipe, task: Task = FASHION_MNIST) -> Network:
     """An untrained network of a recipe, drawn from torch's own generator."""
     if recipe.residual:
         # It has all that a classifier and this loop ask of a network.
-        return cast(Network, ResidualNetwork())
-    return Network(activation=recipe.activation)
+        return cast(Network, ResidualNetwork(task.geometry.channels, len(task.classes)))
+    return Network(task.geometry, len(task.classes), activation=recipe.activation)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
@@ -254,6 +260,6 @@ def predict(classifier: nn.Module, images: np.ndarray) -> np.ndarray:
     """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28], on the classifier's own device."""
     device = next(classifier.parameters()).device
     with torch.inference_mode():
-        batches = torch.from_numpy(images.copy())[:, None].split(_EVALUATION_BATCH)
+        batches = torch.from_numpy(images.copy()).split(_EVALUATION_BATCH)
         probabilities: np.ndarray = torch.cat([classifier(batch.to(device)).cpu() for batch in batches]).numpy()
         return probabilities

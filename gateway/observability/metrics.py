@@ -183,13 +183,25 @@ class Metrics:
             found["confidence_sum"] += confidence.sum()
 
 
-def families(paths: Sequence[Path], reference: Reference | None = None) -> Iterator[Metric]:
-    """The figures of all gateways together, for Prometheus; `reference` is what the gateways measure drift from."""
-    found = [_open(path, "r") for path in paths]
+def paths_of(folder: Path, gateways: int) -> list[Path]:
+    """The files of the figures of all gateways of a server, whose own folder this is."""
+    return [folder / f"metrics-{place}" for place in range(gateways)]
+
+
+def totals(paths: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
+    """The figures of all gateways together, by name; those that are not there yet have none."""
+    found = [_open(path, "r") for path in paths if path.exists()]
     total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
     # How things stand is known of those alone that have said so lately: one that was stopped is ready for nobody.
     heard = [each for each in found if time.monotonic() - each["written_s"][0] < SILENT_S]
     total["gauges"] = sum((each["gauges"] for each in heard), np.zeros(len(GAUGES)))
+    total["silent"] = np.array([len(found) - len(heard)])
+    return total
+
+
+def families(paths: Sequence[Path], reference: Reference | None = None) -> Iterator[Metric]:
+    """The figures of all gateways together, for Prometheus; `reference` is what the gateways measure drift from."""
+    total = totals(paths)
 
     requests = CounterMetricFamily("serving_requests", "Requests by what came of them.", labels=["code"])
     for code, value in zip(CODES, total["codes"], strict=True):
@@ -228,7 +240,7 @@ def families(paths: Sequence[Path], reference: Reference | None = None) -> Itera
     yield GaugeMetricFamily(
         "serving_silent_gateways",
         f"Gateways that have not written their figures for {SILENT_S:g} s; the gauges below leave them out.",
-        value=len(found) - len(heard),
+        value=total["silent"][0],
     )
     for name, help, value in zip(GAUGES, helps, total["gauges"], strict=True):
         yield GaugeMetricFamily(f"serving_{name}", help, value=value)

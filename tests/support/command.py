@@ -89,12 +89,15 @@ class ServeCommand:
 
 
 @contextmanager
-def serve_command(folder: Path, *arguments: str, **environment: str) -> Iterator[ServeCommand]:
+def serve_command(
+    folder: Path, *arguments: str, program: str = COMMAND, cwd: str = ".", **environment: str
+) -> Iterator[ServeCommand]:
     """Start `fashion-mnist serve` on a free port; not yet ready. Whatever is left of it in the end is killed."""
     output = folder / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [COMMAND, "serve", "--port", "0", "--device", "cpu", *arguments],
+            [program, "serve", "--port", "0", "--device", "cpu", *arguments],
+            cwd=cwd,
             env={**os.environ, "FASHION_MNIST_ADMIN_PORT": "0", "FASHION_MNIST_GRPC_PORT": "0", **environment},
             stdout=file,
             stderr=file,
