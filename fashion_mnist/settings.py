@@ -131,6 +131,9 @@ class Settings:
     )
     startup_timeout_s: int = _setting(60, "seconds until the canary must be answered", minimum=1)
 
+    loop_watchdog: str = _setting(
+        "off", "whether callbacks that keep the event loop to themselves are logged; slower", choices=("off", "on")
+    )
     log_format: str = _setting(
         "auto", "the log's form; auto: text on a terminal, JSON elsewhere", choices=("auto", "text", "json")
     )
