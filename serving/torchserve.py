@@ -15,7 +15,7 @@ from typing import Final
 import psutil
 
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import read_health_image
 from fashion_mnist.settings import Settings
 from serving import config, gc_log, java, processes, readiness
 from serving.config import RunFolder
@@ -55,7 +55,7 @@ class TorchServe:
         self.port = port
         self.folder = RunFolder(folder)
         self._files = KeptFiles()
-        self._canary = read_canary(model_store)
+        self._health_image = read_health_image(model_store)
         self._process: subprocess.Popen[bytes] | None = None
         self._checked: frozenset[int] = frozenset()
         """The workers that a health check was about."""
@@ -125,7 +125,7 @@ class TorchServe:
             if sum(not processes.alive(worker) for worker in workers.values()) >= CRASHES:
                 raise self._failure("TorchServe's worker dies again and again while it loads the model")
             try:
-                self.ask_canary()
+                self.check_health_image()
                 return time.monotonic() - started
             except readiness.ModelNotLoaded as error:
                 raise self._failure(f"TorchServe did not load the model: {error}") from None
@@ -136,14 +136,14 @@ class TorchServe:
             time.sleep(POLL_S)
         raise self._failure(f"TorchServe was not ready after {self.settings.startup_timeout_s} s: {reason}")
 
-    def ask_canary(self, timeout_s: float = readiness.TIMEOUT_S) -> None:
-        """Raise readiness.NotReady where the canary does not get its label now."""
+    def check_health_image(self, timeout_s: float = readiness.TIMEOUT_S) -> None:
+        """Raise readiness.NotReady where the health-check image does not get its label now."""
         if self.port:
-            readiness.ask_canary(config.LOOPBACK, self.port, self._canary)
+            readiness.check_health_image(config.LOOPBACK, self.port, self._health_image)
         else:
             authorization = self.folder.authorization()
-            readiness.ask_canary_at(
-                self.folder.inference, self._canary, authorization=authorization, timeout_s=timeout_s
+            readiness.check_health_image_at(
+                self.folder.inference, self._health_image, authorization=authorization, timeout_s=timeout_s
             )
 
     def check(self, timeout_s: float) -> None:
@@ -152,7 +152,7 @@ class TorchServe:
         Others may still load the model, for as long as a start may take: then it raises another NotReady.
         """
         try:
-            self.ask_canary(timeout_s)
+            self.check_health_image(timeout_s)
         except readiness.Silent:
             workers = frozenset(worker.pid for worker in self._workers())
             now = time.monotonic()

@@ -63,7 +63,7 @@ def test_threads_are_full_when_so_many_jobs_wait_as_may() -> None:
             work.submit(1.0, block, lambda result: None, lambda: False)
         while work.waiting:
             await asyncio.sleep(0.001)
-        for _ in range(slow_work.MOST_JOBS):
+        for _ in range(slow_work.MAX_JOBS):
             assert not work.full
             work.submit(1.0, lambda allowance: None, lambda result: None, lambda: False)
         assert work.full
