@@ -30,7 +30,7 @@ def own_url(settings: Settings) -> str:
 
 
 class NotReady(Exception):
-    """The canary was not answered rightly; the message says what came instead."""
+    """The health-check image was not answered rightly; the message says what came instead."""
 
 
 class Silent(NotReady):
@@ -42,11 +42,11 @@ class ModelNotLoaded(NotReady):
 
 
 class WrongLabel(NotReady):
-    """The model takes the canary for something else: it will not change its mind either."""
+    """The model takes the health-check image for something else: it will not change its mind either."""
 
 
 def check_health_image(host: str, port: int, image: bytes) -> dict[str, Any]:
-    """Send the canary; the prediction, if it is the right one. Raises NotReady."""
+    """Send the health-check image; the prediction, if it is the right one. Raises NotReady."""
     return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
 
 
@@ -58,7 +58,7 @@ def check_health_image_at(
 
 
 def ask_at(private_socket: Path) -> None:
-    """Ask a gateway whether its own canary gets its label now, which counts as no request. Raises NotReady."""
+    """Ask a gateway whether its own health check passes, which counts as no request. Raises NotReady."""
     status, content = _call(_PrivateConnection(private_socket), str(private_socket), "GET", READY)
     if status != http.client.OK:
         try:

@@ -108,7 +108,7 @@ class TorchServe:
             self._process = processes.start(self._command(), self._environment(), self.folder.path, output)
 
     def wait_until_ready(self) -> float:
-        """Wait until the canary gets its label; the seconds it took.
+        """Wait until the health-check image gets its label; the seconds it took.
 
         Raises ServingError, with the log's end, as soon as it is clear that it will not, and at the latest after
         `startup_timeout_s`.
