@@ -131,7 +131,6 @@ class Service:
 
     def _change(self) -> None:
         """Find out anew where what is, because other versions are loaded, or another one is the default."""
-        self._web.change()
         routes, offered = self.models.routes, self.models.offered
         self._routes: dict[bytes, Route] = {
             native.PATH: routes[NATIVE],
