@@ -226,7 +226,7 @@ def test_image_has_every_room_that_it_imports(target: str, modules: str, stages:
     assert {"fashion_mnist", "cli"} <= needed
     rooms = {rest.split()[-1] for rest in rests(stages[target], "COPY") if rest.startswith("--from=source")}
     assert needed <= rooms
-    # What the archive packs, a process of its own runs, or browsers load, shows in no import.
+    # What the archive packs, a process of its own runs, or a browser shows, is imported by nothing.
     assert rooms - needed <= {"handlers", "loadtest", "page"}
 
 
