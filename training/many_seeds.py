@@ -23,7 +23,7 @@ from fashion_mnist.errors import TrainingError, UsageError
 from fashion_mnist.network import Classifier
 from training import runs
 from training.augment import draw_moves, move
-from training.loop import average, epoch_generator, new_network, predict, schedule
+from training.loop import average, epoch_generator, mean_and_deviation, new_network, predict, schedule
 from training.optimizers import optimizers
 from training.recipes import Recipe, recipe_named
 
@@ -38,8 +38,7 @@ class ManySeeds:
         self._recipe, self._seeds, self._device = recipe, seeds, device
         self._images = torch.from_numpy(train.images.copy())[:, None].to(device)
         self._labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
-        scaled = train.images.astype(np.float32) / 255
-        self._mean, self._std = float(scaled.mean()), float(scaled.std())
+        self._mean, self._std = mean_and_deviation(train.images, gamma=1)
         self._steps = len(train.images) // recipe.batch_size
         if not self._steps:
             raise TrainingError(f"{len(train.images)} images are fewer than one batch of {recipe.batch_size}")
