@@ -64,10 +64,10 @@ def stock_torchserve(
 
 
 def expected_labels(weights: Path, images: NDArray[np.uint8]) -> list[int]:
-    """What the network says of images, uint8 [n, 28, 28], under the rounded mean and deviation of the stock handler."""
+    """What the network says of images, [n, 1, h, w], under the rounded mean and deviation of the stock handler."""
     network = load_weights(weights).network.eval()
     with torch.inference_mode():
-        scaled = torch.from_numpy(images.copy())[:, None].float() / 255
+        scaled = torch.from_numpy(images.copy()).float() / 255
         labels: list[int] = network((scaled - MEAN) / STD).argmax(dim=1).tolist()
         return labels
 

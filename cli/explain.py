@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.decoding.bodies import decode_image
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import ModelError, UsageError
-from fashion_mnist.model_store import EXPLAIN, model_store_path
+from fashion_mnist.model_store import EXPLAIN, model_store_path, model_task
 from fashion_mnist.preparation import MODES, parse_mode
 from fashion_mnist.settings import Settings
 
@@ -39,10 +38,11 @@ def explain(
         raise UsageError(f"--prepare is {prepare!r}: choose one of {', '.join(MODES)}")
     settings = Settings.from_environment()
     store = model_store_path(settings)
+    task = model_task(store)
     output = output or Path(f"{file.stem}-explained.png")
     if output.exists() and output.samefile(file):
         raise UsageError(f"{output} is the image itself: name another --output")
-    budget = Budget(Limits.from_settings(settings), GEOMETRY, prepare=parse_mode(prepare or settings.prepare))
+    budget = Budget(Limits.from_settings(settings), task.geometry, prepare=parse_mode(prepare or settings.prepare))
     (image,) = decode_image(file.read_bytes(), budget).pixels
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     with console.status("computing and drawing"):
@@ -56,5 +56,5 @@ def explain(
         explanation = explainer.explain(image)
         plots.save(plots.layers_and_occlusion(image, explanation.layers, explanation.occlusion), output)
     winner = int(explanation.probabilities.argmax())
-    print(f"{CLASSES[winner]}: {explanation.probabilities[winner]:.1%}")
+    print(f"{task.classes[winner]}: {explanation.probabilities[winner]:.1%}")
     console.print(f"written: {output}")

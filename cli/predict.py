@@ -13,13 +13,12 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.client import files as file_predictions
 from fashion_mnist.client.http import Client
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import UsageError
-from fashion_mnist.model_store import model_store_path, model_version, unknown_threshold
+from fashion_mnist.model_store import model_store_path, model_task, model_version, unknown_threshold
 from fashion_mnist.preparation import MODES, parse_mode
 from fashion_mnist.settings import Settings
 from serving import readiness
@@ -61,19 +60,21 @@ def predict(
     settings = Settings.from_environment()
     if prepare and prepare not in MODES:
         raise UsageError(f"--prepare is {prepare!r}: choose one of {', '.join(MODES)}")
+    store = model_store_path(settings)
+    task = model_task(store)
     if local:
-        store = model_store_path(settings)
         engine = open_engine(store, settings.runtime, settings.device, threads=settings.threads)
         send = file_predictions.local_sender(
             engine,
             Limits.from_settings(settings),
+            task,
             model_version(store),
             unknown_threshold(store),
             parse_mode(prepare or settings.prepare),
         )
     else:
         url = url or readiness.own_url(settings)
-        send = file_predictions.server_sender(Client(url, key=settings.key, patience_s=_PATIENCE_S), prepare)
+        send = file_predictions.server_sender(Client(url, task=task, key=settings.key, patience_s=_PATIENCE_S), prepare)
     progress = Console(stderr=True)
     results = track(
         file_predictions.predict_files(files, send),
@@ -129,10 +130,11 @@ def _print_json(results: Iterable[file_predictions.FileResult]) -> list[file_pre
 def _print_csv(results: Iterable[file_predictions.FileResult]) -> list[file_predictions.FileResult]:
     failed: list[file_predictions.FileResult] = []
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["image", "label", "index", *CLASSES])
-    for name, prediction in _rows(results, failed):
+    for place, (name, prediction) in enumerate(_rows(results, failed)):
         probabilities = _probabilities(prediction)
-        writer.writerow([name, prediction["label"], prediction["index"], *(probabilities[name] for name in CLASSES)])
+        if not place:
+            writer.writerow(["image", "label", "index", *probabilities])
+        writer.writerow([name, prediction["label"], prediction["index"], *probabilities.values()])
     return failed
 
 

@@ -54,7 +54,7 @@ def robustness(
     if pictures:
         from training.photograph_pictures import write_pictures
 
-        for path in write_pictures(dataset.load(settings.data).test.images[seed], seed, pictures):
+        for path in write_pictures(dataset.load(settings.data).test.images[seed, 0], seed, pictures):
             print(path)
         return
     if photographs:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from export import explain
 from export.parity import LIMIT, Parity
-from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist import task as tasks
 from fashion_mnist.data.dataset import CHECKSUMS, Dataset
 from fashion_mnist.drift import CARD_SECTION, Reference
 from fashion_mnist.model_store import CARD, EXPLAIN
@@ -51,19 +51,21 @@ def build(
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
     """The card as JSON. `training` is what training wrote about itself; `files` are the models, by name."""
+    task = classifier.task
     return {
-        "name": "fashion_mnist",
+        "name": task.name,
         "model_version": version,
         "description": DESCRIPTION,
+        tasks.CARD_SECTION: task.to_card(),
         "network": {
             "activation": classifier.network.activation_name,
             "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
             "gamma": classifier.gamma.item(),
             "views": classifier.views,
             "temperature": classifier.temperature.item(),
-            "input": {"name": "images", "dtype": "uint8", "shape": ["batch", *GEOMETRY]},
-            "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(CLASSES)]},
-            "classes": list(CLASSES),
+            "input": {"name": "images", "dtype": "uint8", "shape": ["batch", *task.geometry]},
+            "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(task.classes)]},
+            "classes": list(task.classes),
         },
         "data": {
             "name": "Fashion-MNIST",

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from export.onnx import check_valid, convert
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.description import describe
 from fashion_mnist.errors import ExportError
 from fashion_mnist.explanation import METADATA, PROBABILITIES, Explainer
@@ -95,10 +94,10 @@ def export(classifier: Classifier, path: Path) -> None:
     """Write explain.onnx; the same weights give the same bytes. Raises ExportError for an invalid graph."""
     network = classifier.network
     layers = layers_of(network)
-    model = convert(Layers(classifier), [layer["name"] for layer in layers])
+    model = convert(Layers(classifier), classifier.task.geometry, [layer["name"] for layer in layers])
     _give_weights(model, {layer[part] for layer in layers for part in ("weight", "bias") if part in layer})
     described = {
-        "classes": list(CLASSES),
+        "classes": list(classifier.task.classes),
         "geometry": network.geometry._asdict(),
         "activation": network.activation_name,
         "pool": POOL,
@@ -134,7 +133,7 @@ class LayerParity:
 
 
 def compare(classifier: Classifier, model_store: Path, images: np.ndarray, expected: np.ndarray) -> LayerParity:
-    """Compare on images, uint8 [n, height, width], of which `expected` has the classifier's own probabilities.
+    """Compare on images, uint8 [n, c, h, w], of which `expected` has the classifier's own probabilities.
 
     The layers' outputs are read where PyTorch computes them in the classifier's own `forward`.
     """
@@ -153,7 +152,7 @@ def compare(classifier: Classifier, model_store: Path, images: np.ndarray, expec
 
 
 def outputs_of(classifier: Classifier, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What the modules of a classifier's network give for images, uint8 [n, height, width], by the layers' names.
+    """What the modules of a classifier's network give for images, uint8 [n, c, h, w], by the layers' names.
 
     Modules that are used several times are named by what they were given.
     """

@@ -20,7 +20,7 @@ LANES: Final = 16
 
 
 class Folded(nn.Module):
-    """What `classifier` computes, with fewer steps: uint8 [n,1,28,28] -> float32 probabilities [n,10]."""
+    """What `classifier` computes, with fewer steps: uint8 [n, c, h, w] -> probabilities, float32 [n, classes]."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ class Folded(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [n,1,28,28] -> float32 probabilities [n,10]."""
+        """uint8 [n, c, h, w] -> probabilities, float32 [n, classes]."""
         pixels = views_of(images, self.views).to(torch.float32)
         if self.gamma != 1:
             pixels = pixels.sqrt() if self.gamma == 0.5 else pixels**self.gamma
         return torch.softmax(mean_of_views(self.logits(pixels), self.views), dim=1)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Logits, float32 [n,10], of pixels to the power of gamma, float32 [n,1,28,28]."""
+        """Logits, float32 [n, classes], of pixels to the power of gamma, float32 [n, c, h, w]."""
         logits: Tensor = self.network(pixels)
         return logits
 
@@ -79,7 +79,7 @@ class ForOnnxRuntime(Folded):
         network.fc1.weight = _padded(network.fc1.weight, (0, added[1] * features_per_filter))
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Logits, float32 [n,10], of pixels to the power of gamma, float32 [n,1,28,28]."""
+        """Logits, float32 [n, classes], of pixels to the power of gamma, float32 [n, c, h, w]."""
         network = self.network
         maps = network.pool(network.activation(network.conv1(pixels)))[:, : self.filters]
         maps = network.pool(network.activation(network.conv2(maps)))

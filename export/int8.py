@@ -34,7 +34,7 @@ class TrainingImages(quantization.CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, images: np.ndarray) -> None:
         starts = range(0, CALIBRATION_IMAGES, BATCH)
         self._batches: Iterator[dict[str, np.ndarray]] = iter(
-            [{"images": images[start : start + BATCH, None]} for start in starts]
+            [{"images": images[start : start + BATCH]} for start in starts]
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:
@@ -43,7 +43,7 @@ class TrainingImages(quantization.CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantise(source: Path, target: Path, images: np.ndarray) -> None:
-    """Write the ONNX graph of `source` in eight-bit integers to `target`, calibrated on `images`, uint8 [n, 28, 28]."""
+    """Write the ONNX graph of `source` in eight-bit integers to `target`, calibrated on uint8 [n, c, h, w]."""
     prepared = target.with_name(f"prepared.{target.name}")
     shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
     quantization.quantize_static(
@@ -64,7 +64,7 @@ def main() -> None:
     images: Any = dataset.load()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"]
-        onnx.export(ForOnnxRuntime(classifier), paths[0])
+        onnx.export(ForOnnxRuntime(classifier), paths[0], classifier.task)
         quantise(paths[0], paths[1], images.train.images)
         for path, medians in zip(paths, measure(paths), strict=True):
             right = load_file(path, "cpu").predict(images.test.images).argmax(axis=1) == images.test.labels

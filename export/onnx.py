@@ -1,4 +1,5 @@
-"""ONNX: one file with one graph, `images` uint8 [batch,1,28,28] to `probabilities` float32 [batch,10]."""
+"""ONNX: one file with one graph, `images` uint8 [batch, channels, height, width] to `probabilities`
+float32 [batch, classes]."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ import onnx
 import torch
 from torch import nn
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.errors import ExportError
+from fashion_mnist.task import Geometry, Task
 
 OPERATORS: Final = frozenset(
     {"Cast", "Sub", "Div", "Sqrt", "Pow", "Conv", "Relu", "Gelu", "MaxPool", "Reshape", "Flatten", "Gemm", "Softmax"}
@@ -20,19 +21,21 @@ OPERATORS: Final = frozenset(
 unforeseen."""
 
 
-def export(module: nn.Module, path: Path) -> None:
-    """Write `module` (uint8 [n,1,28,28] -> float32 [n,10]) to `path` and check it; the same weights, the same bytes.
+def export(module: nn.Module, path: Path, task: Task) -> None:
+    """Write `module` (uint8 [n, c, h, w] -> float32 [n, classes]) to `path` and check it.
+
+    The same weights give the same bytes.
 
     Raises ExportError where the graph is not valid, or not the one that the contract describes.
     """
-    path.write_bytes(convert(module, ["probabilities"]).SerializeToString(deterministic=True))
-    check(path)
+    path.write_bytes(convert(module, task.geometry, ["probabilities"]).SerializeToString(deterministic=True))
+    check(path, task)
 
 
-def convert(module: nn.Module, outputs: Sequence[str]) -> onnx.ModelProto:
-    """`module`, which takes images, uint8 [n,1,28,28], and gives a tensor for each of `outputs`, as ONNX."""
+def convert(module: nn.Module, geometry: Geometry, outputs: Sequence[str]) -> onnx.ModelProto:
+    """`module`, which takes images, uint8 [n, c, h, w], and gives a tensor for each of `outputs`, as ONNX."""
     # Two, because the exporter takes an example of one for a dimension that is always one.
-    example = torch.zeros(2, *GEOMETRY, dtype=torch.uint8)
+    example = torch.zeros(2, *geometry, dtype=torch.uint8)
     with warnings.catch_warnings():
         # torch.export's own, from the copying of its trees.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
@@ -52,7 +55,7 @@ def convert(module: nn.Module, outputs: Sequence[str]) -> onnx.ModelProto:
     return model
 
 
-def check(path: Path) -> None:
+def check(path: Path, task: Task) -> None:
     """Raise ExportError unless the file is a valid ONNX model, whole in itself, with the contract's graph."""
     model = onnx.load(path, load_external_data=False)
     check_valid(model)
@@ -60,8 +63,8 @@ def check(path: Path) -> None:
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
         raise ExportError("the exported ONNX model keeps weights outside its file")
     for found, name, element, shape in (
-        (list(graph.input), "images", onnx.TensorProto.UINT8, ["batch", *GEOMETRY]),
-        (list(graph.output), "probabilities", onnx.TensorProto.FLOAT, ["batch", len(CLASSES)]),
+        (list(graph.input), "images", onnx.TensorProto.UINT8, ["batch", *task.geometry]),
+        (list(graph.output), "probabilities", onnx.TensorProto.FLOAT, ["batch", len(task.classes)]),
     ):
         described = [(value.name, value.type.tensor_type.elem_type, _shape(value)) for value in found]
         if described != [(name, element, shape)]:

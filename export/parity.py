@@ -36,20 +36,20 @@ class Parity:
 
 
 def reference(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """The classifier's own answers: uint8 [n,28,28] -> float32 [n,10], in PyTorch, step by step, on the CPU."""
+    """The classifier's own answers: uint8 [n, c, h, w] -> float32 [n, classes], in PyTorch on the CPU, step by step."""
     starts = range(0, len(images), BATCH)
     with torch.inference_mode():
-        batches = [torch.tensor(images[start : start + BATCH]).unsqueeze(1) for start in starts]
+        batches = [torch.tensor(images[start : start + BATCH]) for start in starts]
         return torch.cat([classifier.eval()(batch) for batch in batches]).numpy()
 
 
 def answers(engine: Engine, images: np.ndarray) -> np.ndarray:
-    """An engine's answers: uint8 [n,28,28] -> float32 [n,10]."""
+    """An engine's answers: uint8 [n, channels, height, width] -> float32 [n, classes]."""
     return np.concatenate([engine.predict(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
 
 
 def compare(engine: str, expected: np.ndarray, found: np.ndarray) -> Parity:
-    """Compare two float32 [n,10]; NaN is a difference like any other."""
+    """Compare two float32 [n, classes]; NaN is a difference like any other."""
     return Parity(
         engine=engine,
         images=len(expected),

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.drift import BINS, Reference, brightness, counts
+from fashion_mnist.drift import BINS, Reference, brightness, counts, most_bins
 
 WINDOW: Final = 1000
 """Images that one index is of."""
@@ -25,19 +25,21 @@ def fit(
 ) -> Reference:
     """Bins of equal shares from the training images, and thresholds from random windows of the held-out ones.
 
-    Images are uint8 [n, 28, 28], those held out at least WINDOW; `predict` gives their probabilities, float32 [n, 10].
+    Images are uint8 [n, channels, height, width], those held out at least WINDOW; `predict` gives their probabilities,
+    float32 [n, classes].
     The model is surer of images that it was trained on than of others. Held-out images are therefore a little away
     from the reference by themselves, which the thresholds, being fitted on them, allow for.
     """
     probabilities, light = predict(train), brightness(train)
     inner = np.linspace(0, 1, BINS + 1)[1:-1]
     edges = np.array([np.quantile(values.astype(np.float64), inner) for values in (probabilities.max(axis=1), light)])
-    empty = Reference(edges, np.full((3, BINS), 1 / BINS), np.zeros(3), WINDOW)
-    shares = counts(empty.bins(probabilities, light)) / len(train)
-    reference = Reference(edges, shares, np.zeros(3), WINDOW)
+    classes = probabilities.shape[1]
+    empty = Reference(classes, edges, np.zeros((3, most_bins(classes))), np.zeros(3), WINDOW)
+    shares = counts(empty.bins(probabilities, light), classes) / len(train)
+    reference = Reference(classes, edges, shares, np.zeros(3), WINDOW)
 
     bins = reference.bins(predict(held_out), brightness(held_out))
     generator = np.random.default_rng(_SEED)
     windows = (bins[:, generator.choice(len(held_out), WINDOW, replace=False)] for _ in range(DRAWS))
-    indices = np.array([reference.index(counts(window)) for window in windows])
-    return Reference(edges, shares, np.quantile(indices, QUANTILE, axis=0), WINDOW)
+    indices = np.array([reference.index(counts(window, classes)) for window in windows])
+    return Reference(classes, edges, shares, np.quantile(indices, QUANTILE, axis=0), WINDOW)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from export import card, explain, mistakes, onnx, parity, reference, samples, torchscript
 from export.folding import ForOnnxRuntime, ForTorchScript
 from fashion_mnist.data.dataset import Dataset
-from fashion_mnist.engines import MODEL_FILES, open_engine
+from fashion_mnist.engines import MODEL_FILES, load_file
 from fashion_mnist.errors import ExportError, ModelError, UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.model_store import CARD, EXPLAIN, VERSION
@@ -35,7 +35,7 @@ ROBUSTNESS_MARGIN: Final = 0.01
 """By how much less the mean accuracy over corruptions may be than the store's model's."""
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Takes uint8 [n, 28, 28] and gives probabilities, float32 [n, 10]."""
+"""Takes uint8 [n, c, h, w] and gives probabilities, float32 [n, classes]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,15 +77,20 @@ def release(
         raise UsageError(f"views is {views!r}: choose one of {', '.join(VIEWS)}")
     classifier.views = views
     summary = _summary(weights)
+    task = classifier.task
+    if task != dataset.task:
+        raise UsageError(
+            f"the weights are of {task.title}, and the data of {dataset.task.title}: name the same with --data"
+        )
     try:
         model_store.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=model_store, prefix=".export.") as name:
             staging = Path(name)
             shutil.copyfile(weights, staging / WEIGHTS)
             progress("writing TorchScript")
-            torchscript.export(ForTorchScript(classifier), staging / MODEL_FILES["torchscript"])
+            torchscript.export(ForTorchScript(classifier), staging / MODEL_FILES["torchscript"], task.geometry)
             progress("writing ONNX")
-            onnx.export(ForOnnxRuntime(classifier), staging / MODEL_FILES["onnx"])
+            onnx.export(ForOnnxRuntime(classifier), staging / MODEL_FILES["onnx"], task)
             explain.export(classifier, staging / EXPLAIN)
             models = [WEIGHTS, *MODEL_FILES.values(), EXPLAIN]
             checksums.write(staging, models)
@@ -97,7 +102,7 @@ def release(
             for runtime in MODEL_FILES:
                 progress(f"parity of {runtime} on {len(images)} images")
                 # The engines that will serve, reading the files that they will read.
-                found[runtime] = parity.answers(open_engine(staging, runtime, "cpu"), images)
+                found[runtime] = parity.answers(load_file(staging / MODEL_FILES[runtime], "cpu", task=task), images)
                 parities.append(parity.compare(runtime, expected, found[runtime]))
                 parities[-1].check()
             progress(f"parity of {EXPLAIN}, layer by layer")
@@ -105,7 +110,7 @@ def release(
             layers.check()
 
             progress(f"the reference for drift from {len(dataset.train.images)} images")
-            engine = open_engine(staging, "onnx", "cpu")
+            engine = load_file(staging / MODEL_FILES["onnx"], "cpu", task=task)
             drift = reference.fit(lambda batch: parity.answers(engine, batch), dataset.train.images, images)
 
             figures = None
@@ -119,15 +124,15 @@ def release(
             progress("writing samples and the model card")
             names = [
                 *models,
-                *samples.write(staging, images, labels, found["onnx"]),
-                *mistakes.write(staging, version, images, labels, found["onnx"]),
+                *samples.write(staging, images, labels, found["onnx"], task),
+                *mistakes.write(staging, version, images, labels, found["onnx"], task),
             ]
             content = card.build(
                 version=version,
                 classifier=classifier,
                 dataset=dataset,
                 training=summary,
-                evaluation=evaluation(found["onnx"], labels),
+                evaluation=evaluation(found["onnx"], labels, task.classes),
                 parities=parities,
                 layers=layers,
                 drift=drift,

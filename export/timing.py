@@ -19,8 +19,8 @@ import onnxruntime
 
 from export import onnx
 from export.folding import Folded, ForOnnxRuntime
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.network import load_weights
+from fashion_mnist.task import FASHION_MNIST
 
 BATCHES: Final = (1, 8, 32, 64)
 ROUNDS: Final = 21
@@ -33,7 +33,7 @@ def measure(paths: list[Path]) -> list[dict[int, float]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = [onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in paths]
-    images = np.random.default_rng(seed=0).integers(0, 256, (max(BATCHES), *GEOMETRY), dtype=np.uint8)
+    images = np.random.default_rng(seed=0).integers(0, 256, (max(BATCHES), *FASHION_MNIST.geometry), dtype=np.uint8)
     medians: list[dict[int, float]] = [{} for _ in paths]
     for batch in BATCHES:
         times: list[list[float]] = [[] for _ in paths]
@@ -55,7 +55,7 @@ def main() -> None:
         graphs = {"exported": ForOnnxRuntime(classifier), "folded": Folded(classifier), "step_by_step": classifier}
         paths = [Path(folder) / f"{name}.onnx" for name in graphs]
         for path, graph in zip(paths, graphs.values(), strict=True):
-            onnx.export(graph, path)
+            onnx.export(graph, path, classifier.task)
         for path, medians in zip(paths, measure(paths), strict=True):
             print(
                 path.stem, *(f"batch {batch}: {median:.1f} us an image" for batch, median in medians.items()), sep="\t"

@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fashion_mnist.classes import GEOMETRY
+from fashion_mnist.task import Geometry
 
 
-def export(module: nn.Module, path: Path) -> None:
-    """Trace, freeze and save `module` (uint8 [n,1,28,28] -> float32 [n,10]).
+def export(module: nn.Module, path: Path, geometry: Geometry) -> None:
+    """Trace, freeze and save `module` (uint8 [n, channels, height, width] -> float32 [n, classes]).
 
     The same weights give the same bytes, if the file's name is the same too (it is the name of the folder inside).
     """
-    example = torch.zeros(2, *GEOMETRY, dtype=torch.uint8)
+    example = torch.zeros(2, *geometry, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
         # torch.jit is deprecated and works; TorchScript stays while TorchServe's users ask for it.
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)

@@ -1,32 +1,9 @@
-"""What the data set is: its ten classes and the geometry of its images."""
+"""Fashion-MNIST's classes and geometry, for what serves no other task yet."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
-CLASSES: Final = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-"""Class names, by index, as the data set's authors and torchvision spell them."""
+from fashion_mnist.task import FASHION_MNIST
 
-
-class Geometry(NamedTuple):
-    """The shape of one image: channels, height and width in pixels."""
-
-    channels: int
-    height: int
-    width: int
-
-
-GEOMETRY: Final = Geometry(channels=1, height=28, width=28)
-"""Fashion-MNIST's geometry. Whatever follows from the data is derived from this and `CLASSES`."""
-
-IMAGE_BYTES: Final = GEOMETRY.channels * GEOMETRY.height * GEOMETRY.width
-"""Length of one raw image: one byte a pixel, row by row."""
+CLASSES: Final = FASHION_MNIST.classes
+GEOMETRY: Final = FASHION_MNIST.geometry
+IMAGE_BYTES: Final = FASHION_MNIST.image_bytes

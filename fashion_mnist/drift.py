@@ -1,6 +1,6 @@
 """Drift: how far the images that come, and what the model says of them, are from those that it was trained on.
 
-Three figures of each image are watched, in ten bins each: its predicted class, the confidence (the probability of that
+Three figures of each image are watched, each in bins: its predicted class, the confidence (the probability of that
 class) and its mean brightness. Their distance from the training images is the population stability index, the sum over
 the bins of (a - e) ln(a / e), where e is a bin's share of the training images and a its share of those that come; it is
 the symmetric Kullback-Leibler divergence (Kullback and Leibler, "On Information and Sufficiency", 1951).
@@ -13,11 +13,11 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES, IMAGE_BYTES
 from fashion_mnist.errors import ModelError
 
 FIGURES: Final = ("class", "confidence", "brightness")
-BINS: Final = len(CLASSES)
+BINS: Final = 10
+"""Of confidence and of brightness."""
 
 CARD_SECTION: Final = "drift_reference"
 """What the model card keeps a `Reference` under."""
@@ -33,9 +33,11 @@ class Reference:
     """The training images' distribution, and what is far from it.
 
     `edges` are the nine between the ten bins of confidence and of brightness, ascending, float64 [2, 9]; `shares` the
-    bins' shares, float64 [3, 10]; `thresholds`, by figure, what the index of `window` images seldom exceeds where
-    nothing has drifted.
+    bins' shares, float64 [3, `most_bins(classes)`], where the figure with fewer bins ends in zeros; `thresholds`, by
+    figure, what the index of `window` images seldom exceeds where nothing has drifted.
     """
+
+    classes: int
 
     edges: NDArray[np.float64]
     shares: NDArray[np.float64]
@@ -48,15 +50,20 @@ class Reference:
         if (section := card.get(CARD_SECTION)) is None:
             return None
         try:
+            rows = [list(section["shares"][figure]) for figure in FIGURES]
+            classes = len(rows[0])
+            width = most_bins(classes)
             found = cls(
+                classes=classes,
                 edges=np.array([section["edges"][figure] for figure in _BINNED], np.float64),
-                shares=np.array([section["shares"][figure] for figure in FIGURES], np.float64),
+                shares=np.array([row + [0.0] * (width - len(row)) for row in rows], np.float64),
                 thresholds=np.array([section["thresholds"][figure] for figure in FIGURES], np.float64),
                 window=int(section["window"]),
             )
-            shapes = [array.shape for array in (found.edges, found.shares, found.thresholds)]
-            if shapes != [(len(_BINNED), BINS - 1), (len(FIGURES), BINS), (len(FIGURES),)] or found.window < 1:
-                raise ValueError(f"shapes {shapes}")
+            shapes = [array.shape for array in (found.edges, found.thresholds)]
+            bins = [len(row) for row in rows[1:]]
+            if shapes != [(len(_BINNED), BINS - 1), (len(FIGURES),)] or bins != [BINS, BINS] or found.window < 1:
+                raise ValueError(f"shapes {shapes}, bins {bins}")
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f"the model card's {CARD_SECTION} cannot be read ({error}): run `fashion-mnist export`"
@@ -67,33 +74,42 @@ class Reference:
         """What a model card keeps."""
         return {
             "edges": dict(zip(_BINNED, self.edges.tolist(), strict=True)),
-            "shares": dict(zip(FIGURES, self.shares.tolist(), strict=True)),
+            "shares": {
+                figure: row[: self.classes if figure == "class" else BINS]
+                for figure, row in zip(FIGURES, self.shares.tolist(), strict=True)
+            },
             "thresholds": dict(zip(FIGURES, self.thresholds.tolist(), strict=True)),
             "window": self.window,
         }
 
-    def bins(self, probabilities: NDArray[np.float32], brightness: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Each image's bin by each figure, uint8 [3, n], from probabilities, float32 [n, 10], and brightness [n]."""
+    def bins(self, probabilities: NDArray[np.float32], brightness: NDArray[np.float64]) -> NDArray[np.uint16]:
+        """Each image's bin by figure, uint16 [3, n], of probabilities, float32 [n, classes], and brightness [n]."""
         confidence, light = (
             np.searchsorted(edges, values, side="right")
             for edges, values in zip(self.edges, (probabilities.max(axis=1), brightness), strict=True)
         )
-        return np.array([probabilities.argmax(axis=1), confidence, light], np.uint8)
+        return np.array([probabilities.argmax(axis=1), confidence, light], np.uint16)
 
     def index(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The population stability index by figure, float64 [3], of counts of images by bin, [3, 10]."""
+        """The population stability index by figure, float64 [3], of counts of images by bin, as `counts` gives them."""
         return _index(self.shares, counts / counts.sum(axis=1, keepdims=True))
 
 
 def brightness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Each image's mean brightness, 0 to 255, float64 [n], of uint8 [n, 28, 28]."""
-    sums: NDArray[np.uint32] = images.reshape(len(images), IMAGE_BYTES).sum(axis=1, dtype=np.uint32)
-    return sums / IMAGE_BYTES
+    """Each image's mean brightness, 0 to 255, float64 [n], of uint8 [n, channels, height, width]."""
+    pixels = images.reshape(len(images), images[0].size if len(images) else 1)
+    sums: NDArray[np.uint64] = pixels.sum(axis=1, dtype=np.uint64)
+    return sums / pixels.shape[1]
 
 
-def counts(bins: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Images by bin, [3, 10], of the images' bins, [3, n]."""
-    return np.array([np.bincount(row, minlength=BINS) for row in bins], np.float64)
+def most_bins(classes: int) -> int:
+    """The bins of the figure that has most: one for each class, or those of the others."""
+    return max(classes, BINS)
+
+
+def counts(bins: NDArray[np.unsignedinteger], classes: int = BINS) -> NDArray[np.float64]:
+    """Images by bin, float64 [3, `most_bins(classes)`], of the images' bins, [3, n]."""
+    return np.array([np.bincount(row, minlength=most_bins(classes)) for row in bins], np.float64)
 
 
 def _index(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,22 @@ from PIL import Image
 
 
 def encode_image(image: NDArray[np.uint8] | NDArray[np.uint16], format: str = "PNG", **options: Any) -> bytes:
-    """An image, [height, width] or [height, width, 3 or 4], as a file of one of Pillow's formats, by its options."""
+    """A network's image, [channels, height, width], as a file of one of Pillow's formats, by its options.
+
+    Where there is one channel, [height, width] is taken too.
+    """
+    return encode_picture(as_picture(image), format, **options)
+
+
+def as_picture(image: NDArray[Any]) -> NDArray[Any]:
+    """A network's image, [channels, height, width], as [height, width] or [height, width, 3]; others as they are."""
+    if image.ndim != 3:
+        return image
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+
+
+def encode_picture(picture: NDArray[np.uint8] | NDArray[np.uint16], format: str = "PNG", **options: Any) -> bytes:
+    """A picture, [height, width] or [height, width, 3 or 4], as a file of one of Pillow's formats, by its options."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, format, **options)
+    Image.fromarray(picture).save(file, format, **options)
     return file.getvalue()

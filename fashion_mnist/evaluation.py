@@ -1,22 +1,25 @@
 """How often a model is right, over all images and for each class, and how far its probabilities can be believed."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES
+from fashion_mnist.task import FASHION_MNIST
 
 BINS: Final = 15
 """Of confidence, equally wide, from 0 to 1."""
 
 
-def evaluation(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def evaluation(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str] = FASHION_MNIST.classes
+) -> dict[str, Any]:
     """Accuracy with its binomial standard error; calibration; precision, recall and F1 of each class; confusion matrix.
 
-    Takes float32 [n,10] and the true labels, uint8 [n]. Rows of the matrix are true classes, columns predicted ones.
+    Takes float32 [n, classes] and the true labels, [n]. Rows of the matrix are true classes, columns predicted ones.
     """
     predicted = probabilities.argmax(axis=1)
-    count = len(CLASSES)
+    count = len(classes)
     confusion = np.bincount(labels.astype(np.int64) * count + predicted, minlength=count * count).reshape(count, count)
     right, true, told = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     accuracy = right.sum() / len(labels)
@@ -33,7 +36,7 @@ def evaluation(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
                 "recall": _ratio(right[index], true[index]),
                 "f1": _ratio(2 * right[index], true[index] + told[index]),
             }
-            for index, name in enumerate(CLASSES)
+            for index, name in enumerate(classes)
         },
         "confusion_matrix": confusion.tolist(),
     }

@@ -86,14 +86,14 @@ class Explainer:
         return occlusion(*self._shape[1:])
 
     def explain(self, image: NDArray[np.uint8], *, occlude: bool = True) -> Explanation:
-        """The layers' outputs for one image, uint8 [height, width], and with `occlude` the map of its windows."""
+        """The layers' outputs for one image, uint8 [c, h, w], and with `occlude` the map of its windows."""
         batch = np.ascontiguousarray(image).reshape(1, *self._shape)
         found = self._session.run(self._names, {INPUT: batch})
         layers = {name: values[0] for name, values in zip(self._names, found, strict=True)}
         return Explanation(layers, self._occlude(batch, layers[PROBABILITIES]) if occlude else None)
 
     def layers(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The layers' outputs for images, uint8 [n, height, width]: float32 [n, ...] by name."""
+        """The layers' outputs for images, uint8 [n, c, h, w]: float32 [n, ...] by name."""
         found = self._session.run(self._names, {INPUT: images.reshape(-1, *self._shape)})
         return dict(zip(self._names, found, strict=True))
 

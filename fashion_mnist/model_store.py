@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fashion_mnist.errors import ModelError
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST, Task
 
 _RELEASED: Final = Path(__file__).resolve().parent.parent / "model_store"
 
@@ -24,8 +25,12 @@ MISTAKES_SPRITE: Final = "mistakes.webp"
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A version's name: it stands in answers, in URLs and in TorchServe's archive."""
 
-CANARY: Final = ("samples/ankle_boot.png", "Ankle boot")
-"""A real test image in the model store and its label: a server that gives the one for the other is ready."""
+CANARY: Final = FASHION_MNIST.health_check
+
+
+def sample_name(label: str) -> str:
+    """The file of a class's test image in the model store ("T-shirt/top" -> "samples/t_shirt_top.png")."""
+    return "samples/" + "".join(letter if letter.isalnum() else "_" for letter in label.lower()) + ".png"
 
 
 def model_store_path(settings: Settings) -> Path:
@@ -56,9 +61,14 @@ def unknown_threshold(model_store: Path) -> float:
     return float(model_card(model_store).get("unknown", {}).get("threshold", math.inf))
 
 
+def model_task(model_store: Path) -> Task:
+    """The task of a model store's model. Raises ModelError."""
+    return Task.from_card(model_card(model_store))
+
+
 def read_canary(model_store: Path) -> bytes:
-    """The canary image's bytes. Raises ModelError."""
-    path = model_store / CANARY[0]
+    """The bytes of the task's health-check image. Raises ModelError."""
+    path = model_store / model_task(model_store).health_check.image
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,6 +1,7 @@
 """The network, and the classifier that wraps it for use: two modules, one fact each."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fashion_mnist.classes import CLASSES, GEOMETRY, Geometry
 from fashion_mnist.errors import ModelError, UsageError
 from fashion_mnist.system import atomic
+from fashion_mnist.task import CARD_SECTION, FASHION_MNIST, Geometry, Task
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 VIEWS: Final[dict[str, tuple[tuple[bool, int], ...]]] = {
@@ -32,8 +33,8 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        geometry: Geometry = GEOMETRY,
-        classes: int = len(CLASSES),
+        geometry: Geometry = FASHION_MNIST.geometry,
+        classes: int = len(FASHION_MNIST.classes),
         *,
         conv1_out: int = 6,
         conv2_out: int = 12,
@@ -43,6 +44,14 @@ class Network(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
+        self.arguments = {
+            "conv1_out": conv1_out,
+            "conv2_out": conv2_out,
+            "kernel_size": kernel_size,
+            "fc1_out": fc1_out,
+            "fc2_out": fc2_out,
+            "activation": activation,
+        }
         if activation not in ACTIVATIONS:
             raise UsageError(f"activation is {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
         self.geometry = geometry
@@ -86,8 +95,8 @@ class Network(nn.Module):
 class Classifier(nn.Module):
     """What is exported: uint8 [n, channels, height, width] -> probabilities, float32 [n, classes].
 
-    It alone owns scaling to 0..1, the power `gamma` of pixels scaled so, `mean` and `std` of those powers, the
-    calibration `temperature`, softmax, and the mean log-probabilities of several `views` of an image.
+    It alone owns scaling to 0..1, the power `gamma` of pixels scaled so, each channel's `mean` and `std` of those
+    powers, the calibration `temperature`, softmax, and the mean log-probabilities of several `views` of an image.
     """
 
     gamma: Tensor
@@ -96,14 +105,22 @@ class Classifier(nn.Module):
     temperature: Tensor
 
     def __init__(
-        self, network: Network, mean: float, std: float, temperature: float = 1.0, *, gamma: float = 1.0
+        self,
+        network: Network,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+        temperature: float = 1.0,
+        *,
+        gamma: float = 1.0,
+        task: Task = FASHION_MNIST,
     ) -> None:
         super().__init__()
         self.network = network
+        self.task = task
         self.views = "one"
         self.register_buffer("gamma", torch.tensor(gamma))
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("mean", _by_channel(mean, task))
+        self.register_buffer("std", _by_channel(std, task))
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -114,6 +131,12 @@ class Classifier(nn.Module):
         """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""
         logits = self.network(self.normalise(views_of(images, self.views)))
         return torch.softmax(mean_of_views(logits, self.views) / self.temperature, dim=1)
+
+
+def _by_channel(value: float | Sequence[float], task: Task) -> Tensor:
+    """float32 [channels, 1, 1]."""
+    values = torch.tensor(value, dtype=torch.float32)
+    return values.reshape(-1, 1, 1).expand(task.geometry.channels, 1, 1).clone()
 
 
 def views_of(images: Tensor, name: str) -> Tensor:
@@ -138,10 +161,11 @@ def mean_of_views(logits: Tensor, name: str) -> Tensor:
 
 
 def save_weights(classifier: Classifier, path: Path) -> None:
-    """Write a classifier of the released geometry to `path`, atomically: its state dict and its activation's name."""
+    """Write a classifier to `path`, atomically: its state dict, its task, and the network's arguments."""
     # Into memory first: torch writes the name of its file into it, and the same weights should give the same bytes.
     content = io.BytesIO()
-    torch.save({"activation": classifier.network.activation_name, "state_dict": classifier.state_dict()}, content)
+    kept = {"task": classifier.task.to_card(), "arguments": classifier.network.arguments}
+    torch.save({**kept, "state_dict": classifier.state_dict()}, content)
     atomic.write_bytes(path, content.getvalue())
 
 
@@ -153,7 +177,9 @@ def load_weights(path: Path) -> Classifier:
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        classifier = Classifier(Network(activation=content["activation"]), mean=0.0, std=1.0)
+        task = Task.from_card({CARD_SECTION: content["task"]})
+        network = Network(task.geometry, len(task.classes), **content["arguments"])
+        classifier = Classifier(network, mean=0.0, std=1.0, task=task)
         classifier.load_state_dict(content["state_dict"])
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist: train it with `fashion-mnist train`") from None

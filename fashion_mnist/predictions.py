@@ -1,4 +1,4 @@
-"""From probabilities, float32 [n, 10], to the answer that a client reads."""
+"""From probabilities, float32 [n, classes], to the answer that a client reads."""
 
 import functools
 import json
@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.errors import BadParameter, FashionMNISTError, InputError
 from fashion_mnist.ood import unknown_scores
+from fashion_mnist.task import FASHION_MNIST, Task
 
 try:
     import orjson
@@ -26,10 +26,10 @@ Probabilities = NDArray[np.float32]
 
 
 class Form(NamedTuple):
-    """How a client wants its answer: raw float32 or JSON, and of how many classes."""
+    """How a client wants its answer: raw float32 or JSON, and of how many classes, None for all."""
 
     binary: bool = False
-    top_k: int = len(CLASSES)
+    top_k: int | None = None
 
 
 class Answer(NamedTuple):
@@ -49,6 +49,7 @@ def answer(
     unknown_threshold: float,
     form: Form,
     rows: list[bytes] | None = None,
+    task: Task = FASHION_MNIST,
 ) -> Answer:
     """The answer to one request, whose images may be good or bad. `probabilities` are those of `decoded.pixels`.
 
@@ -57,7 +58,7 @@ def answer(
     try:
         if form.binary:
             return Answer(200, OCTET_STREAM, encode_binary(probabilities, decoded))
-        body = encode_json(probabilities, decoded, model_version, unknown_threshold, form.top_k, rows)
+        body = encode_json(probabilities, decoded, model_version, unknown_threshold, form.top_k, rows, task)
         return Answer(200, JSON, body)
     except InputError as error:
         return answer_error(error, first_error_index(decoded))
@@ -73,13 +74,14 @@ def encode_json(
     decoded: Decoded,
     model_version: str,
     unknown_threshold: float,
-    top_k: int = len(CLASSES),
+    top_k: int | None = None,
     rows: list[bytes] | None = None,
+    task: Task = FASHION_MNIST,
 ) -> bytes:
     """The answer as JSON: `{"predictions": [...], "model_version"}`, with a part of `json_rows` for each image.
 
-    `probabilities`, float32 [n, 10], are those of `decoded.pixels`, in order; each is written with as many digits as it
-    takes to get the same float32 back. With `top_k` below 10 the likeliest classes are given, the likeliest first.
+    `probabilities`, float32 [n, classes], are those of `decoded.pixels`, in order; each has as many digits as it takes
+    to get the same float32 back. With `top_k` so many of the likeliest classes are given, the likeliest first.
     A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted". Each prediction has its
     "unknown_score" too (`fashion_mnist.ood`), and says by "unknown" whether that is above the threshold. `rows` is
     what `json_rows` makes of the probabilities, where that was done already.
@@ -88,32 +90,34 @@ def encode_json(
     """
     if decoded.errors and not len(decoded.pixels):
         raise decoded.errors[0]
-    if top_k < len(CLASSES):
-        rows = _likeliest(probabilities, unknown_threshold, top_k)
+    if top_k is not None and top_k < len(task.classes):
+        rows = _likeliest(probabilities, unknown_threshold, top_k, task)
     elif rows is None:
-        rows = json_rows(probabilities, unknown_threshold)
+        rows = json_rows(probabilities, unknown_threshold, task)
     if decoded.errors or decoded.adjusted:
         good = iter(rows)
         rows = [_place(place, good, decoded) for place in range(len(decoded))]
     return b'{"predictions": [%b], "model_version": %b}' % (b", ".join(rows), _json_text(model_version))
 
 
-def json_rows(probabilities: Probabilities, unknown_threshold: float) -> list[bytes]:
+def json_rows(probabilities: Probabilities, unknown_threshold: float, task: Task = FASHION_MNIST) -> list[bytes]:
     """The part that each image has in an answer as JSON, with the probability of every class.
 
-    `{"label", "index", "probabilities", "unknown", "unknown_score"}`. `probabilities` is float32 [n, 10], and may be
-    that of many requests: what NumPy takes for one call is shared.
+    `{"label", "index", "probabilities", "unknown", "unknown_score"}`. `probabilities` is float32 [n, classes], and
+    may be that of many requests: what NumPy takes for one call is shared.
     """
+    templates = _templates(task)
+    heads, tail = templates.heads, templates.tail
     winners = probabilities.argmax(axis=1).tolist()
     scores = unknown_scores(probabilities)
     return [
-        _ROWS[winner] % (*row, _BOOLEANS[score > unknown_threshold], score)
+        heads[winner] + tail % (*row, _BOOLEANS[score > unknown_threshold], score)
         for winner, row, score in zip(winners, _written(probabilities), scores, strict=True)
     ]
 
 
 def encode_binary(probabilities: Probabilities, decoded: Decoded) -> bytes:
-    """The answer as float32 [n, 10], little-endian, row by row.
+    """The answer as float32 [n, classes], little-endian, row by row.
 
     There is no room for an error among the numbers: one bad image refuses all, by the index of the first bad one.
     Raises that image's error.
@@ -154,28 +158,41 @@ def wants_binary(accept: str) -> bool:
     return binary_weight > 0 and binary_weight >= json_weight
 
 
-def parse_top_k(text: str) -> int:
-    """The query parameter `top_k`, 1 to 10. Raises BadParameter."""
-    if text in _TOP_KS:
+def parse_top_k(text: str, task: Task = FASHION_MNIST) -> int:
+    """The query parameter `top_k`, 1 to the number of classes. Raises BadParameter."""
+    most = len(task.classes)
+    if (
+        text.isascii()
+        and text.isdecimal()
+        and len(text) <= len(str(most))
+        and 1 <= int(text) <= most
+        and text[0] != "0"
+    ):
         return int(text)
-    raise BadParameter(f"top_k is {text[:40]!r}: it takes a whole number from 1 to {len(CLASSES)}")
+    raise BadParameter(f"top_k is {text[:40]!r}: it takes a whole number from 1 to {most}")
 
 
-_TOP_KS: Final = frozenset(str(count) for count in range(1, len(CLASSES) + 1))
-_CLASSES_JSON: Final = [json.dumps(name) for name in CLASSES]
 _UNKNOWN: Final = '"unknown": %b, "unknown_score": %.4f'
+_TAIL: Final = f"{_UNKNOWN}}}".encode()
 _BOOLEANS: Final = (b"false", b"true")
-# Filled in for each image with the numbers that orjson writes: a third of the time that a dictionary would take.
-_ROWS: Final = [
-    (
-        f'{{"label": {name}, "index": {index}, "probabilities": {{'
-        + ", ".join(f"{other}: %b" for other in _CLASSES_JSON)
-        + "}, "
-        + _UNKNOWN
-        + "}"
-    ).encode()
-    for index, name in enumerate(_CLASSES_JSON)
-]
+
+
+class _Templates:
+    """What an image's part of an answer is made from: a head by its class, and a tail for the numbers.
+
+    Filled in with what orjson writes of them it takes a third of the time that a dictionary would.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.names = [json.dumps(name) for name in task.classes]
+        self.heads = [f'{{"label": {name}, "index": {index}, '.encode() for index, name in enumerate(self.names)]
+        probabilities = ", ".join(f"{name.replace('%', '%%')}: %b" for name in self.names)
+        self.tail = f'"probabilities": {{{probabilities}}}, {_UNKNOWN}}}'.encode()
+
+
+@functools.lru_cache(maxsize=16)
+def _templates(task: Task) -> _Templates:
+    return _Templates(task)
 
 
 @functools.lru_cache
@@ -194,15 +211,17 @@ def _place(place: int, good: Iterator[bytes], decoded: Decoded) -> bytes:
     return row
 
 
-def _likeliest(probabilities: Probabilities, unknown_threshold: float, top_k: int) -> list[bytes]:
+def _likeliest(probabilities: Probabilities, unknown_threshold: float, top_k: int, task: Task) -> list[bytes]:
+    templates = _templates(task)
+    names = templates.names
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k].tolist()
     rows = []
     scores = unknown_scores(probabilities)
     for row, score, likeliest in zip(_written(probabilities), scores, order, strict=True):
-        pairs = ", ".join(f"{_CLASSES_JSON[index]}: {row[index].decode()}" for index in likeliest)
+        pairs = ", ".join(f"{names[index]}: {row[index].decode()}" for index in likeliest)
         winner = likeliest[0]
-        head = f'{{"label": {_CLASSES_JSON[winner]}, "index": {winner}, "probabilities": {{{pairs}}}, {_UNKNOWN}}}'
-        rows.append(head.encode() % (_BOOLEANS[score > unknown_threshold], score))
+        known = _TAIL % (_BOOLEANS[score > unknown_threshold], score)
+        rows.append(templates.heads[winner] + f'"probabilities": {{{pairs}}}, '.encode() + known)
     return rows
 
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.handler_interface.shared_pixels import Reader
-from fashion_mnist.model_store import model_version, unknown_threshold
+from fashion_mnist.model_store import model_task, model_version, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
@@ -42,7 +41,8 @@ class FashionMNISTHandler:
         self._prepare = parse_mode(settings.prepare)
         self._model_version = model_version(model_dir)
         self._unknown_threshold = unknown_threshold(model_dir)
-        self._shared = Reader()
+        self._task = model_task(model_dir)
+        self._shared = Reader(self._task.geometry)
         self._counters = worker.Counters(context.metrics)
         self._traces = worker.open_traces(settings, self._model_version)
         self._engine = open_engine(
@@ -59,7 +59,7 @@ class FashionMNISTHandler:
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: a body for each request, in order; its status and content type are set through `context`."""
         started_ns = time.time_ns()
-        requests = [Request(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
+        requests = [Request(item, context.get_all_request_header(index), self._task) for index, item in enumerate(data)]
         for request in requests:
             request.decode(self._limits, self._prepare, self._shared)
         probabilities = self._predict(requests)
@@ -89,4 +89,4 @@ class FashionMNISTHandler:
             for request in requests:
                 if len(request.decoded.pixels):
                     request.fail(Unavailable("the engine failed to compute: try again, and see the server's log"))
-        return np.empty((0, len(CLASSES)), np.float32)
+        return np.empty((0, len(self._task.classes)), np.float32)

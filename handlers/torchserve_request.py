@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.bodies import KINDS, decode, decode_many
 from fashion_mnist.decoding.decoded import Decoded, nothing
 from fashion_mnist.decoding.limits import Limits
@@ -28,6 +27,7 @@ from fashion_mnist.predictions import (
     wants_binary,
 )
 from fashion_mnist.preparation import Mode, parse_mode
+from fashion_mnist.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +38,16 @@ BODY_NAMES: Final = ("body", "data")
 class Request:
     """One request of a batch. `decoded` holds its images once `decode` ran, and none where it failed."""
 
-    __slots__ = ("_error", "_form", "_item", "_properties", "decoded")
+    __slots__ = ("_error", "_form", "_item", "_properties", "_task", "decoded")
 
-    def __init__(self, item: dict[str, Any], properties: dict[str, Any]) -> None:
+    def __init__(self, item: dict[str, Any], properties: dict[str, Any], task: Task) -> None:
         """`item` maps the fields' names to their values, `properties` the headers' names to theirs."""
         self._item = item
+        self._task = task
         self._properties = properties
         self._error: FashionMNISTError | None = None
         self._form = Form(binary=wants_binary(_header(properties, "accept")))
-        self.decoded = nothing(GEOMETRY)
+        self.decoded = nothing(task.geometry)
 
     def decode(self, limits: Limits, prepare: Mode, shared: Reader) -> None:
         """Decode the request's images, or keep the error that stands in their way.
@@ -58,7 +59,7 @@ class Request:
             # TorchServe passes no query string on: over HTTP the option is a header or a field of a form.
             top_k = fields.pop("top_k", None) or _header(self._properties, "x-top-k")
             if top_k:
-                self._form = self._form._replace(top_k=parse_top_k(_text(top_k)))
+                self._form = self._form._replace(top_k=parse_top_k(_text(top_k), self._task))
             if mode := fields.pop("prepare", None) or _header(self._properties, "x-prepare"):
                 prepare = parse_mode(_text(mode))
             sent_as = _header(self._properties, "content-type").lower()
@@ -84,13 +85,13 @@ class Request:
     def fail(self, error: FashionMNISTError) -> None:
         """Answer with this error in place of any prediction."""
         self._error = error
-        self.decoded = nothing(GEOMETRY)
+        self.decoded = nothing(self._task.geometry)
 
     def answer(self, probabilities: Probabilities, model_version: str, unknown_threshold: float) -> Answer:
         """The response, for this request's rows of probabilities."""
         if self._error is not None:
             return answer_error(self._error)
-        return answer(probabilities, self.decoded, model_version, unknown_threshold, self._form)
+        return answer(probabilities, self.decoded, model_version, unknown_threshold, self._form, task=self._task)
 
     def header(self, name: str) -> str:
         """A header of the request, by its name in small letters; "" where there is none."""
@@ -107,18 +108,18 @@ class Request:
         body = fields.pop(names[0])
         if fields:
             raise BadParameter(f"unknown parameter {next(iter(fields))[:40]!r}: there are top_k and prepare")
-        return decode(_bytes(body), self._field_type(names[0]), limits, GEOMETRY, prepare=prepare)
+        return decode(_bytes(body), self._field_type(names[0]), limits, self._task.geometry, prepare=prepare)
 
     def _decode_form(self, fields: dict[str, Any], limits: Limits, prepare: Mode) -> Decoded:
         if not fields:
             raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
         if len(fields) == 1:
             ((name, value),) = fields.items()
-            return decode(_bytes(value), self._field_type(name), limits, GEOMETRY, prepare=prepare)
+            return decode(_bytes(value), self._field_type(name), limits, self._task.geometry, prepare=prepare)
         return decode_many(
             [(_bytes(value), self._field_type(name)) for name, value in fields.items()],
             limits,
-            GEOMETRY,
+            self._task.geometry,
             prepare=prepare,
         )
 

@@ -48,7 +48,7 @@ Reader: TypeAlias = Callable[[bytes], list[str]]
 
 @dataclass(frozen=True)
 class Kind:
-    """`write` takes uint8 [images, 28, 28]."""
+    """`write` takes uint8 [images, channels, height, width]."""
 
     name: str
     images: int
@@ -98,7 +98,7 @@ def _npy(images: Pixels) -> Sent:
 
 def _idx(images: Pixels) -> Sent:
     return Sent(
-        NATIVE, struct.pack(">4I", 0x00000803, *images.shape) + images.tobytes(), {"Content-Type": _OCTET_STREAM}
+        NATIVE, struct.pack(">5I", 0x00000804, *images.shape) + images.tobytes(), {"Content-Type": _OCTET_STREAM}
     )
 
 
@@ -144,7 +144,7 @@ def _v1_base64(images: Pixels) -> Sent:
 
 
 def _tensor(images: Pixels, data: "list[Any] | None" = None) -> dict[str, Any]:
-    tensor = {"name": "images", "datatype": "UINT8", "shape": [len(images), 1, 28, 28]}
+    tensor = {"name": "images", "datatype": "UINT8", "shape": list(images.shape)}
     return {**tensor, "data": data} if data is not None else tensor
 
 

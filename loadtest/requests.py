@@ -6,13 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.data import dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import Engine, open_engine
-from fashion_mnist.model_store import model_store_path
+from fashion_mnist.model_store import model_store_path, model_task
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import Task
 from loadtest.kinds import SINGLE, Kind, Pixels, Sent
 
 IMAGES: Final = 2048
@@ -31,13 +31,14 @@ class Request:
     labels: list[str]
 
 
-def load() -> tuple[Pixels, Engine]:
-    """The test images, uint8 [n, 28, 28], and the released model: what each process that sends needs.
+def load() -> tuple[Pixels, Engine, Task]:
+    """The test images, uint8 [n, channels, height, width], the released model and its task.
 
     Raises DatasetError, ModelError where they are not there.
     """
     settings = Settings.from_environment()
-    return dataset.load(settings.data).test.images, open_engine(model_store_path(settings), "onnx", "cpu")
+    store = model_store_path(settings)
+    return dataset.load(settings.data).test.images, open_engine(store, "onnx", "cpu"), model_task(store)
 
 
 def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Request]:
@@ -45,7 +46,7 @@ def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Requ
 
     Raises DatasetError, ModelError where test images or the model are not there.
     """
-    images, engine = load()
+    images, engine, task = load()
     limits = Limits.from_settings(Settings.from_environment())
     found = []
     for kind in kinds:
@@ -55,7 +56,7 @@ def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Requ
             sent = kind.write(pixels)
             if kind.name in SINGLE:
                 # Some kinds of files do not keep every pixel: what is classified is what is in the file.
-                pixels = decode(sent.body, "", limits, GEOMETRY).pixels
-            labels = [CLASSES[index] for index in engine.predict(pixels).argmax(axis=1)]
+                pixels = decode(sent.body, "", limits, task.geometry).pixels
+            labels = [task.classes[index] for index in engine.predict(pixels).argmax(axis=1)]
             found.append(Request(kind, sent, labels))
     return found

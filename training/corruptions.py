@@ -43,11 +43,11 @@ _SCRIPT: Final = Path(__file__).with_name("imagecorruptions_script.py")
 
 
 def load(images: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]] | None:
-    """For each kind uint8 [5, n, 28, 28] of `images`, uint8 [n, 28, 28]; None where some are still to be made."""
+    """For each kind uint8 [5, n, 1, h, w] of `images`, uint8 [n, 1, h, w]; None where some are still to be made."""
     paths = [_path(kind, images) for kind in KINDS]
     if not all(path.exists() for path in paths):
         return None
-    return {kind: np.load(path) for kind, path in zip(KINDS, paths, strict=True)}
+    return {kind: np.load(path)[:, :, None] for kind, path in zip(KINDS, paths, strict=True)}
 
 
 def make(images: NDArray[np.uint8], python: Path, tell: Callable[[str, int], None]) -> dict[str, NDArray[np.uint8]]:

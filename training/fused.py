@@ -71,7 +71,7 @@ def features(
     contiguous and on the CPU. `pool` shares the work; without it the calling thread does it.
     """
     network = classifier.network
-    levels = classifier.normalise(torch.arange(256, dtype=torch.uint8))
+    levels = classifier.normalise(torch.arange(256, dtype=torch.uint8)).flatten()
     weights = (network.conv1.weight, network.conv1.bias, network.conv2.weight, network.conv2.bias)
     each: Callable[..., Any] = map if pool is None else pool.map
     found: Tensor = _Features.apply(images, chosen, moves, levels, each, *weights)  # type: ignore[no-untyped-call]

@@ -16,6 +16,7 @@ from torch.nn import functional
 from fashion_mnist.data.dataset import Split
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
+from fashion_mnist.task import FASHION_MNIST, Task
 from training import fused, perturb
 from training.augment import draw_moves, draw_rectangles, erase, move
 from training.optimizers import optimizers
@@ -58,6 +59,7 @@ class Trainer:
         device: torch.device,
         kernels: str = "torch",
         teachers: Teachers | None = None,
+        task: Task = FASHION_MNIST,
     ) -> None:
         self.recipe = recipe
         self.teachers = teachers
@@ -65,13 +67,14 @@ class Trainer:
         self.seed = seed
         self.device = device
         self._train_images = train.images.copy()
-        self.images = torch.from_numpy(self._train_images)[:, None].to(device)
+        self.images = torch.from_numpy(self._train_images).to(device)
         self.labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = new_network(recipe)
+            network = new_network(recipe, task)
         mean, std = mean_and_deviation(train.images, recipe.gamma)
-        self.classifier = Classifier(network, mean, std, gamma=recipe.gamma).to(device)
+        self.task = task
+        self.classifier = Classifier(network, mean, std, gamma=recipe.gamma, task=task).to(device)
         self.network = network
         self.steps = len(train.images) // recipe.batch_size
         if not self.steps:
@@ -140,14 +143,14 @@ class Trainer:
 
     def result(self) -> Classifier:
         """The classifier as it would be kept now: with the averaged weights, where the recipe averages, on the CPU."""
-        network = new_network(self.recipe)
+        network = new_network(self.recipe, self.task)
         network.load_state_dict(self.network.state_dict())
         if self.recipe.ema_decay:
             with torch.no_grad():
                 for tensor, average in zip(_averaged(network), self.averaged, strict=True):
                     tensor.copy_(average)
-        mean, std = self.classifier.mean.item(), self.classifier.std.item()
-        return Classifier(network, mean, std, gamma=self.recipe.gamma).eval()
+        mean, std = (values.flatten().tolist() for values in (self.classifier.mean, self.classifier.std))
+        return Classifier(network, mean, std, gamma=self.recipe.gamma, task=self.task).eval()
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, for `torch.save`."""
@@ -167,7 +170,8 @@ class Trainer:
         self.averaged = [average.to(self.device) for average in state["averaged"]]
 
     def _epoch_images(self) -> tuple[Tensor, Tensor | None]:
-        """This epoch's images, uint8 [n, 1, 28, 28], and the teachers' log-probabilities for them, float16 [n, 10]."""
+        """This epoch's images, uint8 [n, channels, height, width], and the teachers' log-probabilities of them, float16
+        [n, classes]."""
         recipe, images, answers = self.recipe, self._train_images, None
         random = np.random.default_rng((self.seed, self.epoch))
         if self.teachers is not None:
@@ -178,7 +182,7 @@ class Trainer:
             images = perturb.corrupt(images, recipe.corrupt, random)
         if images is self._train_images:
             return self.images, answers
-        return torch.from_numpy(images)[:, None].to(self.device), answers
+        return torch.from_numpy(images).to(self.device), answers
 
     def _logits(
         self, images: Tensor, chosen: Tensor, moves: Tensor, rectangles: Tensor | None, pool: ThreadPoolExecutor | None
@@ -215,22 +219,29 @@ class Trainer:
             average(self.averaged, _averaged(self.network), self.recipe, step)
 
 
-def mean_and_deviation(pixels: np.ndarray, gamma: float) -> tuple[float, float]:
-    """Mean and standard deviation of pixels, uint8, as shares of white to the power of `gamma`."""
-    # Of 256 levels, by how often each occurs: a tenth of the time, and exact. In parts, for bincount widens its input.
-    parts = np.array_split(pixels.reshape(-1), 1 + pixels.size // 2**18)
-    shares = sum(np.bincount(part, minlength=256) for part in parts) / pixels.size
+def mean_and_deviation(images: np.ndarray, gamma: float) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel's pixels, as shares of white to the power of `gamma`.
+
+    Takes uint8 [n, channels, height, width].
+    """
     levels = (np.arange(256) / 255) ** gamma
-    mean = float(shares @ levels)
-    return mean, float(np.sqrt(shares @ (levels - mean) ** 2))
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        pixels = images[:, channel].reshape(-1)
+        # By how often each of 256 levels occurs: a tenth of the time, and exact. In parts, for bincount widens its input.
+        parts = np.array_split(pixels, 1 + pixels.size // 2**18)
+        shares = sum(np.bincount(part, minlength=256) for part in parts) / pixels.size
+        means.append(float(shares @ levels))
+        deviations.append(float(np.sqrt(shares @ (levels - means[-1]) ** 2)))
+    return means, deviations
 
 
-def new_network(recipe: Recipe) -> Network:
+def new_network(recipe: Recipe, task: Task = FASHION_MNIST) -> Network:
     """An untrained network of a recipe, drawn from torch's own generator."""
     if recipe.residual:
         # It has all that a classifier and this loop ask of a network.
-        return cast(Network, ResidualNetwork())
-    return Network(activation=recipe.activation)
+        return cast(Network, ResidualNetwork(task.geometry.channels, len(task.classes)))
+    return Network(task.geometry, len(task.classes), activation=recipe.activation)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
@@ -263,6 +274,6 @@ def predict(classifier: nn.Module, images: np.ndarray) -> np.ndarray:
     """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28], on the classifier's own device."""
     device = next(classifier.parameters()).device
     with torch.inference_mode():
-        batches = torch.from_numpy(images.copy())[:, None].split(_EVALUATION_BATCH)
+        batches = torch.from_numpy(images.copy()).split(_EVALUATION_BATCH)
         probabilities: np.ndarray = torch.cat([classifier(batch.to(device)).cpu() for batch in batches]).numpy()
         return probabilities

@@ -36,7 +36,7 @@ class ManySeeds:
         if recipe.teachers or recipe.residual or recipe.affine:
             raise UsageError(f"{recipe.name} is trained seed by seed: use `fashion-mnist train`")
         self._recipe, self._seeds, self._device = recipe, seeds, device
-        self._images = torch.from_numpy(train.images.copy())[:, None].to(device)
+        self._images = torch.from_numpy(train.images.copy()).to(device)
         self._labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
         self._mean, self._std = mean_and_deviation(train.images, gamma=1)
         self._steps = len(train.images) // recipe.batch_size

@@ -1,6 +1,6 @@
 """Random changes to the images of an epoch, drawn anew each time: small affine maps, and what cameras and light do.
 
-All of it works on uint8 [n, height, width] and is drawn from the generator given: the same generator, the same images.
+All of it works on uint8 [n, c, h, w] and is drawn from the generator given: the same generator, the same images.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 SMALL: Final = (6.0, 0.06, 0.0)
-"""Standard deviations of an affine map that leaves a garment as it might be photographed: degrees of rotation; scale
+"""Standard deviations of an affine map that leaves an object as it might be photographed: degrees of rotation; scale
 and shear; pixels of shift."""
 LARGE: Final = (15.0, 0.13, 1.7)
 """The same of one that a network should bear."""
@@ -28,7 +28,7 @@ def affine(images: Images, share: float, deviations: tuple[float, float, float],
     """A copy with `share` of the images rotated, scaled, sheared and moved about their centre; black moves in."""
     chosen = np.flatnonzero(random.random(len(images)) < share)
     degrees, relative, pixels = deviations
-    height, width = images.shape[1:]
+    height, width = images.shape[2:]
     angle = np.radians(random.normal(0, degrees, len(chosen)))
     scale = np.exp(random.normal(0, relative, (len(chosen), 2)))
     shear = random.normal(0, relative, len(chosen))
@@ -41,7 +41,8 @@ def affine(images: Images, share: float, deviations: tuple[float, float, float],
     matrices[:, :, 2] = centre - matrices[:, :, :2] @ centre + random.normal(0, pixels, (len(chosen), 2))
     changed = images.copy()
     for place, matrix in zip(chosen, matrices, strict=True):
-        cv2.warpAffine(images[place], matrix, (width, height), dst=changed[place])
+        for plane, target in zip(images[place], changed[place], strict=True):
+            cv2.warpAffine(plane, matrix, (width, height), dst=target)
     return changed
 
 
@@ -72,9 +73,9 @@ def _blur(images: Images, random: np.random.Generator) -> Images:
         chosen = np.flatnonzero(drawn == place)
         if len(chosen):
             # As one tall image, which takes a fraction of the time of many small ones.
-            padded = np.pad(images[chosen], ((0, 0), (_RADIUS, _RADIUS), (0, 0)), mode="edge")
-            tall = cv2.filter2D(padded.reshape(-1, images.shape[2]), -1, kernel, borderType=cv2.BORDER_REPLICATE)
-            blurred[chosen] = tall.reshape(padded.shape)[:, _RADIUS:-_RADIUS]
+            padded = np.pad(images[chosen], ((0, 0), (0, 0), (_RADIUS, _RADIUS), (0, 0)), mode="edge")
+            tall = cv2.filter2D(padded.reshape(-1, images.shape[3]), -1, kernel, borderType=cv2.BORDER_REPLICATE)
+            blurred[chosen] = tall.reshape(padded.shape)[:, :, _RADIUS:-_RADIUS]
     return blurred
 
 
@@ -92,9 +93,9 @@ def _blur_kernels(random: np.random.Generator) -> Floats:
 
 def _veil(images: Images, random: np.random.Generator) -> Images:
     """Light over the image, even, in patches or in streaks, added up to white, or mixed in, as fog is."""
-    fields = _light_fields(images.shape[1:], random)[random.integers(0, 5 * _BANK, len(images))]
-    light = random.uniform(0.1, 0.7, (len(images), 1, 1)).astype(np.float32) * fields
-    mixed = (random.random((len(images), 1, 1)) < 0.5).astype(np.float32)
+    fields = _light_fields(images.shape[2:], random)[random.integers(0, 5 * _BANK, len(images)), None]
+    light = random.uniform(0.1, 0.7, (len(images), 1, 1, 1)).astype(np.float32) * fields
+    mixed = (random.random((len(images), 1, 1, 1)) < 0.5).astype(np.float32)
     return _bytes(images * (1 - mixed * light) + 255 * light)
 
 
@@ -113,21 +114,21 @@ def _light_fields(shape: tuple[int, ...], random: np.random.Generator) -> Floats
 
 def _contrast(images: Images, random: np.random.Generator) -> Images:
     """Pixels nearer to their image's mean, and darker or brighter mid-tones."""
-    factors = random.uniform(0.25, 1, (len(images), 1, 1)).astype(np.float32) ** 2
-    means = images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
-    gammas = np.exp(random.normal(0, 0.25, (len(images), 1, 1))).astype(np.float32)
+    factors = random.uniform(0.25, 1, (len(images), 1, 1, 1)).astype(np.float32) ** 2
+    means = images.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float32)
+    gammas = np.exp(random.normal(0, 0.25, (len(images), 1, 1, 1))).astype(np.float32)
     values = (means + factors * (images - means)) / 255
     return _bytes(255 * np.power(np.clip(values, 0, 1), gammas))
 
 
 def _noise(images: Images, random: np.random.Generator) -> Images:
     """Of the sensor, the same for all pixels or growing with their light; some pixels black or white."""
-    sigma = random.uniform(2, 30, (len(images), 1, 1)).astype(np.float32)
-    with_light = random.random((len(images), 1, 1)) < 0.4
+    sigma = random.uniform(2, 30, (len(images), 1, 1, 1)).astype(np.float32)
+    with_light = random.random((len(images), 1, 1, 1)) < 0.4
     strength = sigma * np.where(with_light, np.sqrt(images / np.float32(255)) * np.float32(1.5), np.float32(1))
     noisy = images + strength * random.standard_normal(images.shape, dtype=np.float32)
     impulses = np.flatnonzero(random.random(len(images)) < 0.2)
-    rate = random.uniform(0, 0.05, (len(impulses), 1, 1)).astype(np.float32)
+    rate = random.uniform(0, 0.05, (len(impulses), 1, 1, 1)).astype(np.float32)
     drawn = random.random((len(impulses), *images.shape[1:]), dtype=np.float32)
     noisy[impulses] = np.where(drawn < rate, 0, np.where(drawn > 1 - rate, 255, noisy[impulses]))
     return _bytes(noisy)

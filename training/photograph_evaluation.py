@@ -41,7 +41,7 @@ def evaluate(model: Model, split: Split, threshold: float, count: int, seed: int
     garments, as large and as much rotated, cut out without a fault. Where there is no garment, only `unknown` counts.
     The last rows are of the images themselves, as files.
     """
-    images, labels = split.images[:count], split.labels[:count]
+    images, labels = split.images[:count, 0], split.labels[:count]
     for group, kinds in GROUPS.items():
         for kind in kinds:
             pictures: Sequence[Pixels] = [
@@ -97,7 +97,7 @@ def _figures(
 
 def _trimmed(image: Pixels) -> Pixels:
     box = bounds(image > _VISIBLE)
-    return fit(image[box.top : box.bottom, box.left : box.right] if box else image, GEOMETRY)
+    return fit(image[box.top : box.bottom, box.left : box.right] if box else image, GEOMETRY)[None]
 
 
 def _enlarged(image: Pixels) -> Pixels:

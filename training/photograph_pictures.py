@@ -36,7 +36,7 @@ def write_pictures(image: Pixels, seed: int, folder: Path) -> list[Path]:
         "ground": ground,
         "difference": 255 * difference / max(float(difference.max()), 1.0),
         "garment": np.where(without.mask, 255, np.where(found.mask, 110, 0)),
-        "prepared": _enlarged(prepare(picture, None, GEOMETRY, "auto")[0]),
+        "prepared": _enlarged(prepare(picture, None, GEOMETRY, "auto")[0][0]),
         "plain": _enlarged(fit(grayscale(picture), GEOMETRY)),
     }
     folder.mkdir(parents=True, exist_ok=True)

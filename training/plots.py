@@ -106,10 +106,10 @@ def filters(network: Network, name: str) -> Figure:
 
 
 def feature_maps(classifier: Classifier, image: np.ndarray) -> Figure:
-    """One image, uint8 [28, 28], on its way: the maps after each convolution and pooling, the linear layers."""
+    """One image, uint8 [c, h, w], on its way: the maps after each convolution and pooling, the linear layers."""
     network = classifier.network
     with torch.inference_mode():
-        batch = torch.tensor(image)[None, None]
+        batch = torch.tensor(image)[None]
         maps1 = network.activation(network.conv1(classifier.normalise(batch)))
         pooled1 = network.pool(maps1)
         maps2 = network.activation(network.conv2(pooled1))
@@ -136,7 +136,7 @@ def layers_and_occlusion(image: np.ndarray, layers: Mapping[str, np.ndarray], oc
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     rows: np.ndarray = np.array(figure.subfigures(6, 1, height_ratios=[1.3, 1, 1, 0.8, 0.35, 1.4]))
     beside = [
-        [("image", image), *(("conv1", plane) for plane in layers["conv1_activation"])],
+        [*(("image", plane) for plane in image), *(("conv1", plane) for plane in layers["conv1_activation"])],
         [("pooled", plane) for plane in layers["pool1"]],
         [("conv2", plane) for plane in layers["conv2_activation"]],
         [("pooled", plane) for plane in layers["pool2"]],

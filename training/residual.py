@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.task import FASHION_MNIST
 
 WIDTHS: Final = (24, 48, 96)
-"""Filters of the three stages, whose maps are of 28 x 28, 14 x 14 and 7 x 7."""
+"""Filters of the three stages, whose maps are of the image's size, a half and a quarter of it."""
 
 
 class ResidualNetwork(nn.Module):
@@ -20,9 +20,12 @@ class ResidualNetwork(nn.Module):
 
     activation_name = "relu"
 
-    def __init__(self, channels: int = GEOMETRY.channels, classes: int = len(CLASSES)) -> None:
+    def __init__(
+        self, channels: int = FASHION_MNIST.geometry.channels, classes: int = len(FASHION_MNIST.classes)
+    ) -> None:
         super().__init__()
         first, second, third = WIDTHS
+        self.arguments = {"channels": channels, "classes": classes}
         self.stem = _Convolution(channels, first)
         self.widen1 = _Convolution(first, second)
         self.refine1 = _Convolution(second, second)

@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.data.dataset import Split
 from fashion_mnist.evaluation import calibration
 from fashion_mnist.ood import unknown_scores
@@ -16,9 +15,7 @@ from training.warping import affine
 Images = NDArray[np.uint8]
 Change = Callable[[Images, float], Images]
 Model = Callable[[Images], NDArray[np.float32]]
-"""Takes uint8 [n, 28, 28] and gives probabilities, float32 [n, 10]."""
-
-_CENTRE: Final = ((GEOMETRY.width - 1) / 2, (GEOMETRY.height - 1) / 2)
+"""Takes uint8 [n, channels, height, width] and gives probabilities, float32 [n, classes]."""
 
 
 def shift(images: Images, pixels: float) -> Images:
@@ -31,17 +28,17 @@ def rotation(images: Images, degrees: float) -> Images:
     """Each image rotated about its centre, to the left and to the right in turn."""
     angles = np.deg2rad([degrees, -degrees])
     turns = (np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) for angle in angles)
-    return _warped(images, [_about_centre(turn) for turn in turns])
+    return _warped(images, [_about_centre(turn, images) for turn in turns])
 
 
 def shear(images: Images, slope: float) -> Images:
     """Each row moved by `slope` pixels for each row between it and the centre, to either side in turn."""
-    return _warped(images, [_about_centre(np.array([[1, each], [0, 1]])) for each in (slope, -slope)])
+    return _warped(images, [_about_centre(np.array([[1, each], [0, 1]]), images) for each in (slope, -slope)])
 
 
 def scale(images: Images, factor: float) -> Images:
     """Each image enlarged about its centre."""
-    return _warped(images, [_about_centre(np.eye(2) * factor)])
+    return _warped(images, [_about_centre(np.eye(2) * factor, images)])
 
 
 def inversion(images: Images, share: float) -> Images:
@@ -64,7 +61,7 @@ def robustness(
 ) -> dict[str, Any]:
     """A model's accuracy on changed images: a row for each kind of change, and the figures of each group.
 
-    `corruptions` has uint8 [5, n, 28, 28] of the first n images by kind. A row has the accuracy at each strength and
+    `corruptions` has uint8 [5, n, c, h, w] of the first n images by kind. A row has the accuracy at each strength and
     over all of them, the expected calibration error over all, and the share whose score is above the `threshold` of
     `fashion_mnist.ood`, where there is one. Means are over kinds, and give each the same weight.
     """
@@ -117,14 +114,16 @@ def _groups(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _about_centre(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    centre = np.array(_CENTRE)
+def _about_centre(matrix: NDArray[np.float64], images: Images) -> NDArray[np.float64]:
+    height, width = images.shape[2:]
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
     return np.column_stack([matrix, centre - matrix @ centre])
 
 
 def _warped(images: Images, matrices: list[NDArray[np.float64]]) -> Images:
     warped = np.empty_like(images)
     for place, matrix in enumerate(matrices):
-        values = affine(images[place :: len(matrices)], matrix)
+        some = images[place :: len(matrices)]
+        values = affine(some.reshape(-1, *some.shape[2:]), matrix).reshape(some.shape)
         warped[place :: len(matrices)] = np.clip(np.rint(values), 0, 255)
     return warped

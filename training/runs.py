@@ -88,7 +88,7 @@ def train(
         "teachers": asked.described() if asked else [],
         "commit": commit(),
     }
-    trainer = Trainer(recipe, train_split, seed=seed, device=chosen, teachers=asked)
+    trainer = Trainer(recipe, train_split, seed=seed, device=chosen, teachers=asked, task=dataset.task)
     settings["kernels"] = trainer.kernels = _choose_kernels(kernels, trainer)
     history = _open(folder, settings, trainer, resume=resume)
     while trainer.epoch < recipe.epochs:
@@ -111,7 +111,7 @@ def train(
     classifier.temperature.fill_(fit_temperature(logits, held_out.labels))
     calibrated = torch.softmax(torch.from_numpy(logits) / classifier.temperature, dim=1).float().numpy()
     threshold = float(np.quantile(unknown_scores(calibrated), 1 - UNKNOWN_SHARE))
-    figures = evaluation(predict(classifier, dataset.test.images), dataset.test.labels)
+    figures = evaluation(predict(classifier, dataset.test.images), dataset.test.labels, dataset.task.classes)
     # Imported here: Matplotlib takes a while, and the first epoch need not wait for it.
     from training import plots
 
@@ -127,8 +127,8 @@ def train(
         "test_calibration_error": figures["calibration"]["expected_error"],
         "temperature": classifier.temperature.item(),
         "unknown": {"threshold": round(threshold, 4), "held_out_share": UNKNOWN_SHARE},
-        "mean": classifier.mean.item(),
-        "std": classifier.std.item(),
+        "mean": classifier.mean.flatten().tolist(),
+        "std": classifier.std.flatten().tolist(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "machine": f"{os.cpu_count()} cores, {platform.machine()}"
         if chosen.type == "cpu"

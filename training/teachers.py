@@ -12,11 +12,12 @@ from typing import Any, Final, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
 from fashion_mnist.system import atomic, checksums
+from fashion_mnist.task import CARD_SECTION, Task
 from training.perturb import SMALL, affine
 from training.recipes import Recipe
 from training.residual import ResidualNetwork
@@ -30,7 +31,7 @@ class Teachers:
     """The networks of several runs, asked about views of the training images."""
 
     def __init__(self, folders: Sequence[Path], recipe: Recipe, images: np.ndarray) -> None:
-        """`images`, uint8 [n, 28, 28], are those that `recipe` trains on. Raises TrainingError."""
+        """`images`, uint8 [n, channels, height, width], are those that `recipe` trains on. Raises TrainingError."""
         self._folders = folders
         self._recipe = recipe
         self._images = images
@@ -48,7 +49,7 @@ class Teachers:
         ]
 
     def view(self, number: int) -> tuple[np.ndarray, Tensor]:
-        """An affine version of all images, uint8 [n, 28, 28], and the mean log-probabilities, float16 [n, 10].
+        """An affine version of all images, of their shape, and the mean log-probabilities, float16 [n, classes].
 
         Large teachers and small ones count for a half each, however many there are of either.
         """
@@ -63,7 +64,7 @@ class Teachers:
         return self._known[number]
 
     def _answers(self, place: int, images: np.ndarray) -> Tensor:
-        """One teacher's log-probabilities, float16 [n, 10], from the file where an earlier run left them if one did."""
+        """One teacher's log-probabilities, float16 [n, classes], from an earlier run's file if there is one."""
         asked = hashlib.sha256(self._checksums[place].encode())
         asked.update(images.tobytes())
         path = self._folders[place] / "answers" / f"{asked.hexdigest()[:16]}.npy"
@@ -75,11 +76,11 @@ class Teachers:
 
 
 def log_probabilities(classifier: Classifier, images: np.ndarray) -> Tensor:
-    """float16 [n, 10] of images, uint8 [n, 28, 28]: the mean of an image's and of its mirrored view's."""
+    """float16 [n, classes] of images, uint8 [n, c, h, w]: the mean of an image's and of its mirrored view's."""
     answers = []
     residual = isinstance(classifier.network, ResidualNetwork)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=residual):
-        for batch in torch.from_numpy(images)[:, None].split(_BATCH):
+        for batch in torch.from_numpy(images).split(_BATCH):
             both = classifier.network(classifier.normalise(torch.cat([batch, batch.flip(-1)]))).float().log_softmax(1)
             answers.append((sum(both.chunk(2)) / 2).half())
     return torch.cat(answers)
@@ -91,8 +92,12 @@ def _load(path: Path) -> Classifier:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         state: dict[str, Tensor] = content["state_dict"]
         is_released_kind = "network.conv1.weight" in state
-        network = Network(activation=content["activation"]) if is_released_kind else ResidualNetwork()
-        classifier = Classifier(cast(Network, network), mean=0.0, std=1.0)
+        task = Task.from_card({CARD_SECTION: content["task"]})
+        if is_released_kind:
+            network: nn.Module = Network(task.geometry, len(task.classes), **content["arguments"])
+        else:
+            network = ResidualNetwork(**content["arguments"])
+        classifier = Classifier(cast(Network, network), mean=0.0, std=1.0, task=task)
         classifier.load_state_dict(state)
     except Exception as error:
         # torch.load raises whatever its zip reader, its unpickler or the file's content make it raise.

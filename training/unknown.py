@@ -1,4 +1,4 @@
-"""How well scores tell images of garments from others: `fashion_mnist.ood`'s, and two that it is compared with."""
+"""How well scores tell the data set's images from others: `fashion_mnist.ood`'s, and two to compare it with."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def separation(classifier: Classifier, test: Split, threshold: float) -> list[di
     known = _scores(classifier, test.images)
     rows: list[dict[str, Any]] = [{"kind": "test images", "auroc": {}, "flagged": _share(known["score"], threshold)}]
     for kind, draw in KINDS.items():
-        found = _scores(classifier, draw(test.images, np.random.default_rng(_SEED)))
+        found = _scores(classifier, draw(test.images[:, 0], np.random.default_rng(_SEED))[:, None])
         aurocs = {name: auroc(found[name], known[name]) for name in known}
         rows.append({"kind": kind, "auroc": aurocs, "flagged": _share(found["score"], threshold)})
     return rows
@@ -41,7 +41,7 @@ def auroc(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> f
 def _scores(classifier: Classifier, images: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
     probabilities = predict(classifier, images)
     with torch.inference_mode():
-        batches = torch.from_numpy(images.copy())[:, None].split(1000)
+        batches = torch.from_numpy(images.copy()).split(1000)
         logits = torch.cat([classifier.network(classifier.normalise(batch)) for batch in batches])
     return {
         "score": np.array(unknown_scores(probabilities)),

@@ -81,7 +81,7 @@ def onnx_profile(run: Run) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"
         session = open_session(run, path, options)
-        session.run(None, {"images": host.images(run).images[:32, None]})
+        session.run(None, {"images": host.images(run).images[:32]})
         events = json.loads(Path(session.end_profiling()).read_text())
     ran = Counter(
         (event["args"]["op_name"], event["args"]["provider"])
@@ -139,7 +139,7 @@ class Eager:
 
     def predict(self, images: Pixels) -> NDArray[np.float32]:
         with self._torch.inference_mode():
-            batch = self._torch.from_numpy(images.copy())[:, None].to(self.provider)
+            batch = self._torch.from_numpy(images.copy()).to(self.provider)
             probabilities: NDArray[np.float32] = self.classifier(batch).cpu().numpy()
             return probabilities
 

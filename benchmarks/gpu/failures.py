@@ -120,7 +120,7 @@ def main() -> None:
             raise AssertionError(f"{runtime} computes on a GPU that cannot be had")
         engine = open_engine(host.model_store(), runtime, "auto")
         assert "cuda" not in engine.provider.lower(), engine.provider
-        probabilities = engine.predict(np.zeros((1, 28, 28), np.uint8))
+        probabilities = engine.predict(np.zeros((1, 1, 28, 28), np.uint8))
         assert np.isfinite(probabilities).all()
     print(json.dumps(said))
 

@@ -25,7 +25,7 @@ def graphs(run: Run) -> Found:
     rows: list[dict[str, Any]] = []
     for batch in run.size(BATCHES, BATCHES[:2]):
         images = noise(batch)
-        on_device = torch.from_numpy(images)[:, None].to(run.device)
+        on_device = torch.from_numpy(images).to(run.device)
         calls: dict[str, Callable[[], object]] = {
             name: lambda engine=engine, images=images: engine.predict(images)  # type: ignore[misc]
             for name, engine in engines.items()
@@ -62,7 +62,7 @@ def streams(run: Run) -> Found:
     """A long batch from host memory and back, in pieces: pageable, page-locked, and over several streams at once."""
     count, piece = run.size((STREAMED, 4096), (128, 32))
     classifier = Eager(run).classifier
-    pageable = torch.from_numpy(noise(count))[:, None]
+    pageable = torch.from_numpy(noise(count))
     locked = pageable.pin_memory() if not run.dry else pageable
     rows = []
     for name, images, number in (

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.client import read_prediction
 from benchmarks.photographs import JPEG, MEGAPIXELS_12, photograph
-from fashion_mnist.classes import IMAGE_BYTES
+from fashion_mnist.classes import GEOMETRY, IMAGE_BYTES
 from fashion_mnist.encoding import encode_image
 
 _OCTET_STREAM: Final = "application/octet-stream"
@@ -21,7 +21,7 @@ _OUTPUT: Final = {"name": "probabilities", "parameters": {"binary_data": True}}
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """A kind of body: its name in the table, its headers, and how it is made of an image, uint8 [28, 28].
+    """A kind of body: its name in the table, its headers, and how it is made of an image, uint8 [1, 28, 28].
 
     `read` gives the class index that an answer names.
     """
@@ -45,7 +45,7 @@ def _form(image: np.ndarray) -> bytes:
 
 
 def _tensor(image: np.ndarray) -> dict[str, Any]:
-    return {"name": "images", "datatype": "UINT8", "shape": [1, 1, *image.shape]}
+    return {"name": "images", "datatype": "UINT8", "shape": [1, *image.shape]}
 
 
 def _oip_numbers(image: np.ndarray) -> bytes:
@@ -72,7 +72,7 @@ def _floats(answer: bytes) -> int:
     return int(np.frombuffer(answer[-40:], "<f4").argmax())
 
 
-_HEAD: Final = _oip_head(np.zeros((28, 28), np.uint8))
+_HEAD: Final = _oip_head(np.zeros(GEOMETRY, np.uint8))
 
 PNG: Final = Kind("PNG", "image/png", encode_image, read_prediction)
 RAW: Final = Kind("raw bytes", _OCTET_STREAM, lambda image: image.tobytes(), read_prediction)

@@ -1,1 +1,5 @@
 """Asking a server for predictions, from Python."""
+
+from fashion_mnist.client.http import AsyncClient, Client, Failure, File, Prediction
+
+__all__ = ["AsyncClient", "Client", "Failure", "File", "Prediction"]

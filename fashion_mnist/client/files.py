@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.client.http import Client, File
 from fashion_mnist.decoding.bodies import decode, decode_many
 from fashion_mnist.decoding.formats import START_BYTES, format_of
@@ -15,6 +14,7 @@ from fashion_mnist.engines import Engine
 from fashion_mnist.errors import FashionMNISTError, Forbidden, NotFound, Overloaded, Unauthorized, Unavailable
 from fashion_mnist.predictions import encode_json
 from fashion_mnist.preparation import DEFAULT_MODE, Mode
+from fashion_mnist.task import Task
 
 SUFFIXES: Final = (
     ".png",
@@ -132,18 +132,23 @@ def server_sender(client: Client, prepare: str = "") -> Send:
 
 
 def local_sender(
-    engine: Engine, limits: Limits, model_version: str, unknown_threshold: float, prepare: Mode = DEFAULT_MODE
+    engine: Engine,
+    limits: Limits,
+    task: Task,
+    model_version: str,
+    unknown_threshold: float,
+    prepare: Mode = DEFAULT_MODE,
 ) -> Send:
     """Compute in this process: the same decoding and the same answers as the server's."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
         if len(contents) == 1:
             name, content = contents[0]
-            decoded = decode(content, _content_type(name), limits, GEOMETRY, prepare=prepare)
+            decoded = decode(content, _content_type(name), limits, task.geometry, prepare=prepare)
         else:
-            decoded = decode_many([(content, "") for _, content in contents], limits, GEOMETRY, prepare=prepare)
+            decoded = decode_many([(content, "") for _, content in contents], limits, task.geometry, prepare=prepare)
         predictions: list[dict[str, Any]] = json.loads(
-            encode_json(engine.predict(decoded.pixels), decoded, model_version, unknown_threshold)
+            encode_json(engine.predict(decoded.pixels), decoded, model_version, unknown_threshold, task=task)
         )["predictions"]
         return predictions
 

@@ -1,7 +1,7 @@
 """A client of the service: from arrays and image files to probabilities and labels, in plain Python or in asyncio.
 
     with Client("http://127.0.0.1:8080") as client:
-        probabilities = client.predict(images)                    # uint8 [n, 28, 28] -> float32 [n, 10]
+        probabilities = client.predict(images)      # uint8 [n, channels, height, width] -> float32 [n, classes]
         (prediction,) = client.classify(Path("shoe.png").read_bytes())
 
 What one does, the other does: both drive the same exchanges, which say what to send and how long to wait, and send
@@ -21,12 +21,13 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.errors import BadArray, FashionMNISTError, InputError, Overloaded, Unavailable
 from fashion_mnist.system.addresses import checked_url, open_http
+from fashion_mnist.task import FASHION_MNIST, Task
 
 URL: Final = "http://127.0.0.1:8080"
-PATH: Final = "/predictions/fashion_mnist"
+PATH: Final = "/predictions/"
+"""What stands before the task's name."""
 READY: Final = "/health/ready"
 
 PACK_IMAGES: Final = 1024
@@ -60,9 +61,9 @@ class Prediction:
     index: int
     probabilities: Mapping[str, float]
     unknown: bool
-    """Whether the image probably shows none of the ten classes: whether its score is above the model's threshold."""
+    """Whether the image probably shows none of the classes: whether its score is above the model's threshold."""
     unknown_score: float
-    """From 1 to 10."""
+    """From 1 to the number of classes."""
 
 
 _PREDICTION: Final = tuple(field.name for field in fields(Prediction))
@@ -79,22 +80,25 @@ class Failure:
 class _Exchanges:
     """What both clients say to a service, and what they make of its answers."""
 
-    def __init__(self, http: "httpx.Client | httpx.AsyncClient", url: str, patience_s: float) -> None:
+    def __init__(self, http: "httpx.Client | httpx.AsyncClient", url: str, task: Task, patience_s: float) -> None:
         self._build = http.build_request
-        self._url = url
+        self._url = url.removesuffix(PATH + task.name)
+        self._predictions = self._url + PATH + task.name
+        self._task = task
         self._patience_s = patience_s
 
     def predict(self, images: NDArray[np.uint8]) -> _Exchange[NDArray[np.float32]]:
-        batch = _checked(images)
-        found = np.empty((len(batch), len(CLASSES)), np.float32)
+        batch = _checked(images, self._task)
+        classes = len(self._task.classes)
+        found = np.empty((len(batch), classes), np.float32)
         for start in range(0, len(batch), PACK_IMAGES):
             pack = batch[start : start + PACK_IMAGES]
             headers = {"content-type": _OCTET_STREAM, "accept": _OCTET_STREAM}
-            request = self._build("POST", self._url + PATH, content=pack.tobytes(), headers=headers)
+            request = self._build("POST", self._predictions, content=pack.tobytes(), headers=headers)
             response = yield from self._send(request)
-            if len(response.content) != 4 * len(CLASSES) * len(pack):
+            if len(response.content) != 4 * classes * len(pack):
                 raise Unavailable(f"{self._url} answered {len(response.content)} bytes for {len(pack)} images")
-            found[start : start + len(pack)] = np.frombuffer(response.content, "<f4").reshape(-1, len(CLASSES))
+            found[start : start + len(pack)] = np.frombuffer(response.content, "<f4").reshape(-1, classes)
         return found
 
     def answers(self, files: Sequence[File], top_k: int | None, prepare: str) -> _Exchange[list[dict[str, Any]]]:
@@ -103,10 +107,10 @@ class _Exchanges:
             headers["x-prepare"] = prepare
         if len(files) == 1:
             headers["content-type"] = files[0].content_type
-            request = self._build("POST", self._url + PATH, content=files[0].content, headers=headers)
+            request = self._build("POST", self._predictions, content=files[0].content, headers=headers)
         else:
             form = [("image", (str(place), *file)) for place, file in enumerate(files)]
-            request = self._build("POST", self._url + PATH, files=form, headers=headers)
+            request = self._build("POST", self._predictions, files=form, headers=headers)
         response = yield from self._send(request)
         try:
             predictions: list[dict[str, Any]] = json.loads(response.content)["predictions"]
@@ -165,12 +169,15 @@ class Client:
         self,
         url: str = URL,
         *,
+        task: Task = FASHION_MNIST,
         key: str = "",
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`url` is the service's, such as http://127.0.0.1:8080. `key` is sent where the service asks for one.
+        """`url` is the service's, such as http://127.0.0.1:8080, and `task` what it does; the model card has it.
+
+        `key` is sent where the service asks for one.
 
         A request has `timeout_s` for each of its steps, connecting and every read and write. While nobody listens, and
         after 429 and 503 with Retry-After, it is sent again for `patience_s` seconds; 0 never. `tls` says whom to
@@ -179,7 +186,7 @@ class Client:
         """
         url = checked_url(url)
         self._http = open_http(httpx.Client, url, timeout=timeout_s, headers=_headers(key), verify=tls)
-        self._exchanges = _Exchanges(self._http, _base(url), patience_s)
+        self._exchanges = _Exchanges(self._http, url, task, patience_s)
 
     def __enter__(self) -> Self:
         return self
@@ -192,7 +199,9 @@ class Client:
         self._http.close()
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]; however many, in as many requests as it takes.
+        """Probabilities, float32 [n, classes], of images, uint8 [n, c, h, w], in as many requests as it takes.
+
+        Where there is one channel, the images may come without it.
 
         Raises BadArray for another dtype or shape, the error that the service answers with, by its class in
         `fashion_mnist.errors`, and Unavailable where there is no answer.
@@ -240,6 +249,7 @@ class AsyncClient:
         self,
         url: str = URL,
         *,
+        task: Task = FASHION_MNIST,
         key: str = "",
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
@@ -248,7 +258,7 @@ class AsyncClient:
         """See `Client`."""
         url = checked_url(url)
         self._http = open_http(httpx.AsyncClient, url, timeout=timeout_s, headers=_headers(key), verify=tls)
-        self._exchanges = _Exchanges(self._http, _base(url), patience_s)
+        self._exchanges = _Exchanges(self._http, url, task, patience_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -296,13 +306,15 @@ class AsyncClient:
                 reply = error
 
 
-def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    rows = (GEOMETRY.height, GEOMETRY.width)
+def _checked(images: NDArray[np.uint8], task: Task) -> NDArray[np.uint8]:
     images = np.asarray(images)
-    deeper = images.ndim > 4 or (images.ndim == 4 and images.shape[1] != 1)
-    if images.dtype != np.uint8 or images.shape[-2:] != rows or deeper:
-        raise BadArray(f"the images are {images.dtype} {list(images.shape)}: uint8 [n, {rows[0]}, {rows[1]}] is taken")
-    return images.reshape(-1, *rows)
+    channels, *rows = task.geometry
+    shapes = [[*task.geometry], rows] if channels == 1 else [[*task.geometry]]
+    shape = list(images.shape)
+    if images.dtype != np.uint8 or not any(each in (shape, shape[1:]) for each in shapes):
+        wanted = ", ".join(map(str, task.geometry))
+        raise BadArray(f"the images are {images.dtype} {shape}: {task.name} takes uint8 [n, {wanted}]")
+    return images.reshape(-1, *task.geometry)
 
 
 def _is_tls(error: BaseException) -> bool:
@@ -317,10 +329,6 @@ def _is_tls(error: BaseException) -> bool:
 
 def _headers(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"} if key else {}
-
-
-def _base(url: str) -> str:
-    return url.removesuffix(PATH)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.errors import DatasetError
+from fashion_mnist.task import FASHION_MNIST, Task
 
 DEBIAN: Final = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
@@ -26,17 +27,18 @@ CHECKSUMS: Final = {
 
 
 class Split(NamedTuple):
-    """Images, uint8 [n, 28, 28], and their labels, uint8 [n]."""
+    """Images, uint8 [n, channels, height, width], and their labels, uint8 [n]."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
 
 
 class Dataset(NamedTuple):
-    """The 60,000 training images and the 10,000 test images."""
+    """The images to train on and those to test on, and the task that they make."""
 
     train: Split
     test: Split
+    task: Task = FASHION_MNIST
 
 
 def load(folder: "str | Path" = "") -> Dataset:
@@ -77,7 +79,7 @@ def cache_folder() -> Path:
 
 
 def read_idx(content: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
-    """An IDX file's array, uint8 of rank 1 or 3, as a view of `content`. Source: yann.lecun.com/exdb/mnist.
+    """An IDX file's array, uint8 of rank 1, 3 or 4, as a view of `content`. Source: yann.lecun.com/exdb/mnist.
 
     The sizes in the header are compared with the bytes that are there: nothing is allocated on a stranger's word.
     Raises ValueError with the reason.
@@ -85,8 +87,8 @@ def read_idx(content: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
     if len(content) < 4:
         raise ValueError("it is shorter than an IDX header")
     zeros, kind, rank = struct.unpack_from(">HBB", content)
-    if zeros != 0 or kind != 8 or rank not in (1, 3):
-        raise ValueError("it does not begin as IDX of unsigned bytes with one or three dimensions does")
+    if zeros != 0 or kind != 8 or rank not in (1, 3, 4):
+        raise ValueError("it does not begin as IDX of unsigned bytes with one, three or four dimensions does")
     if len(content) < 4 + 4 * rank:
         raise ValueError("it is shorter than its header")
     shape = struct.unpack_from(f">{rank}I", content, 4)
@@ -102,7 +104,7 @@ def _raw() -> Path:
 
 def _split(folder: Path, prefix: str) -> Split:
     images = _read(folder, f"{prefix}-images-idx3-ubyte")
-    return Split(np.ascontiguousarray(images), _read(folder, f"{prefix}-labels-idx1-ubyte"))
+    return Split(np.ascontiguousarray(images[:, None]), _read(folder, f"{prefix}-labels-idx1-ubyte"))
 
 
 def _path(folder: Path, name: str) -> Path | None:

@@ -5,10 +5,10 @@ import resource
 import sys
 from typing import Any
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding.formats import read_picture_here
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import InputError
+from fashion_mnist.task import Geometry
 
 
 def main() -> None:

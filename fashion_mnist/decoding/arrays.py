@@ -6,16 +6,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.data.dataset import read_idx
 from fashion_mnist.decoding.decoded import Bytes, image_bytes
 from fashion_mnist.errors import BadArray
+from fashion_mnist.task import Geometry
 
 _MOST_DIGITS: Final = 12
 
 
 def npy_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
-    """The images of a .npy file as uint8 [n, height, width].
+    """The images of a .npy file as uint8 [n, channels, height, width].
 
     The header is read first and its shape compared with the bytes that are there, so nothing is allocated on a
     stranger's word; pickled objects are refused, never loaded. Raises BadArray.
@@ -45,32 +45,38 @@ def npy_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
     if len(data) != images * image_bytes(geometry):
         raise BadArray(f"the .npy says {_shown(shape)} and holds {len(data):,} bytes of data: send the whole file")
     array = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran_order else "C")
-    return array.reshape(images, geometry.height, geometry.width)
+    return array.reshape(images, *geometry)
 
 
 def idx_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
-    """The images of an IDX file (the data set's own format) as uint8 [n, height, width]. Raises BadArray."""
+    """The images of an IDX file (the data set's own format) as uint8 [n, channels, height, width].
+
+    Raises BadArray.
+    """
     try:
         array = read_idx(content)
     except ValueError as error:
         raise BadArray(f"the IDX file cannot be read ({error}): send the whole file of images") from None
-    return array.reshape(_count(array.shape, geometry), geometry.height, geometry.width)
+    return array.reshape(_count(array.shape, geometry), *geometry)
 
 
 def _forms(geometry: Geometry) -> str:
-    channels, height, width = geometry
-    return (
-        f"send uint8 of shape [{height}, {width}], [n, {height}, {width}], [n, {channels}, {height}, {width}] "
-        f"or [n, {image_bytes(geometry)}]"
-    )
+    sides = [", ".join(map(str, shape)) for shape in _images_shapes(geometry)]
+    several = ", ".join(f"[n, {each}]" for each in sides)
+    return f"send uint8 of shape [{sides[0]}], {several} or [n, {image_bytes(geometry)}]"
+
+
+def _images_shapes(geometry: Geometry) -> list[tuple[int, ...]]:
+    """The shapes that one image may have: without its channel, too, where there is one alone."""
+    return [tuple(geometry)[1:], tuple(geometry)] if geometry.channels == 1 else [tuple(geometry)]
 
 
 def _count(shape: tuple[int, ...], geometry: Geometry) -> int:
     """How many images an array of this shape holds. Raises BadArray for a shape that is none of the forms."""
-    rows = (geometry.height, geometry.width)
-    if shape == rows:
+    shapes = _images_shapes(geometry)
+    if shape == shapes[0]:
         return 1
-    if len(shape) > 1 and shape[0] > 0 and shape[1:] in (rows, tuple(geometry), (image_bytes(geometry),)):
+    if len(shape) > 1 and shape[0] > 0 and shape[1:] in (*shapes, (image_bytes(geometry),)):
         return shape[0]
     raise BadArray(f"the array's shape is {_shown(shape)}; {_forms(geometry)}")
 

@@ -1,4 +1,4 @@
-"""From the bytes of a request to pixels: uint8 [n, height, width], with an error in the place of each bad image.
+"""From the bytes of a request to pixels: uint8 [n, c, h, w], with an error in the place of each bad image.
 
 A body is told by its first bytes: image files, .npy, gzip and IDX have signatures, and only what has none is told by
 its content type: raw pixels or JSON.
@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding import json_bodies
 from fashion_mnist.decoding.arrays import idx_images, npy_images
 from fashion_mnist.decoding.decoded import Bytes, Decoded, from_pixels, image_bytes, join
@@ -25,6 +24,7 @@ from fashion_mnist.errors import (
     UnsupportedMediaType,
 )
 from fashion_mnist.preparation import DEFAULT_MODE, Mode
+from fashion_mnist.task import Geometry
 
 KINDS: Final = "an image file (PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF), raw bytes (one a pixel), .npy, IDX or JSON"
 
@@ -110,13 +110,13 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
 
 
 def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
-    """Pixels as they are, one byte each, row by row; their length is known to be that of whole images.
+    """Pixels as they are, one byte each, channel by channel, row by row.
 
-    Raises TooManyImages.
+    Their length is known to be that of whole images. Raises TooManyImages.
     """
     geometry = budget.geometry
     count = len(pixels) // image_bytes(geometry)
-    return from_pixels(np.ndarray((count, geometry.height, geometry.width), np.uint8, pixels), budget)
+    return from_pixels(np.ndarray((count, *geometry), np.uint8, pixels), budget)
 
 
 def decode_image(content: Bytes, budget: Budget) -> Decoded:

@@ -7,11 +7,11 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding.limits import Budget, TooSlow
-from fashion_mnist.decoding.picture import Pixels
+from fashion_mnist.decoding.picture import Pixels, as_picture
 from fashion_mnist.errors import CorruptImage, InputError, TooManyImages
 from fashion_mnist.preparation import NOTHING_FOUND, PREPARES_ALL, prepare
+from fashion_mnist.task import Geometry
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _Part = TypeVar("_Part")
 class Decoded:
     """The images of one request, the good and the bad.
 
-    `pixels` is uint8 [n, height, width]: the good ones, in order. `errors` maps the place of a bad one to its error,
+    `pixels` is uint8 [n, c, h, w]: the good ones, in order. `errors` maps the place of a bad one to its error,
     and `adjusted` the place of one that was changed to what was done. Places count all of them, from 0.
     """
 
@@ -41,11 +41,11 @@ class Decoded:
 
 def nothing(geometry: Geometry) -> Decoded:
     """No images."""
-    return Decoded(np.empty((0, geometry.height, geometry.width), np.uint8))
+    return Decoded(np.empty((0, *geometry), np.uint8))
 
 
 def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
-    """Images that came as pixels, uint8 [n, height, width]: as they are, unless they too are to be prepared.
+    """Images that came as pixels, uint8 [n, channels, height, width]: as they are, unless they too are to be prepared.
 
     Raises TooManyImages, TooSlow.
     """
@@ -55,7 +55,7 @@ def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
     budget.take_preparation(len(pixels))
     prepared, adjusted = [], {}
     for place, image in enumerate(pixels):
-        image, adjusted[place] = prepare(image, None, budget.geometry, budget.prepare, steps=budget.steps)
+        image, adjusted[place] = prepare(as_picture(image), None, budget.geometry, budget.prepare, steps=budget.steps)
         prepared.append(image)
     return Decoded(np.stack(prepared), adjusted={place: notes for place, notes in adjusted.items() if notes})
 

@@ -24,7 +24,7 @@ from PIL import (
 
 from fashion_mnist.decoding import isolated, jpeg, png
 from fashion_mnist.decoding.limits import Budget, TooSlow
-from fashion_mnist.decoding.picture import Picture, Pixels, to_picture
+from fashion_mnist.decoding.picture import Picture, Pixels, as_picture, to_picture
 from fashion_mnist.errors import CorruptImage, FashionMNISTError, UnsupportedMediaType
 from fashion_mnist.preparation import PREPARES_ALL, needs_preparation, prepare
 
@@ -99,7 +99,7 @@ def format_of(start: bytes) -> str | None:
 
 
 def decode_file(body: bytes | bytearray | memoryview, name: str, budget: Budget) -> tuple[Pixels, list[str]]:
-    """An image file of the format `name` as uint8 [height, width] of the network's size, and what was adjusted.
+    """An image file of the format `name` as uint8 [channels, height, width] of the network's, and what was adjusted.
 
     Raises CorruptImage, TooManyPixels, UnsupportedMediaType, TooSlow.
     """
@@ -113,7 +113,7 @@ def decode_file(body: bytes | bytearray | memoryview, name: str, budget: Budget)
         budget.take_pixels(geometry.width, geometry.height)
         if budget.prepare not in PREPARES_ALL:
             return small, []
-        picture = Picture(small, None, geometry.width, geometry.height)
+        picture = Picture(as_picture(small), None, geometry.width, geometry.height)
     else:
         picture = read_picture(content, name, budget)
     if needs_preparation(picture.pixels, geometry, budget.prepare):

@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 
 import fashion_mnist
-from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.decoding.picture import Picture
 from fashion_mnist.errors import CorruptImage, TooManyPixels, UnsupportedMediaType
+from fashion_mnist.task import Geometry
 
 MEMORY_BYTES: Final = 768 * 2**20
 CPU_S: Final = 10

@@ -13,10 +13,10 @@ from kornia_rs.io import ImageDecoder
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import CorruptImage, TooManyPixels
+from fashion_mnist.task import Geometry
 
 BASELINE_WEIGHT: Final = 0.2
 """What a pixel counts of a JPEG that is decoded at a fraction of its size as its bytes come: of the others, 1."""
@@ -72,20 +72,23 @@ class Frame(NamedTuple):
 
 
 def decode_small(content: bytes, geometry: Geometry) -> Pixels | None:
-    """A grayscale JPEG of the network's size; None where it is another, has EXIF data, or is damaged.
+    """A grayscale JPEG of the network's size, uint8 [1, height, width]; None where it is another, or damaged.
+
+    Also where it has EXIF data, and where the network takes colour, which Pillow decodes.
 
     libjpeg-turbo without Pillow around it takes a fourth of the time, and takes its warnings for errors.
     """
-    if len(content) > _SMALL_BYTES or _EXIF in content:
+    channels, height, width = geometry
+    if channels != 1 or len(content) > _SMALL_BYTES or _EXIF in content:
         return None
-    if struct.pack(">BHHB", 8, geometry.height, geometry.width, 1) not in content:
+    if struct.pack(">BHHB", 8, height, width, channels) not in content:
         return None
     decoder = ImageDecoder()
     try:
         size = decoder.read_header(content)
-        if (size.height, size.width) != (geometry.height, geometry.width):
+        if (size.height, size.width) != (height, width):
             return None
-        image: Pixels = decoder.decode_gray8(content)[:, :, 0]
+        image: Pixels = decoder.decode_gray8(content)[None, :, :, 0]
     except Exception:  # it has no class of its own for damage
         return None
     return image

@@ -17,6 +17,7 @@ from fashion_mnist.decoding.decoded import Bytes, Decoded, image_bytes, join
 from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import BadJSON, BadPixels
+from fashion_mnist.task import Geometry
 
 try:
     from orjson import loads as _loads
@@ -62,7 +63,7 @@ def decode_json(body: Bytes, decode_image: DecodeImage, budget: Budget) -> Decod
     document = parse(body)
     if isinstance(document, dict) and "instances" in document:
         return decode_instances(document["instances"], decode_image, budget)
-    if _is_one_image(document, image_bytes(budget.geometry)):
+    if _is_one_image(document, budget.geometry):
         return _decode_instance(document, decode_image, budget)
     return decode_instances(document, decode_image, budget)
 
@@ -130,16 +131,25 @@ def _why_not_base64(text: str) -> str:
     return f"a string that is not base64 ({reason}): send {FORMS}"
 
 
-def _is_one_image(document: Any, length: int) -> bool:
+def _is_one_image(document: Any, geometry: Geometry) -> bool:
     """Whether the document is one image rather than a list of them. A flat image and a row are told by length."""
+    length = image_bytes(geometry)
     if not isinstance(document, list):
         return True
     if not document:
         return False
     if all(isinstance(value, list) for value in document):
+        if geometry.channels > 1:
+            return _is_one_color_image(document, geometry)
         # Rows of numbers; what is nearer to a whole image in length than to a row is one that went wrong.
         return all(len(row) < length // 2 and not any(isinstance(value, list) for value in row) for row in document)
     return all(isinstance(value, int | float) for value in document)
+
+
+def _is_one_color_image(document: list[list[Any]], geometry: Geometry) -> bool:
+    """Whether lists of lists are an image's planes: rows of numbers are in them, where an image would have planes."""
+    planes = all(all(isinstance(row, list) for row in plane) for plane in document)
+    return planes and not any(isinstance(value, list) for plane in document for row in plane for value in row)
 
 
 def _decode_instance(instance: Any, decode_image: DecodeImage, budget: Budget) -> Decoded:
@@ -154,18 +164,24 @@ def _decode_instance(instance: Any, decode_image: DecodeImage, budget: Budget) -
 
 
 def _pixels(instance: list[Any], budget: Budget) -> Pixels:
-    """One image's pixel lists, [height][width], [1][height][width] or [height * width], as uint8 [1, height, width].
+    """One image's pixel lists as uint8 [1, channels, height, width].
+
+    They are [channels][height][width], or all values in one list, or [height][width] where there is one channel.
 
     Lengths and types are checked before anything is made of them: NumPy would take whatever it is given, and for one
     long string among the numbers as much memory as for all of them.
     """
-    height, width = budget.geometry.height, budget.geometry.width
-    rows = instance[0] if len(instance) == 1 and isinstance(instance[0], list) else instance
-    if len(rows) == height and all(isinstance(row, list) and len(row) == width for row in rows):
+    channels, height, width = budget.geometry
+    rows = instance
+    if len(rows) == channels and all(isinstance(plane, list) and len(plane) == height for plane in rows):
+        rows = [row for plane in rows for row in plane]
+    if len(rows) == channels * height and all(isinstance(row, list) and len(row) == width for row in rows):
         rows = [value for row in rows for value in row]
-    if len(rows) != height * width or any(isinstance(value, list) for value in rows):
-        raise BadPixels(f"the pixel lists are not {height} rows of {width} values, nor {height * width} in one list")
-    return np.frombuffer(pixel_bytes(rows), np.uint8).reshape(1, height, width)
+    length = channels * height * width
+    if len(rows) != length or any(isinstance(value, list) for value in rows):
+        planes = "" if channels == 1 else f"{channels} lists of "
+        raise BadPixels(f"the pixel lists are not {planes}{height} rows of {width} values, nor {length} in one list")
+    return np.frombuffer(pixel_bytes(rows), np.uint8).reshape(1, channels, height, width)
 
 
 def _kind(value: Any) -> str:

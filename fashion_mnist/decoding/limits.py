@@ -3,11 +3,11 @@
 from math import ceil, inf
 from typing import Final, NamedTuple
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.errors import BodyTooLarge, CorruptImage, TooManyImages, TooManyPixels
-from fashion_mnist.preparation import DEFAULT_MODE, PREPARES_ALL, Mode
+from fashion_mnist.preparation import DEFAULT_MODE, PREPARES_ALL, Mode, check_mode
 from fashion_mnist.preparation.steps import Steps
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import Geometry
 
 QUICK_PIXELS: Final = 64 * 1024
 """Images that cost no more together take hardly longer to decode than the way to a thread and back."""
@@ -64,8 +64,10 @@ class Budget:
     ) -> None:
         """`geometry` is that of the network's images, `prepare` says how pictures become such.
 
-        What costs more pixels than the allowance raises TooSlow.
+        What costs more pixels than the allowance raises TooSlow. Raises BadParameter for a way of preparing that the
+        network's images rule out.
         """
+        check_mode(prepare, geometry)
         self.limits = limits
         self.geometry = geometry
         self.prepare = prepare

@@ -36,6 +36,11 @@ class Picture:
     """What decoding changed, in words for people."""
 
 
+def as_picture(image: Pixels) -> Pixels:
+    """The network's image, uint8 [channels, height, width], as a picture has it: [height, width] or RGB."""
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+
+
 def to_picture(
     image: Image.Image, layout: str, size: tuple[int, int], orientation: int, working_side: int, notes: list[str]
 ) -> Picture:

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 from kornia_rs.io import decode_image_png_u8
 from PIL import PngImagePlugin
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import CorruptImage
+from fashion_mnist.task import Geometry
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -19,6 +19,8 @@ _PIECE: Final = 2**16
 
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 _HEADER: Final = struct.Struct(">IIBBxxB")
+_COLORS: Final = {1: 0, 3: 2}
+"""The header's colour type of grayscale and of red, green and blue, by channels."""
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -36,13 +38,15 @@ class Chunks(NamedTuple):
 
 
 def plain_start(geometry: Geometry) -> bytes:
-    """A PNG up to its header's end: grayscale of 8 bits, not interlaced, of this size."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", geometry.width, geometry.height, 8, 0, 0, 0, 0)
+    """A PNG up to its header's end: 8 bits a channel, not interlaced, of this size and these channels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", geometry.width, geometry.height, 8, _COLORS[geometry.channels], 0, 0, 0)
     return SIGNATURE + struct.pack(">I", 13) + header + zlib.crc32(header).to_bytes(4, "big")
 
 
 def decode_plain(content: bytes, geometry: Geometry, start: bytes) -> Pixels | None:
-    """A PNG of the network's size as most encoders write it; None where it is another, or damaged.
+    """A PNG of the network's size and channels as most encoders write it, uint8 [channels, height, width].
+
+    None where it is another, or damaged.
 
     Its header must be `start` byte by byte, and one IDAT and the end must follow. Rust's decoder takes a tenth of
     Pillow's time, and looks at the checksums itself.
@@ -53,10 +57,13 @@ def decode_plain(content: bytes, geometry: Geometry, start: bytes) -> Pixels | N
     if content[len(start) : len(start) + 8] != struct.pack(">I4s", len(content) - around, b"IDAT"):
         return None
     try:
-        image: Pixels = decode_image_png_u8(content, (geometry.height, geometry.width), "mono")[:, :, 0]
+        if geometry.channels == 1:
+            gray: Pixels = decode_image_png_u8(content, (geometry.height, geometry.width), "mono")[None, :, :, 0]
+            return gray
+        color: Pixels = decode_image_png_u8(content, (geometry.height, geometry.width), "rgb").transpose(2, 0, 1)
+        return color
     except Exception:  # it has no class of its own for damage, and says less of it than we do
         return None
-    return image
 
 
 def check(content: bytes, read: PngImagePlugin.ChunkStream) -> Chunks:

@@ -1,4 +1,4 @@
-"""What computes: uint8 [n, 28, 28] -> float32 [n, 10], by ONNX Runtime or by TorchScript, on the CPU or a GPU."""
+"""What computes: uint8 [n, c, h, w] -> float32 [n, classes], by ONNX Runtime or by TorchScript, on the CPU or a GPU."""
 
 import os
 from pathlib import Path
@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.errors import UsageError
+from fashion_mnist.model_store import model_task
 from fashion_mnist.settings import Settings
 from fashion_mnist.system.checksums import verify
+from fashion_mnist.task import FASHION_MNIST, Task
 
 # Since 1.29 ONNX Runtime reports to its maker what it runs, from its import on, unless it is told not to.
 # https://github.com/microsoft/onnxruntime/pull/27379
@@ -34,7 +36,7 @@ class Engine(Protocol):
         """Where it really computes, such as "CPUExecutionProvider" or "cuda:0"."""
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]."""
+        """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""
 
 
 def open_engine(
@@ -57,19 +59,26 @@ def open_engine(
         raise UsageError(f"runtime is {runtime!r}: choose one of {', '.join(MODEL_FILES)}")
     path = model_store / MODEL_FILES[runtime]
     verify(path)
-    return load_file(path, device, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch, cuda_graphs=cuda_graphs)
+    task = model_task(model_store)
+    return load_file(
+        path, device, task=task, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch, cuda_graphs=cuda_graphs
+    )
 
 
 def load_file(
     path: Path,
     device: str = "auto",
     *,
+    task: Task = FASHION_MNIST,
     threads: int = 1,
     gpu_id: int | None = None,
     max_gpu_batch: int = GPU_BATCH,
     cuda_graphs: bool = False,
 ) -> Engine:
-    """Load one exported file, .onnx or TorchScript .pt, wherever it lies. Raises as `open_engine` does."""
+    """Load one exported file, .onnx or TorchScript .pt, wherever it lies; `task` is what it must do.
+
+    Raises as `open_engine` does.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device is {device!r}: choose one of auto, cpu, cuda")
     # Each runtime takes a second and hundreds of MB to import: only the one that is asked for is.
@@ -77,8 +86,14 @@ def load_file(
         from fashion_mnist.engines.onnx import OnnxEngine
 
         return OnnxEngine(
-            path, device, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch, cuda_graphs=cuda_graphs
+            path,
+            device,
+            task=task,
+            threads=threads,
+            gpu_id=gpu_id,
+            max_gpu_batch=max_gpu_batch,
+            cuda_graphs=cuda_graphs,
         )
     from fashion_mnist.engines.torchscript import TorchScriptEngine
 
-    return TorchScriptEngine(path, device, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch)
+    return TorchScriptEngine(path, device, task=task, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch)

@@ -7,7 +7,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.engines import nvidia
 
 SIZES: Final = (1, 8, 32, 128, 512)
@@ -35,10 +34,10 @@ class FixedBatches:
         self._batches = [_FixedBatch(session, size, device, device_id, graphs=graphs) for size in sorted(sizes)]
         self.largest = self._batches[-1].size
         for batch in self._batches:
-            batch.run(np.zeros((batch.size, GEOMETRY.height, GEOMETRY.width), np.uint8))
+            batch.run(batch.images)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28], of which there is one at least.
+        """Probabilities, float32 [n, classes], of images, uint8 [n, c, h, w], of which there is one at least.
 
         There are no more of them than `largest`.
         """
@@ -53,12 +52,13 @@ class _FixedBatch:
     ) -> None:
         self.size = size
         self._session = session
-        self._images = np.zeros((size, *GEOMETRY), np.uint8)
-        self._probabilities = np.zeros((size, len(CLASSES)), np.float32)
+        (taken,), (given,) = session.get_inputs(), session.get_outputs()
+        self.images = np.zeros((size, *taken.shape[1:]), np.uint8)
+        self._probabilities = np.zeros((size, *given.shape[1:]), np.float32)
         if device == "cuda":
-            for buffer in (self._images, self._probabilities):
+            for buffer in (self.images, self._probabilities):
                 nvidia.page_lock(buffer, onnxruntime.cuda_version or "")
-        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(self._images, device, device_id)
+        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(self.images, device, device_id)
         self._output: onnxruntime.OrtValue | None = None
         self._options = onnxruntime.RunOptions()
         self._binding = session.io_binding()
@@ -78,8 +78,8 @@ class _FixedBatch:
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         count = len(images)
         # What is left of an earlier batch behind `count` is computed once more, and not read.
-        self._images[:count, 0] = images
-        self._input.update_inplace(self._images)
+        self.images[:count] = images
+        self._input.update_inplace(self.images)
         self._session.run_with_iobinding(self._binding, self._options)
         probabilities = self._probabilities if self._output is None else self._output.numpy()
         return probabilities[:count].copy()

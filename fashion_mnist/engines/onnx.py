@@ -12,10 +12,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.engines import nvidia
 from fashion_mnist.engines.fixed_batches import SIZES, FixedBatches, sizes_up_to
 from fashion_mnist.errors import DeviceUnavailable, ModelError
+from fashion_mnist.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class OnnxEngine:
         path: Path,
         device: str,
         *,
+        task: Task,
         threads: int,
         gpu_id: int | None,
         max_gpu_batch: int = SIZES[-1],
@@ -56,7 +57,7 @@ class OnnxEngine:
         self._fixed: FixedBatches | None = None
         if device != "cpu":
             try:
-                self._session = _cuda_session(path, gpu_id or 0, cuda_graphs=cuda_graphs)
+                self._session = _cuda_session(path, task, gpu_id or 0, cuda_graphs=cuda_graphs)
                 self._fixed = _on_gpu(self._session, max_gpu_batch, gpu_id or 0, cuda_graphs=cuda_graphs)
             except DeviceUnavailable as error:
                 if device == "cuda":
@@ -65,15 +66,15 @@ class OnnxEngine:
         self.provider = "CPUExecutionProvider" if self._fixed is None else "CUDAExecutionProvider"
         if self._fixed is None:
             self._session = open_session(path, threads)
-            _check_graph(path, self._session)
+            _check_graph(path, task, self._session)
         if fixed_batches and self._fixed is None:
             self._fixed = FixedBatches(self._session, sizes_up_to(max_gpu_batch), "cpu", 0, graphs=cuda_graphs)
         self._chunk = CPU_CHUNK if self._fixed is None else self._fixed.largest
         for size in SIZES:
-            self.predict(np.zeros((size, GEOMETRY.height, GEOMETRY.width), np.uint8))
+            self.predict(np.zeros((size, *task.geometry), np.uint8))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]."""
+        """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""
         chunk = self._chunk
         if len(images) <= chunk:
             return self._run(images)
@@ -82,7 +83,7 @@ class OnnxEngine:
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._fixed is not None and len(images):
             return self._fixed.run(images)
-        outputs: list[NDArray[np.float32]] = self._session.run(["probabilities"], {"images": images[:, None]})
+        outputs: list[NDArray[np.float32]] = self._session.run(["probabilities"], {"images": images})
         return outputs[0]
 
 
@@ -112,7 +113,7 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise ModelError(f"{path} cannot be loaded: {str(error)[:200]}; run `fashion-mnist export`") from None
 
 
-def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.InferenceSession:
+def _cuda_session(path: Path, task: Task, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.InferenceSession:
     """A session on the GPU, and only there. Raises DeviceUnavailable with the reason.
 
     ONNX Runtime falls back to the CPU without a word in its API, so each step is checked.
@@ -134,7 +135,7 @@ def _cuda_session(path: Path, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.
             f"ONNX Runtime could not start its CUDA provider on GPU {gpu_id}: compare the CUDA and cuDNN versions that "
             "it needs with those installed (`WHEELS=cuda make setup` installs fitting ones)"
         )
-    _check_graph(path, session)
+    _check_graph(path, task, session)
     return session
 
 
@@ -165,15 +166,15 @@ def _reason(error: Exception) -> str:
     return found[0].strip() if found else str(error)[:200]
 
 
-def _check_graph(path: Path, session: onnxruntime.InferenceSession) -> None:
-    """Raise ModelError where the file is a model, but not one of ours."""
+def _check_graph(path: Path, task: Task, session: onnxruntime.InferenceSession) -> None:
+    """Raise ModelError where the file is a model, but not one of this task."""
     inputs = [(value.name, value.type, value.shape[1:]) for value in session.get_inputs()]
     outputs = [(value.name, value.type, value.shape[1:]) for value in session.get_outputs()]
-    if inputs != [("images", "tensor(uint8)", list(GEOMETRY))] or outputs != [
-        ("probabilities", "tensor(float)", [len(CLASSES)])
+    if inputs != [("images", "tensor(uint8)", list(task.geometry))] or outputs != [
+        ("probabilities", "tensor(float)", [len(task.classes)])
     ]:
         raise ModelError(
             f"{path} takes {inputs} and gives {outputs}: needed are images, uint8 "
-            f"[n, {', '.join(map(str, GEOMETRY))}], and probabilities, float32 "
-            f"[n, {len(CLASSES)}]; export it with `fashion-mnist export`"
+            f"[n, {', '.join(map(str, task.geometry))}], and probabilities, float32 "
+            f"[n, {len(task.classes)}]; export it with `fashion-mnist export`"
         )

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.engines import nvidia
 from fashion_mnist.errors import DeviceUnavailable, ModelError
+from fashion_mnist.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,11 @@ class TorchScriptEngine:
 
     name = "torchscript"
 
-    def __init__(self, path: Path, device: str, *, threads: int, gpu_id: int | None, max_gpu_batch: int) -> None:
+    def __init__(
+        self, path: Path, device: str, *, task: Task, threads: int, gpu_id: int | None, max_gpu_batch: int
+    ) -> None:
         """`max_gpu_batch` is the most images of one run on a GPU."""
+        self._task = task
         if device == "cpu" or not self._load_onto_gpu(path, gpu_id or 0, max_gpu_batch, required=device == "cuda"):
             torch.set_num_threads(threads)
             self._load(path, torch.device("cpu"), _CPU_CHUNK)
@@ -60,21 +63,23 @@ class TorchScriptEngine:
                 self._model = torch.jit.load(str(path), map_location=self._device).eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelError(f"{path} cannot be loaded: {str(error)[:200]}; run `fashion-mnist export`") from None
-        image = np.zeros((1, GEOMETRY.height, GEOMETRY.width), np.uint8)
+        image = np.zeros((1, *self._task.geometry), np.uint8)
         try:
             probabilities = [self.predict(image) for _ in range(_WARM_UP)][-1]
         except RuntimeError as error:
-            raise ModelError(f"{path} does not take uint8 [n, 1, 28, 28]: {str(error)[-200:]}") from None
-        if probabilities.shape != (1, len(CLASSES)):
-            raise ModelError(f"{path} gives {list(probabilities.shape)} instead of [n, {len(CLASSES)}] probabilities")
+            raise ModelError(f"{path} takes no images of {self._task.geometry}, uint8: {str(error)[-200:]}") from None
+        if probabilities.shape != (1, len(self._task.classes)):
+            raise ModelError(
+                f"{path} gives {list(probabilities.shape)} instead of [n, {len(self._task.classes)}] probabilities"
+            )
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]."""
+        """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""
         if not len(images):
-            return np.empty((0, len(CLASSES)), np.float32)
+            return np.empty((0, len(self._task.classes)), np.float32)
         with torch.inference_mode():
             # A copy where the pixels are a view of a request's bytes: torch refuses memory that it may not write.
-            batch = torch.from_numpy(np.require(images, requirements=["C", "W"])[:, None])
+            batch = torch.from_numpy(np.require(images, requirements=["C", "W"]))
             if self._device.type == "cuda":
                 batch = batch.pin_memory()
             chunks = [self._model(chunk.to(self._device, non_blocking=True)) for chunk in batch.split(self._chunk)]

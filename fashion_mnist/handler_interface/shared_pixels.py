@@ -9,6 +9,7 @@ message repeats, and it is sealed, so that nobody can cut it short under the rea
 
 import fcntl
 import hmac
+import math
 import mmap
 import os
 import re
@@ -17,9 +18,9 @@ from typing import Final
 
 import numpy as np
 
-from fashion_mnist.classes import GEOMETRY, IMAGE_BYTES
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import BadParameter
+from fashion_mnist.task import FASHION_MNIST, Geometry
 
 MEDIA_TYPE: Final = "application/x-shared-pixels"
 """What a message is sent as."""
@@ -35,10 +36,10 @@ _MESSAGE: Final = re.compile(rb"(\d{1,10}) (\d{1,10}) ([0-9a-f]{32}) (\d{1,9})")
 class Writer:
     """Memory for some images, one batch at a time: it holds them until the next `write`."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, geometry: Geometry = FASHION_MNIST.geometry) -> None:
         """Take memory for at most so many images. Raises OSError where the system gives none."""
         token = secrets.token_bytes(_TOKEN_BYTES)
-        size = most * IMAGE_BYTES
+        size = most * math.prod(geometry)
         self._fd = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self._fd, size + _TOKEN_BYTES)
@@ -48,11 +49,11 @@ class Writer:
             os.close(self._fd)
             raise
         memory[size:] = token
-        self._images = np.frombuffer(memory, np.uint8, size).reshape(most, GEOMETRY.height, GEOMETRY.width)
+        self._images = np.frombuffer(memory, np.uint8, size).reshape(most, *geometry)
         self._where = f"{os.getpid()} {self._fd} {token.hex()}"
 
     def write(self, images: Pixels) -> bytes:
-        """Put images there, uint8 [n, 28, 28], no more than there is room for; the message that says where they are."""
+        """Put images there, uint8 [n, c, h, w], as many as there is room for; the message that says where they are."""
         self._images[: len(images)] = images
         return f"{self._where} {len(images)}".encode()
 
@@ -65,11 +66,12 @@ class Writer:
 class Reader:
     """What maps the memory of writers."""
 
-    def __init__(self) -> None:
+    def __init__(self, geometry: Geometry = FASHION_MNIST.geometry) -> None:
+        self._geometry = geometry
         self._mapped: dict[bytes, Pixels] = {}
 
     def read(self, message: bytes) -> Pixels:
-        """The images, uint8 [n, 28, 28], that a message tells of, where they lie; read-only.
+        """The images, uint8 [n, channels, height, width], that a message tells of, where they lie; read-only.
 
         Raises BadParameter where the message is none, or what it names cannot be read from here.
         """
@@ -79,7 +81,7 @@ class Reader:
         pid, fd, token, count = parts.groups()
         images = self._mapped.get(token)
         if images is None:
-            images = _map(int(pid), int(fd), bytes.fromhex(token.decode()))
+            images = _map(int(pid), int(fd), bytes.fromhex(token.decode()), self._geometry)
             if len(self._mapped) >= KEPT:
                 del self._mapped[next(iter(self._mapped))]
             self._mapped[token] = images
@@ -88,7 +90,7 @@ class Reader:
         return images[: int(count)]
 
 
-def _map(pid: int, fd: int, token: bytes) -> Pixels:
+def _map(pid: int, fd: int, token: bytes, geometry: Geometry) -> Pixels:
     unreadable = BadParameter("the memory that the request names cannot be read from here: send pixels as they are")
     try:
         opened = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -102,7 +104,7 @@ def _map(pid: int, fd: int, token: bytes) -> Pixels:
         raise unreadable from None
     finally:
         os.close(opened)
-    count = (len(memory) - _TOKEN_BYTES) // IMAGE_BYTES
+    count = (len(memory) - _TOKEN_BYTES) // math.prod(geometry)
     if not hmac.compare_digest(memory[-_TOKEN_BYTES:], token):
         raise unreadable
-    return np.frombuffer(memory, np.uint8, count * IMAGE_BYTES).reshape(count, GEOMETRY.height, GEOMETRY.width)
+    return np.frombuffer(memory, np.uint8, count * math.prod(geometry)).reshape(count, *geometry)

@@ -4,7 +4,6 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.errors import BadParameter
 from fashion_mnist.preparation.fitting import (
     Pixels,
@@ -18,6 +17,7 @@ from fashion_mnist.preparation.fitting import (
 from fashion_mnist.preparation.garment import FAINT, Garment, brightest, find
 from fashion_mnist.preparation.paper import as_the_paper
 from fashion_mnist.preparation.steps import ORIGINAL, Steps
+from fashion_mnist.task import Geometry
 
 Mode: TypeAlias = Literal["auto", "always", "paper", "none"]
 """auto: photographs are prepared, images like the data set's are not. always: grayscale images of the network's size
@@ -50,8 +50,19 @@ def parse_mode(text: str) -> Mode:
 
 def needs_preparation(pixels: Pixels, geometry: Geometry, mode: Mode) -> bool:
     """Whether `prepare` does more with `pixels` than to scale them."""
+    if geometry.channels > 1:
+        return False
     own = pixels.shape[:2] == (geometry.height, geometry.width) and (pixels.ndim == 2 or _is_gray(pixels))
     return mode in PREPARES_ALL or (mode == "auto" and not own)
+
+
+def check_mode(mode: Mode, geometry: Geometry) -> None:
+    """Raise BadParameter for a way of preparing that images of this geometry rule out."""
+    if geometry.channels > 1 and mode in PREPARES_ALL:
+        raise BadParameter(
+            f"prepare is {mode!r}, which makes images of one bright object on black, and this model takes photographs "
+            "in colour as they are: send auto or none"
+        )
 
 
 def prepare(
@@ -66,10 +77,39 @@ def prepare(
 
     `pixels` is uint8 [h, w], or [h, w, 3] of red, green and blue, of at least 1 x 1; `alpha`, uint8 [h, w], its
     opacity; `whole` is the picture's width and height where `pixels` are fewer; `steps` keeps a picture of each step.
-    Gives uint8 [height, width] of the geometry. The time that it takes grows with the pixels: some 4 ms for 448 x 448.
+    Gives uint8 [channels, height, width] of the geometry: in colour they are scaled and centred only. The time that it
+    takes grows with the pixels: some 4 ms for 448 x 448.
     """
-    done: list[str] = []
     whole = whole or (pixels.shape[1], pixels.shape[0])
+    if geometry.channels > 1:
+        return _color(pixels, alpha, geometry, whole, steps)
+    prepared, done = _gray(pixels, alpha, geometry, mode, whole, steps)
+    return prepared[None], done
+
+
+def _color(
+    pixels: Pixels, alpha: Pixels | None, geometry: Geometry, whole: tuple[int, int], steps: Steps | None
+) -> tuple[Pixels, list[str]]:
+    """`prepare` for a network that takes red, green and blue."""
+    done = []
+    if steps is not None:
+        steps.show(ORIGINAL, pixels, alpha)
+    if alpha is not None and alpha.min() < 255:
+        pixels = lay_over(pixels, alpha, 0)
+        done.append("transparency laid over black")
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+        done.append("converted to RGB")
+    if pixels.shape[:2] != (geometry.height, geometry.width):
+        done.append(_resized(whole))
+    return np.ascontiguousarray(fit(pixels, geometry).transpose(2, 0, 1)), done
+
+
+def _gray(
+    pixels: Pixels, alpha: Pixels | None, geometry: Geometry, mode: Mode, whole: tuple[int, int], steps: Steps | None
+) -> tuple[Pixels, list[str]]:
+    """`prepare` for a network that takes grayscale; gives uint8 [height, width]."""
+    done: list[str] = []
     own_size = pixels.shape[:2] == (geometry.height, geometry.width)
     if pixels.ndim == 3 and _is_gray(pixels):
         pixels = np.ascontiguousarray(pixels[:, :, 0])

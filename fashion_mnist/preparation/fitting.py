@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion_mnist.classes import Geometry
+from fashion_mnist.task import Geometry
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]
@@ -69,7 +69,7 @@ def fitted_size(height: int, width: int, geometry: Geometry) -> tuple[int, int]:
 
 
 def resample(values: Floats, height: int, width: int) -> Floats:
-    """float32 [h, w] at another size: the mean over each new pixel's area, between pixels where it is enlarged."""
+    """float32 [h, w, ...] at another size: the mean over each new pixel's area, between pixels where it is enlarged."""
     for axis, size in ((0, height), (1, width)):
         if values.shape[axis] != size:
             values = _resample_along(values, axis, size)
@@ -77,29 +77,33 @@ def resample(values: Floats, height: int, width: int) -> Floats:
 
 
 def centre(values: Floats, geometry: Geometry, ground: int = 0) -> Pixels:
-    """float32 [h, w] of at most the network's size, rounded, in the middle of uint8 [height, width]."""
-    height, width = values.shape
-    canvas = np.full((geometry.height, geometry.width), ground, np.uint8)
+    """float32 [h, w], or [h, w, channels], of at most the network's size, rounded, in the middle of uint8 pixels."""
+    height, width = values.shape[:2]
+    canvas = np.full((geometry.height, geometry.width, *values.shape[2:]), ground, np.uint8)
     top, left = (geometry.height - height) // 2, (geometry.width - width) // 2
     canvas[top : top + height, left : left + width] = np.clip(values + np.float32(0.5), 0, 255)
     return canvas
 
 
-def fit(gray: Pixels, geometry: Geometry) -> Pixels:
-    """uint8 [h, w] scaled by its longer side and centred on black; unchanged where it has the network's size."""
-    if gray.shape == (geometry.height, geometry.width):
-        return gray
-    height, width = gray.shape
-    return centre(resample(gray.astype(np.float32), *fitted_size(height, width, geometry)), geometry)
+def fit(pixels: Pixels, geometry: Geometry) -> Pixels:
+    """uint8 [h, w] or [h, w, channels], scaled by its longer side and centred on black.
+
+    It is unchanged where it has the network's size.
+    """
+    height, width = pixels.shape[:2]
+    if (height, width) == (geometry.height, geometry.width):
+        return pixels
+    return centre(resample(pixels.astype(np.float32), *fitted_size(height, width, geometry)), geometry)
 
 
 def _resample_along(values: Floats, axis: int, size: int) -> Floats:
     values = np.moveaxis(values, axis, 0)
     length = len(values)
+    others = (1,) * (values.ndim - 1)
     if size > length:
         positions = np.clip((np.arange(size, dtype=np.float32) + 0.5) * (length / size) - 0.5, 0, length - 1)
         below = np.minimum(positions.astype(np.intp), max(length - 2, 0))
-        share = (positions - below).astype(np.float32)[:, None]
+        share = (positions - below).astype(np.float32).reshape(-1, *others)
         resampled = values[below] * (1 - share) + values[np.minimum(below + 1, length - 1)] * share
     else:
         # The integral at each new pixel's edges: exact also where an edge cuts a pixel.
@@ -107,6 +111,6 @@ def _resample_along(values: Floats, axis: int, size: int) -> Floats:
         np.cumsum(values, axis=0, out=integral[1:])
         edges = np.linspace(0, length, size + 1)
         below = np.minimum(edges.astype(np.intp), length - 1)
-        share = (edges - below).astype(np.float32)[:, None]
+        share = (edges - below).astype(np.float32).reshape(-1, *others)
         resampled = np.diff(integral[below] + share * values[below], axis=0) * np.float32(size / length)
     return np.moveaxis(resampled, 0, axis)

@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.preparation import ground as grounds
 from fashion_mnist.preparation.fitting import Box, Floats, Mask, Pixels, bounds, reduce
+from fashion_mnist.task import Geometry
 
 _ANALYSIS_SIDE: Final = 112
 """The longer side, in pixels, at which the garment is looked for."""

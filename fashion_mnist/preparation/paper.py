@@ -4,8 +4,8 @@ from typing import Final
 
 import numpy as np
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.preparation.fitting import Floats, Pixels, bounds, centre, fitted_size, grayscale
+from fashion_mnist.task import Geometry
 
 _CLOSE: Final = 0.05
 """An edge is cut while its distance from a corner's colour is at most this share of the greatest there is."""

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_mnist.classes import CLASSES, Geometry
+from fashion_mnist.classes import CLASSES
 from fashion_mnist.description import describe
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.model_store import model_card
 from fashion_mnist.network import Network
+from fashion_mnist.task import Geometry
 from tests.support.command import COMMAND
 
 DESIGN = [

@@ -34,9 +34,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_it_is_the_whole_data_set(dataset: Dataset) -> None:
-    assert dataset.train.images.shape == (60_000, 28, 28)
-    assert dataset.test.images.shape == (10_000, 28, 28)
-    for split in dataset:
+    assert dataset.train.images.shape == (60_000, 1, 28, 28)
+    assert dataset.test.images.shape == (10_000, 1, 28, 28)
+    for split in (dataset.train, dataset.test):
         assert split.images.dtype == split.labels.dtype == np.uint8
         assert split.images.flags.c_contiguous
         assert np.bincount(split.labels).tolist() == [len(split.labels) // len(CLASSES)] * len(CLASSES)
@@ -55,7 +55,7 @@ def test_files_and_classes_are_torchvisions(dataset: Dataset, folder: Path) -> N
         (raw / name).write_bytes(gzip.decompress((folder / f"{name}.gz").read_bytes()))
     for train, split in ((True, dataset.train), (False, dataset.test)):
         theirs = FashionMNIST(str(folder), train=train)
-        assert np.array_equal(theirs.data.numpy(), split.images)
+        assert np.array_equal(theirs.data.numpy(), split.images[:, 0])
         assert np.array_equal(theirs.targets.numpy(), split.labels)
 
 
@@ -147,7 +147,7 @@ def test_torchvisions_download_is_used_where_there_is_no_package(
 
 
 def test_loading_does_not_import_torch() -> None:
-    modules = ("dataset", "decoding.bodies", "predictions", "engines.onnx", "client")
+    modules = ("data.dataset", "decoding.bodies", "predictions", "engines.onnx", "client.http")
     program = f"import sys, {', '.join(f'fashion_mnist.{name}' for name in modules)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "False"

@@ -12,7 +12,7 @@ from fashion_mnist.drift import BINS, CARD_SECTION, FIGURES, Reference, brightne
 from fashion_mnist.errors import ModelError
 
 EDGES = np.tile(np.linspace(0.1, 0.9, BINS - 1), (2, 1)) * [[1], [255]]
-EVEN = Reference(EDGES, np.full((3, BINS), 0.1), np.array([0.1, 0.2, 0.3]), 100)
+EVEN = Reference(10, EDGES, np.full((3, BINS), 0.1), np.array([0.1, 0.2, 0.3]), 100)
 
 
 def test_the_index_is_what_one_computes_by_hand() -> None:

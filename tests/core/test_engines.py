@@ -16,6 +16,7 @@ from fashion_mnist.engines import load_file, nvidia, open_engine
 from fashion_mnist.engines.fixed_batches import SIZES, sizes_up_to
 from fashion_mnist.engines.onnx import CPU_CHUNK, OnnxEngine
 from fashion_mnist.errors import DeviceUnavailable, ModelError, UsageError
+from fashion_mnist.task import FASHION_MNIST
 
 ENGINES = ["onnx", "torchscript"]
 without_gpu = pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
@@ -47,7 +48,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(model_store: Path, dataset:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_pixels_that_may_not_be_written_are_fine(model_store: Path, dataset: Dataset, engine: str) -> None:
-    pixels = np.frombuffer(dataset.test.images[:3].tobytes(), np.uint8).reshape(3, 28, 28)
+    pixels = np.frombuffer(dataset.test.images[:3].tobytes(), np.uint8).reshape(3, 1, 28, 28)
     assert open_engine(model_store, engine, "cpu").predict(pixels).shape == (3, 10)
 
 
@@ -71,7 +72,14 @@ def test_fixed_batches_give_the_answers_of_free_ones(
     """The GPU's path, bound buffers and padding, on the CPU: all of it but the device."""
     path = model_store / "model.onnx"
     engine = OnnxEngine(
-        path, "cpu", threads=1, gpu_id=None, max_gpu_batch=2048, cuda_graphs=cuda_graphs, fixed_batches=True
+        path,
+        "cpu",
+        task=FASHION_MNIST,
+        threads=1,
+        gpu_id=None,
+        max_gpu_batch=2048,
+        cuda_graphs=cuda_graphs,
+        fixed_batches=True,
     )
     expected = open_engine(model_store, "onnx", "cpu").predict(dataset.test.images[:count])
     for _ in range(2):

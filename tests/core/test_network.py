@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fashion_mnist.classes import Geometry
 from fashion_mnist.errors import ModelError, UsageError
 from fashion_mnist.network import Classifier, Network, load_weights, save_weights
+from fashion_mnist.task import Geometry
 
 SIZES = {
     "conv1.weight": (6, 1, 5, 5),

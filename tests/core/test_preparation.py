@@ -10,21 +10,29 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from fashion_mnist.classes import GEOMETRY, Geometry
+from fashion_mnist import preparation
+from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.engines import load_file
 from fashion_mnist.errors import BadParameter
 from fashion_mnist.model_store import model_store_path, unknown_threshold
 from fashion_mnist.ood import unknown_scores
-from fashion_mnist.preparation import NOTHING_FOUND, Mode, parse_mode, prepare
+from fashion_mnist.preparation import NOTHING_FOUND, Mode, parse_mode
 from fashion_mnist.preparation.fitting import Box, Pixels, bounds, fit, fitted_size, lay_over, resample
 from fashion_mnist.preparation.garment import find, main_direction, shadow
 from fashion_mnist.preparation.ground import coordinates, from_border
 from fashion_mnist.preparation.paper import as_the_paper, trim
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import Geometry
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 SIDES = st.integers(1, 90)
+
+
+def prepare(pixels: Pixels, alpha: Pixels | None, geometry: Geometry, mode: Mode) -> tuple[Pixels, list[str]]:
+    """The one channel of what is prepared, uint8 [height, width], and what was done."""
+    (plane,), done = preparation.prepare(pixels, alpha, geometry, mode)
+    return plane, done
 
 
 @st.composite
@@ -78,13 +86,13 @@ def test_of_one_colour_nothing_is_found_and_the_answer_is_unknown(height: int, w
 
 def test_the_model_does_not_know_what_nothing_is() -> None:
     store = model_store_path(Settings())
-    nothing = np.zeros((1, GEOMETRY.height, GEOMETRY.width), np.uint8)
+    nothing = np.zeros((1, *GEOMETRY), np.uint8)
     (score,) = unknown_scores(load_file(store / "model.onnx", "cpu").predict(nothing))
     assert score > unknown_threshold(store)
 
 
 def test_none_scales_and_centres_only(dataset: Dataset) -> None:
-    image = dataset.test.images[0]
+    image = dataset.test.images[0, 0]
     tall = np.kron(image, np.ones((20, 10), np.uint8))
     prepared, done = prepare(tall, None, GEOMETRY, "none")
     expected = np.zeros_like(image)
@@ -95,7 +103,7 @@ def test_none_scales_and_centres_only(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("place", range(10))
 def test_enlarged_images_of_the_data_set_are_scaled_only(dataset: Dataset, place: int) -> None:
-    image = dataset.test.images[place]
+    image = dataset.test.images[place, 0]
     enlarged = np.kron(image, np.ones((10, 10), np.uint8))
     assert np.array_equal(prepare(enlarged, None, GEOMETRY, "auto")[0], image)
     assert np.array_equal(prepare(enlarged, None, GEOMETRY, "none")[0], image)
@@ -103,7 +111,7 @@ def test_enlarged_images_of_the_data_set_are_scaled_only(dataset: Dataset, place
 
 @pytest.mark.parametrize("place", range(10))
 def test_negatives_are_inverted(dataset: Dataset, place: int) -> None:
-    image = dataset.test.images[place]
+    image = dataset.test.images[place, 0]
     both: tuple[tuple[Mode, int], ...] = (("always", 1), ("auto", 10))
     for mode, times in both:
         prepared, done = prepare(np.kron(255 - image, np.ones((times, times), np.uint8)), None, GEOMETRY, mode)
@@ -218,7 +226,7 @@ def test_the_papers_steps_are_the_papers() -> None:
 
 def test_saved_as_jpeg_an_image_of_the_data_set_is_still_known(dataset: Dataset) -> None:
     content = io.BytesIO()
-    Image.fromarray(dataset.test.images[1]).resize((280, 280)).save(content, "JPEG", quality=85)
+    Image.fromarray(dataset.test.images[1, 0]).resize((280, 280)).save(content, "JPEG", quality=85)
     pixels = np.asarray(Image.open(content))
     prepared, done = prepare(pixels, None, GEOMETRY, "auto")
     assert done == ["resized from 280 x 280"]

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fashion_mnist.errors import BadParameter
 from fashion_mnist.handler_interface.shared_pixels import KEPT, Reader, Writer
 
 
-def images(count: int, seed: int = 0) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+def images(count: int, seed: int = 0) -> NDArray[np.uint8]:
     """Random pixels."""
-    return np.random.default_rng(seed).integers(0, 256, (count, 28, 28), np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, (count, 1, 28, 28), np.uint8)
 
 
 def test_another_process_reads_what_was_written() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from export import explain, mistakes
 from export.release import Release
-from fashion_mnist.classes import CLASSES, Geometry
+from fashion_mnist.classes import CLASSES
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.description import describe
 from fashion_mnist.errors import ExportError, ModelError
@@ -23,6 +23,7 @@ from fashion_mnist.explanation import Explainer, occlusion, open_explainer
 from fashion_mnist.model_store import EXPLAIN, MISTAKES, MISTAKES_SPRITE
 from fashion_mnist.network import Classifier, Network, load_weights
 from fashion_mnist.system import checksums
+from fashion_mnist.task import FASHION_MNIST, Geometry
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_layers_are_those_of_the_network_within_a_ten_thousandth(
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-4, rtol=0, err_msg=name)
     with torch.inference_mode():
-        probabilities = classifier(torch.tensor(images)[:, None]).numpy()
+        probabilities = classifier(torch.tensor(images)).numpy()
     np.testing.assert_allclose(found["probabilities"], probabilities, atol=1e-5, rtol=0)
 
 
@@ -76,7 +77,7 @@ def test_each_layer_follows_from_the_one_before_by_the_arithmetic_that_is_writte
     explainer: Explainer, dataset: Dataset
 ) -> None:
     network, weights = explainer.network, weights_of(explainer)
-    image = dataset.test.images[7]
+    image = dataset.test.images[7, 0]
     found = explainer.explain(image).layers
     generator = np.random.default_rng(seed=0)
     scaled = (image / 255) ** network["gamma"]
@@ -109,7 +110,7 @@ def test_each_layer_follows_from_the_one_before_by_the_arithmetic_that_is_writte
 def test_occlusion_is_the_fall_of_the_likeliest_class(
     explainer: Explainer, classifier: Classifier, dataset: Dataset
 ) -> None:
-    image = dataset.test.images[0]
+    image = dataset.test.images[0, 0]
     window, stride, rows, columns = explainer.occlusion
     assert (window, stride, rows, columns) == (6, 2, 12, 12)
     found = explainer.explain(image).occlusion
@@ -140,9 +141,9 @@ def test_every_kind_of_classifier_can_be_explained(activation: str, views: str, 
     classifier.views = views
     explain.export(classifier, tmp_path / EXPLAIN)
     checksums.write(tmp_path, [EXPLAIN])
-    images = np.random.default_rng(seed=0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    images = np.random.default_rng(seed=0).integers(0, 256, (5, 1, 28, 28), dtype=np.uint8)
     with torch.inference_mode():
-        expected = classifier(torch.tensor(images)[:, None]).numpy()
+        expected = classifier(torch.tensor(images)).numpy()
     explain.compare(classifier, tmp_path, images, expected).check()
     network = Explainer(tmp_path).network
     assert (network["activation"], network["views"]) == (activation, views)
@@ -156,7 +157,7 @@ def test_a_graph_of_other_weights_fails_the_export(model_store: Path, dataset: D
         classifier.network.conv2.bias += 0.001
     images = dataset.test.images[:50]
     with torch.inference_mode():
-        expected = classifier(torch.tensor(images)[:, None]).numpy()
+        expected = classifier(torch.tensor(images)).numpy()
     with pytest.raises(ExportError, match="disagrees"):
         explain.compare(classifier, model_store, images, expected).check()
 
@@ -229,7 +230,7 @@ def test_each_tile_is_its_test_image_and_gets_the_answer_of_its_cell(
     for number, tile in enumerate(shown["tiles"]):
         row, column = divmod(number, shown["sprite"]["columns"])
         tiles.append(pixels[row * height : (row + 1) * height, column * width : (column + 1) * width, 0])
-        np.testing.assert_array_equal(tiles[-1], dataset.test.images[tile["image"]])
+        np.testing.assert_array_equal(tiles[-1], dataset.test.images[tile["image"], 0])
         assert tile["label"] == dataset.test.labels[tile["image"]]
     session = onnxruntime.InferenceSession(model_store / "model.onnx", providers=["CPUExecutionProvider"])
     (probabilities,) = session.run(None, {"images": np.stack(tiles)[:, None]})
@@ -253,9 +254,9 @@ def test_every_cell_that_counts_images_shows_some(shown: dict[str, Any]) -> None
 def test_a_sprite_that_would_be_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mistakes, "MOST_BYTES", 100)
     generator = np.random.default_rng(seed=0)
-    images = generator.integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    images = generator.integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
     labels = (np.arange(20) % len(CLASSES)).astype(np.uint8)
     probabilities = generator.dirichlet(np.ones(len(CLASSES)), 20).astype(np.float32)
     with pytest.raises(ExportError, match="sprite"):
-        mistakes.write(tmp_path, "1.0", images, labels, probabilities)
+        mistakes.write(tmp_path, "1.0", images, labels, probabilities, FASHION_MNIST)
     assert not list(tmp_path.iterdir())

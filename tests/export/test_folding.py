@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from export.folding import Folded, ForOnnxRuntime, ForTorchScript
-from fashion_mnist.classes import Geometry
 from fashion_mnist.network import ACTIVATIONS, VIEWS, Classifier, Network
+from fashion_mnist.task import Geometry
 
 
 def random_classifier(activation: str = "relu", *, gamma: float = 0.5, views: str = "one") -> Classifier:

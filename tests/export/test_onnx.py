@@ -13,6 +13,7 @@ from export.onnx import check, export
 from export.release import Release
 from fashion_mnist.errors import ExportError
 from fashion_mnist.network import load_weights
+from fashion_mnist.task import FASHION_MNIST
 
 NAME = "model.onnx"
 
@@ -25,7 +26,7 @@ def model(exported: Release) -> onnx.ModelProto:
 def refused(model: onnx.ModelProto, folder: Path, reason: str) -> None:
     onnx.save(model, folder / "spoilt.onnx")
     with pytest.raises(ExportError, match=reason):
-        check(folder / "spoilt.onnx")
+        check(folder / "spoilt.onnx", FASHION_MNIST)
 
 
 def test_the_nodes_are_those_of_the_network(model: onnx.ModelProto) -> None:
@@ -38,7 +39,7 @@ def test_the_nodes_are_those_of_the_network(model: onnx.ModelProto) -> None:
 
 
 def test_the_same_weights_give_the_same_bytes(exported: Release, tmp_path: Path) -> None:
-    export(ForOnnxRuntime(load_weights(exported.folder / "weights.pt")), tmp_path / NAME)
+    export(ForOnnxRuntime(load_weights(exported.folder / "weights.pt")), tmp_path / NAME, FASHION_MNIST)
     assert (tmp_path / NAME).read_bytes() == (exported.folder / NAME).read_bytes()
 
 
@@ -60,7 +61,7 @@ def test_takes_any_batch(exported: Release, size: int) -> None:
 
 
 def test_a_good_graph_passes(exported: Release) -> None:
-    check(exported.folder / NAME)
+    check(exported.folder / NAME, FASHION_MNIST)
 
 
 def test_refuses_an_invalid_graph(model: onnx.ModelProto, tmp_path: Path) -> None:
@@ -83,4 +84,4 @@ def test_refuses_weights_in_a_second_file(model: onnx.ModelProto, tmp_path: Path
     path = tmp_path / "spoilt.onnx"
     onnx.save(model, path, save_as_external_data=True, location="weights.data", size_threshold=0)
     with pytest.raises(ExportError, match=r"outside its file|invalid"):
-        check(path)
+        check(path, FASHION_MNIST)

@@ -10,6 +10,7 @@ from export.folding import ForTorchScript
 from export.release import Release
 from fashion_mnist.network import load_weights
 from fashion_mnist.system import checksums
+from fashion_mnist.task import FASHION_MNIST
 
 NAME = "model.torchscript.pt"
 
@@ -17,8 +18,8 @@ NAME = "model.torchscript.pt"
 def test_the_same_weights_give_the_same_bytes(exported: Release, tmp_path: Path) -> None:
     # A second export in a process that has traced before, and for good measure something else between.
     folded = ForTorchScript(load_weights(exported.folder / "weights.pt"))
-    torchscript.export(folded, tmp_path / "other.pt")
-    torchscript.export(folded, tmp_path / NAME)
+    torchscript.export(folded, tmp_path / "other.pt", FASHION_MNIST.geometry)
+    torchscript.export(folded, tmp_path / NAME, FASHION_MNIST.geometry)
     assert (tmp_path / NAME).read_bytes() == (exported.folder / NAME).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "other.pt"]
 
@@ -53,5 +54,6 @@ def test_loads_without_this_package_and_takes_any_batch(exported: Release, tmp_p
 
 
 def test_lets_no_warning_out(exported: Release, tmp_path: Path) -> None:
-    torchscript.export(ForTorchScript(load_weights(exported.folder / "weights.pt")), tmp_path / NAME)
+    folded = ForTorchScript(load_weights(exported.folder / "weights.pt"))
+    torchscript.export(folded, tmp_path / NAME, FASHION_MNIST.geometry)
     assert checksums.of(tmp_path / NAME) == exported.card["files"][NAME]["sha256"]

@@ -25,7 +25,7 @@ from handlers.repeated_fields import number_repeated
 from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, good_bodies
 from tests.support.command import wait_until
 
-GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), dtype=np.uint8)
 
 Request = tuple[dict[str, Any], dict[str, Any]]
 """What TorchServe hands over of a request: its fields, and its headers with the fields' own among them."""

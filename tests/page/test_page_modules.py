@@ -9,7 +9,7 @@ import pytest
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.data.dataset import Dataset
-from fashion_mnist.engines.onnx import OnnxEngine
+from fashion_mnist.engines import open_engine
 
 PAGE = Path(__file__).parents[2] / "page"
 DEADLINE_S = 240
@@ -38,7 +38,7 @@ def test_a_browsers_runtime_gives_the_same_labels_for_all_test_images(
     node: str, dataset: Dataset, model_store: Path, tmp_path: Path
 ) -> None:
     images = dataset.test.images
-    probabilities = OnnxEngine(model_store / "model.onnx", device="cpu", threads=1, gpu_id=0).predict(images)
+    probabilities = open_engine(model_store, "onnx", "cpu").predict(images)
     images.tofile(tmp_path / "images")
     probabilities.astype("<f4").tofile(tmp_path / "probabilities")
     files = [str(model_store / "model.onnx"), str(tmp_path / "images"), str(tmp_path / "probabilities")]

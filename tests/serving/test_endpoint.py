@@ -22,7 +22,7 @@ from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, good_bodies
 from tests.support.command import wait_until
 from tests.support.torchserve import RunningServer
 
-GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), dtype=np.uint8)
 TIMEOUT_S = 20.0
 
 

@@ -8,6 +8,7 @@ import pickle
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def npy(array: NDArray[np.generic], *, allow_pickle: bool = False) -> bytes:
 
 def idx(images: Pixels) -> bytes:
     """Images as IDX, the data set's own format."""
-    return struct.pack(">HBBIII", 0, 8, 3, *images.shape) + images.tobytes()
+    return struct.pack(f">HBB{images.ndim}I", 0, 8, images.ndim, *images.shape) + images.tobytes()
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -86,6 +87,7 @@ def disguised_bodies(image: Pixels) -> list[Body]:
 
 def good_bodies(images: Pixels) -> list[Body]:
     """Every kind of body, holding the first of `images` or several, without loss."""
+    images = images.reshape(-1, *images.shape[-2:])
     one, some = images[0], images[:3]
     png = encode_image(one)
     text = base64.b64encode(png).decode()
@@ -120,8 +122,9 @@ def good_bodies(images: Pixels) -> list[Body]:
 
 def bad_bodies(image: Pixels) -> list[Body]:
     """Everything that a client gets wrong or tries, with the code that must come back."""
+    image = image.reshape(image.shape[-2:])
     png, jpeg, whole = encode_image(image), encode_image(image, "JPEG"), npy(image)
-    pixels = image.tolist()
+    pixels: Any = image.tolist()
     header = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
 
     def pixel(value: object) -> bytes:

@@ -6,12 +6,11 @@ import sys
 import pytest
 
 _PROGRAM = """
-import sys
 import numpy as np, torch
 from fashion_mnist.data.dataset import Split
 from training.loop import Trainer
 from training.recipes import recipe_named
-images = np.random.default_rng(0).integers(0, 256, (1024, 28, 28), np.uint8)
+images = np.random.default_rng(0).integers(0, 256, (1024, 1, 28, 28), np.uint8)
 split = Split(images, np.arange(1024).astype(np.uint8) % 10)
 trainer = Trainer(recipe_named(sys.argv[1]), split, seed=0, device=torch.device("cpu"))
 trainer.run_epoch()

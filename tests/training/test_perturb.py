@@ -21,7 +21,7 @@ def test_so_many_images_are_changed_and_none_in_place(images: np.ndarray, share:
     ):
         assert found.shape == images.shape
         assert found.dtype == np.uint8
-        assert (found != images).any(axis=(1, 2)).mean() == pytest.approx(share, abs=0.06)
+        assert (found != images).any(axis=(1, 2, 3)).mean() == pytest.approx(share, abs=0.06)
     assert np.array_equal(images, before)
 
 

@@ -29,14 +29,14 @@ def test_at_no_strength_nothing_changes(few: Split, change: object, nothing: flo
 
 def test_changes_are_what_they_say(few: Split) -> None:
     images = few.images
-    assert np.array_equal(shift(images, 2)[0, :-2, :-2], images[0, 2:, 2:])
-    assert np.array_equal(rotation(images, 90)[0], np.rot90(images[0]))
+    assert np.array_equal(shift(images, 2)[0, 0, :-2, :-2], images[0, 0, 2:, 2:])
+    assert np.array_equal(rotation(images, 90)[0, 0], np.rot90(images[0, 0]))
     assert np.array_equal(inversion(images, 1), 255 - images)
-    light = [each.astype(float).sum(axis=(1, 2)).mean() for each in (scale(images, 0.5), images)]
+    light = [each.astype(float).sum(axis=(1, 2, 3)).mean() for each in (scale(images, 0.5), images)]
     assert light[0] == pytest.approx(light[1] / 4, rel=0.02)
-    bar = np.zeros((1, 28, 28), np.uint8)
-    bar[:, :, 13:15] = 255
-    columns = shear(bar, 0.5)[0].argmax(axis=1)
+    bar = np.zeros((1, 1, 28, 28), np.uint8)
+    bar[..., 13:15] = 255
+    columns = shear(bar, 0.5)[0, 0].argmax(axis=1)
     assert columns[27] - columns[0] == pytest.approx(13.5, abs=1)
 
 

@@ -18,12 +18,12 @@ from fashion_mnist.decoding.bodies import decode, decode_many
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.decoding.png import check
-from fashion_mnist.encoding import encode_image
+from fashion_mnist.encoding import encode_image, encode_picture
 from fashion_mnist.errors import BodyTooLarge, CorruptImage, EmptyBody, InputError, TooManyImages, TooManyPixels
 from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, good_bodies, png_chunk, png_of_size
 
 LIMITS = Limits(max_body_bytes=16 * 2**20, max_pixels=16 * 2**20, max_images=16384)
-GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+GARMENTS = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), dtype=np.uint8)
 """Noise: what is true of it is true of any image, and it can be had where tests are collected."""
 
 
@@ -91,7 +91,7 @@ class TestOtherImages:
     def test_colour_turns_grey_as_the_eye_weighs_it(self) -> None:
         green = np.zeros((28, 28, 3), np.uint8)
         green[..., 1] = 200
-        decoded = decode(encode_image(green), "", LIMITS, GEOMETRY, prepare="none")
+        decoded = decode(encode_picture(green), "", LIMITS, GEOMETRY, prepare="none")
         assert decoded.adjusted == {0: ["converted to grayscale"]}
         # ITU-R BT.601: green counts 0.587.
         assert np.abs(decoded.pixels.astype(int) - round(200 * 0.587)).max() <= 1
@@ -99,9 +99,9 @@ class TestOtherImages:
     def test_transparent_pixels_are_black(self) -> None:
         image = np.full((28, 28, 4), 255, np.uint8)
         image[:14, :, 3] = 0
-        decoded = decode(encode_image(image), "", LIMITS, GEOMETRY)
-        assert (decoded.pixels[0, :14] == 0).all()
-        assert (decoded.pixels[0, 14:] == 255).all()
+        decoded = decode(encode_picture(image), "", LIMITS, GEOMETRY)
+        assert (decoded.pixels[0, 0, :14] == 0).all()
+        assert (decoded.pixels[0, 0, 14:] == 255).all()
         assert "transparency laid over black" in decoded.adjusted[0]
 
     def test_sixteen_bits_are_cut_to_eight(self) -> None:
@@ -116,7 +116,7 @@ class TestOtherImages:
             encode_image(np.full((height, width), 255, np.uint8), kind), "", LIMITS, GEOMETRY, prepare="none"
         )
         assert decoded.adjusted[0][-1] == f"resized from {width} x {height}"
-        rows, columns = np.nonzero(decoded.pixels[0] > 128)
+        rows, columns = np.nonzero(decoded.pixels[0, 0] > 128)
         scale = 28 / max(height, width)
         assert np.ptp(rows) + 1 == max(1, round(height * scale))
         assert np.ptp(columns) + 1 == max(1, round(width * scale))
@@ -130,7 +130,7 @@ class TestOtherImages:
         upside_down = struct.pack(">2sHI HHHIHH I", b"MM", 42, 8, 1, 0x0112, 3, 1, 3, 0, 0)
         exif = b"Exif\0\0" + upside_down
         turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
-        assert (decode(turned, "", LIMITS, GEOMETRY).pixels[0, :14] < 50).all()
+        assert (decode(turned, "", LIMITS, GEOMETRY).pixels[0, 0, :14] < 50).all()
 
 
 class TestLimits:
@@ -182,7 +182,7 @@ class TestLimits:
             encode_image(small, "BMP").replace(struct.pack("<II", 28, 28), struct.pack("<II", 30000, 30000)),
             encode_image(small, "GIF").replace(struct.pack("<HH", 28, 28), struct.pack("<HH", 60000, 60000)),
             encode_image(np.zeros((5000, 5000), np.uint8), "TIFF", compression="tiff_lzw"),
-            encode_image(np.zeros((3000, 3000, 3), np.uint8), "AVIF", speed=10),
+            encode_picture(np.zeros((3000, 3000, 3), np.uint8), "AVIF", speed=10),
         ):
             with pytest.raises(TooManyPixels):
                 decode(content, "", LIMITS, GEOMETRY)
@@ -210,7 +210,7 @@ def test_any_bytes_are_images_or_an_error_of_the_tree(content: bytes, content_ty
     else:
         assert isinstance(decoded, Decoded)
         assert decoded.pixels.dtype == np.uint8
-        assert decoded.pixels.shape[1:] == (28, 28)
+        assert decoded.pixels.shape[1:] == GEOMETRY
         assert len(decoded) > 0
 
 

@@ -8,11 +8,12 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from fashion_mnist.classes import GEOMETRY, Geometry
+from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.formats import START_BYTES, decode_file, format_of, read_picture
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.decoding.picture import Picture
 from fashion_mnist.errors import UnsupportedMediaType
+from fashion_mnist.task import Geometry
 from tests.support.odd_files import (
     ALPHA,
     COLOR,
@@ -144,7 +145,7 @@ def test_the_size_of_the_network_decides_what_is_needed() -> None:
     assert picture_of(content, Geometry(3, 64, 64)).pixels.shape == (334, 667, 3)
     budget = Budget(LIMITS, Geometry(1, 32, 48), prepare="none")
     pixels, notes = decode_file(content, "PNG", budget)
-    assert pixels.shape == (32, 48)
+    assert pixels.shape == (1, 32, 48)
     assert notes == ["converted to grayscale", "resized from 2000 x 1000"]
 
 

@@ -19,7 +19,7 @@ from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import BadArray, BadJSON
 from tests.support.bodies import npy
 
-GARMENT = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+GARMENT = np.random.default_rng(0).integers(0, 256, (1, 28, 28), dtype=np.uint8)
 PNG = encode_image(GARMENT)
 
 
@@ -113,5 +113,5 @@ def test_an_unexpected_failure_is_that_parts_alone(limits: Limits, monkeypatch: 
 
 
 def test_nothing_is_of_the_networks_size() -> None:
-    assert decoded.nothing(GEOMETRY).pixels.shape == (0, 28, 28)
+    assert decoded.nothing(GEOMETRY).pixels.shape == (0, 1, 28, 28)
     assert io.BytesIO(npy(GARMENT)).read(6) == b"\x93NUMPY"

@@ -21,7 +21,7 @@ from gateway.models.versions import Version, VersionCounters, Versions
 from gateway.observability.metrics import Metrics
 from tests.support.batches import Client, settle
 
-IMAGE = np.zeros((1, 28, 28), np.uint8)
+IMAGE = np.zeros((1, 1, 28, 28), np.uint8)
 
 
 class Engine:

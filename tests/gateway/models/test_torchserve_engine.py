@@ -41,7 +41,7 @@ def test_both_ways_give_the_same(torchserve: RunningServer, dataset: Dataset) ->
 
 
 def test_batches_at_once_have_a_memory_each(torchserve: RunningServer, dataset: Dataset) -> None:
-    images = dataset.test.images[:512].reshape(8, 64, 28, 28)
+    images = dataset.test.images[:512].reshape(8, 64, 1, 28, 28)
 
     async def asked() -> list[Probabilities]:
         engine = TorchServeEngine(Settings(), urlsplit(torchserve.url).port or 0)

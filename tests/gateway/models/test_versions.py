@@ -316,7 +316,7 @@ def test_no_request_is_lost_while_versions_come_and_go(
 
 def test_what_is_in_flight_is_answered_before_its_version_is_gone(tmp_path: Path, second: Path, images: Images) -> None:
     """Whether it is being decoded, waits, or is computed."""
-    many = np.resize(images.pixels, (10_000, 28, 28))
+    many = np.resize(images.pixels, (10_000, 1, 28, 28))
     expected = np.resize(np.array(images.labels["2.0"]), 10_000)
     started = threading.Barrier(9)
     with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_MAX_QUEUED_IMAGES="1000000") as command:

@@ -27,7 +27,7 @@ def test_predict_packs_and_gives_the_engines_own_numbers(
         assert client.ready()
         np.testing.assert_allclose(client.predict(images), expected, rtol=1e-4, atol=1e-7)
         np.testing.assert_allclose(client.predict(images[0]), expected[:1], rtol=1e-4, atol=1e-7)
-        np.testing.assert_allclose(client.predict(images[:3, None]), expected[:3], rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(client.predict(images[:3, 0]), expected[:3], rtol=1e-4, atol=1e-7)
 
 
 def test_classify_names_what_is_on_files(embedded: ServeCommand, dataset: Dataset) -> None:

@@ -17,7 +17,7 @@ from fashion_mnist.client.http import Client, Prediction
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import MAX_PREPARED, Limits
-from fashion_mnist.encoding import encode_image
+from fashion_mnist.encoding import encode_picture
 from fashion_mnist.engines import Engine, open_engine
 from fashion_mnist.preparation import MODES, NOTHING_FOUND, Mode
 from fashion_mnist.settings import Settings, table
@@ -37,17 +37,17 @@ def engine(model_store: Path) -> Engine:
 @pytest.fixture(scope="module")
 def photograph(dataset: Dataset) -> bytes:
     """A garment that is darker than its ground, off centre and of another size than the network's."""
-    garment = dataset.test.images[1].repeat(8, axis=0).repeat(8, axis=1)
+    garment = dataset.test.images[1, 0].repeat(8, axis=0).repeat(8, axis=1)
     picture = np.full((400, 560, 3), (236, 240, 229), np.uint8)
     place = picture[100:324, 60:284]
     place[:] = place * (1 - garment[:, :, None] / 255 * 0.8)
-    return encode_image(picture, "JPEG", quality=90)
+    return encode_picture(picture, "JPEG", quality=90)
 
 
 @pytest.fixture(scope="module")
 def empty() -> bytes:
     """A picture of nothing."""
-    return encode_image(np.full((300, 300, 3), 200, np.uint8), "JPEG")
+    return encode_picture(np.full((300, 300, 3), 200, np.uint8), "JPEG")
 
 
 def expected(engine: Engine, content: bytes, mode: Mode) -> np.ndarray:

@@ -27,7 +27,7 @@ Flags = tuple[list[bool], list[float]]
 @pytest.fixture(scope="module")
 def images(dataset: Dataset, model_store: Path) -> np.ndarray:
     """Noise, and the first test image of a shirt that the model knows for one."""
-    noise = np.random.default_rng(1).integers(0, 256, (28, 28), dtype=np.uint8)
+    noise = np.random.default_rng(1).integers(0, 256, (1, 28, 28), dtype=np.uint8)
     shirts = dataset.test.images[dataset.test.labels == CLASSES.index("Shirt")]
     probabilities = open_engine(model_store, "onnx", "cpu").predict(shirts)
     known = np.flatnonzero(probabilities.argmax(axis=1) == CLASSES.index("Shirt"))
