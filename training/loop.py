@@ -228,7 +228,7 @@ def mean_and_deviation(images: np.ndarray, gamma: float) -> tuple[list[float], l
     means, deviations = [], []
     for channel in range(images.shape[1]):
         pixels = images[:, channel].reshape(-1)
-        # By how often each of 256 levels occurs: a tenth of the time, and exact. In parts, for bincount widens its input.
+        # By how often each of 256 levels occurs: a tenth of the time, and exact. In parts: bincount widens its input.
         parts = np.array_split(pixels, 1 + pixels.size // 2**18)
         shares = sum(np.bincount(part, minlength=256) for part in parts) / pixels.size
         means.append(float(shares @ levels))
