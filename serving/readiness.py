@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from fashion_mnist.settings import Settings
 
 PATH: Final = "/predictions/fashion_mnist"
@@ -37,12 +37,12 @@ class WrongLabel(NotReady):
     """The model takes the canary for something else: it will not change its mind either."""
 
 
-def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
+def check_health_image(host: str, port: int, image: bytes) -> dict[str, Any]:
     """Send the canary; the prediction, if it is the right one. Raises NotReady."""
     return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
 
 
-def ask_canary_at(private_socket: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
+def check_health_image_at(private_socket: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
     """The same through a socket in the file system. Raises NotReady."""
     return _ask(_DoorConnection(private_socket), str(private_socket), image, path)
 
@@ -78,8 +78,8 @@ def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path:
         label = prediction["label"]
     except (ValueError, KeyError, IndexError, TypeError):
         raise NotReady(f"it answers {status} {content[:200]!r}") from None
-    if label != CANARY[1]:
-        raise WrongLabel(f"it takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
+    if label != HEALTH_IMAGE[1]:
+        raise WrongLabel(f"it takes {HEALTH_IMAGE[0]} for {label!r} instead of {HEALTH_IMAGE[1]!r}")
     return prediction
 
 

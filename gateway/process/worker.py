@@ -19,7 +19,7 @@ from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError, ModelError
 from fashion_mnist.explanation import Explainer, open_explainer
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import read_health_image
 from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
 from gateway.app import Service
@@ -137,11 +137,11 @@ class Gateway:
     def _load(self, version: Version) -> Model:
         """Load a version, which takes half a second. Raises FashionMNISTError."""
         settings = self._task.settings
-        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
+        image = decode(read_health_image(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
         engine = _engine(settings, version, self._traces)
-        health = Health(engine, canary, version.name)
+        health = Health(engine, image, version.name)
         batcher = Batcher(engine, settings.max_queued_images)
-        batcher.on_failure = health.lose
+        batcher.on_failure = health.fail
         if self._traces is not None:
             batcher.tracing = self._traces.batch
         counters = VersionCounters(counters_path(self._task.metrics, version.number))
@@ -180,14 +180,14 @@ class Gateway:
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.shutdown_timeout_s))
-        listening.admit_no_more(public)
+        listening.drop_new_connections(public)
         calls = asyncio.create_task(grpc.stop(max(0.0, deadline - loop.time()))) if grpc else None
         await asyncio.sleep(ACCEPT_S)
         accepting.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
-                    server.tend(lambda connection: connection.close_if_idle())
+                    server.for_each_connection(lambda connection: connection.close_if_idle())
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
             log.warning("connections cut off", extra={"connections": len(server.connections)})
