@@ -139,7 +139,6 @@ class Service:
 
     def _change(self) -> None:
         """Rebuild the routes, because the loaded versions or the default have changed."""
-        self._web.change()
         routes, offered = self.models.routes, self.models.offered
         self._routes: dict[bytes, Route] = {
             native.PATH: routes[NATIVE],
