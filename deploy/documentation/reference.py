@@ -40,11 +40,11 @@ def main() -> None:
 
 
 def settings_page() -> str:
-    """Every setting, as `fashion-mnist settings` prints them."""
+    """Every setting, as `fashion-mnist settings --reference` prints them."""
     return (
         f"{GENERATED}# Settings\n\n"
         "Set these as environment variables. Commands with an option of the same name let the option win. An unknown "
-        "`FASHION_MNIST_*` variable is an error. `fashion-mnist settings` prints this table.\n\n"
+        "`FASHION_MNIST_*` variable is an error. `fashion-mnist settings --reference` prints this table.\n\n"
         f"{markdown()}\n"
     )
 
