@@ -17,7 +17,7 @@ _SEED = 0
 
 
 Scores = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.floating]]]
-"""Takes images, uint8 [n, channels, height, width], and gives each one's value by the score's name: at least `score`."""
+"""Takes images, uint8 [n, channels, height, width], and gives each one's value by the score's name, such as `score`."""
 
 
 def separation(scores: Scores, test: Split, threshold: float) -> list[dict[str, Any]]:
