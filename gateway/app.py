@@ -87,6 +87,10 @@ class Service:
         """The health of the default version."""
         return self.models.default.health
 
+    def close(self) -> None:
+        """Begin nothing more: the process is about to end."""
+        self._explaining.close()
+
     def handle(self, request: Request) -> None:
         """Answer a request, at once or later."""
         head = request.head
