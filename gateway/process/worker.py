@@ -35,7 +35,7 @@ from gateway.models.engines import Backend
 from gateway.models.health import Health
 from gateway.models.registry import Model, Models
 from gateway.models.versions import Version, VersionCounters, Versions, counters_path
-from gateway.observability import logs
+from gateway.observability import logs, loop_watchdog
 from gateway.observability.metrics import Metrics, paths_of
 from gateway.observability.traffic import Traffic
 from gateway.process.control import Control
@@ -225,7 +225,11 @@ def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
     with logs.configured(task.settings.log_format):
         listening.allow_connections()
         try:
-            uvloop.run(_run(task))
+            if task.settings.loop_watchdog == "on":
+                with loop_watchdog.watching():
+                    asyncio.run(_run(task))
+            else:
+                uvloop.run(_run(task))
         except FashionMNISTError as error:
             log.error(error.message, extra={"code": error.code})
             sys.exit(1)
@@ -268,8 +272,9 @@ def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Ba
 
         return OipEngine(settings)
     from gateway.models.engines.torchserve import TorchServeEngine
+    from serving.config import RunFolder
 
-    engine = TorchServeEngine(settings, version.torchserve)
+    engine = TorchServeEngine(settings, RunFolder(Path(version.torchserve)))
     if traces is not None:
         engine.headers = traces.engine_headers
     return engine
