@@ -1,20 +1,13 @@
 """The samples: one real test image of each class that the exported model names rightly."""
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import ExportError
+from fashion_mnist.model_store import sample_name
 from fashion_mnist.task import Task
-
-FOLDER: Final = "samples"
-
-
-def file_name(label: str) -> str:
-    """The sample's file name: lower case, words joined by `_` ("T-shirt/top" -> "t_shirt_top.png")."""
-    return "".join(letter if letter.isalnum() else "_" for letter in label.lower()) + ".png"
 
 
 def write(folder: Path, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, task: Task) -> list[str]:
@@ -23,13 +16,13 @@ def write(folder: Path, images: np.ndarray, labels: np.ndarray, probabilities: n
     Takes uint8 [n, c, h, w], labels [n] and the model's float32 [n, classes]; returns the files' names relative to
     `folder`. Raises ExportError for a class that the model never names rightly: such a model is not fit to serve.
     """
-    (folder / FOLDER).mkdir()
     right = probabilities.argmax(axis=1) == labels
     names = []
     for index, label in enumerate(task.classes):
         places = np.flatnonzero(right & (labels == index))
         if not places.size:
             raise ExportError(f"the model names no {label} of the test set rightly; train it further, then export")
-        names.append(f"{FOLDER}/{file_name(label)}")
+        names.append(sample_name(label))
+        (folder / names[-1]).parent.mkdir(exist_ok=True)
         (folder / names[-1]).write_bytes(encode_image(images[places[0]]))
     return names

@@ -28,6 +28,11 @@ VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 CANARY: Final = FASHION_MNIST.health_check
 
 
+def sample_name(label: str) -> str:
+    """The file of a class's test image in the model store ("T-shirt/top" -> "samples/t_shirt_top.png")."""
+    return "samples/" + "".join(letter if letter.isalnum() else "_" for letter in label.lower()) + ".png"
+
+
 def model_store_path(settings: Settings) -> Path:
     """The model store that the settings name, or the repository's own."""
     return Path(settings.model_store) if settings.model_store else _RELEASED
