@@ -67,7 +67,7 @@ def test_the_speed_is_the_benchmarks() -> None:
     ratios = re.findall(r"(\d+\.\d+) times", README)
     assert ratios
     for ratio in ratios:
-        assert re.search(rf"\| {float(ratio):g} x \|", measured), f"{ratio} is not in docs/benchmarks.md"
+        assert re.search(rf"\| {float(ratio):g} x \|", measured), f"{ratio} is not in docs/explanation/benchmarks.md"
 
 
 def test_commands_that_it_names_exist() -> None:

@@ -1,4 +1,4 @@
-"""Our own protocol, TorchServe's path: any body to `/predictions/fashion_mnist`; docs/bodies.md describes it."""
+"""Our own protocol, TorchServe's path: any body to `/predictions/fashion_mnist`. See docs/reference/bodies.md."""
 
 from math import inf
 from typing import Final, NamedTuple
