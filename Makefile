@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup page-tools setup-train setup-everything serve test test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit sbom docs reference clean
+.PHONY: help setup page-tools setup-train setup-everything serve test test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit hostile sbom docs reference clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,8 +85,11 @@ proto: setup-everything  ## Make the Python of gateway/protocols/inference.proto
 lock: setup-everything  ## Pin today's newest versions anew (KEEP=1: move none that is pinned)
 	$(BIN)/python requirements/lock.py $(if $(KEEP),--keep)
 
-audit:  ## Fail where a pinned package has a known vulnerability that a newer version has not
-	@python=$$(requirements/find-python $(PYTHON)) && exec $$python -m requirements.audit
+audit:  ## Fail where a pinned package has a known vulnerability that a newer version has not (REQUIRED=1: or nobody can say)
+	@python=$$(requirements/find-python $(PYTHON)) && exec $$python -m requirements.audit $(if $(REQUIRED),--required)
+
+hostile: setup  ## Send what clients should not and break what machines break, and fail where something gives way (SHORT=1)
+	$(BIN)/python -m tests.hostile $(if $(SHORT),--short)
 
 sbom:  ## Write a bill of materials of each image that the container engine has into sbom/
 	@python=$$(requirements/find-python $(PYTHON)) && tools=$$($$python -m requirements.environments tools) && $$tools/python -m deploy.sbom $(IMAGES)
