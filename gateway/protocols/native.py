@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Our own protocol, TorchServe's path: any body to `/predictions/fashion_mnist`. See docs/reference/bodies.md."""
-=======
-"""Our own protocol, at TorchServe's path: any body to `/predictions/fashion_mnist`, described in docs/bodies.md."""
->>>>>>> main
+"""Our own protocol, at TorchServe's path: any body to `/predictions/fashion_mnist`. See docs/reference/bodies.md."""
 
 from math import inf
 from typing import Final, NamedTuple
