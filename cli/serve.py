@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli import extras
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.model_store import CANARY, model_store_path
+from fashion_mnist.model_store import HEALTH_IMAGE, model_store_path
 from fashion_mnist.settings import Settings
 from fashion_mnist.system.line_sink import LineSink
 from serving import processes, readiness, state
@@ -54,8 +54,8 @@ def serve(
     sink = LineSink(1)
 
     def on_ready(url: str, took_s: float) -> None:
-        sample = _shortest(store / CANARY[0])
-        sink.print(f"ready: {url} takes {Path(sample).name} for {CANARY[1]!r} ({took_s:.1f} s after the start)")
+        sample = _shortest(store / HEALTH_IMAGE[0])
+        sink.print(f"ready: {url} takes {Path(sample).name} for {HEALTH_IMAGE[1]!r} ({took_s:.1f} s after the start)")
         sink.print(f"  curl -T {sample} {url}")
 
     def build_archive(model_store: Path, path: Path) -> None:

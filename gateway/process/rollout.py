@@ -34,14 +34,15 @@ from gateway.models import versions
 from gateway.models.versions import Version, VersionCounters, Versions, counters_path
 from gateway.process import version_check
 from gateway.process.control import VERSIONS
+from gateway.process.restarts import PER_S, Restarts
+from serving.health_check import HealthCheck
 from serving.kept_files import KeptFiles
 from serving.torchserve import TorchServe
 
 log = logging.getLogger(__name__)
 
 RESTARTS: Final = 5
-PER_S: Final = 60.0
-"""A version's TorchServe that dies more often than this is not started again."""
+"""A version's TorchServe that dies more often than this within a minute is not started again."""
 
 TELL_S: Final = 60.0
 """How long a gateway has to load a version, and one that has died to be there again."""
@@ -64,6 +65,9 @@ class _Loaded:
     reference: Reference | None
     since: float
     torchserve: TorchServe | None
+    check: HealthCheck | None
+    """Of its TorchServe."""
+    restarts: Restarts = dataclasses.field(default_factory=Restarts)
     deaths: list[float] = dataclasses.field(default_factory=list)
     given_up: str = ""
     """Why it is not started again."""
@@ -83,6 +87,7 @@ class Rollout:
         self._build = build
         self._loaded: dict[str, _Loaded] = {}
         self._candidate: _Loaded | None = None
+        self._checks: list[HealthCheck] = []
         self._torchserves: list[TorchServe] = []
         """All that there are, also those of versions on their way in or out."""
         self._loading = threading.Lock()
@@ -96,9 +101,9 @@ class Rollout:
 
     # For the main thread
 
-    def begin(self, model_store: Path, canary: bytes) -> None:
+    def begin(self, model_store: Path, health_image: bytes) -> None:
         """Take the version that the server starts with; nothing is started yet. Raises ServingError, ModelError."""
-        self._canary = canary
+        self._health_image = health_image
         if self._settings.engine == "oip" and importlib.util.find_spec("grpc") is None:
             raise ServingError("engine oip needs grpcio, of the extra oip: install it, or choose another engine")
         # Here, where a message names the file that a person knows.
@@ -107,7 +112,7 @@ class Rollout:
             checksums.verify(model_store / name)
         card = model_card(model_store)
         try:
-            loaded = self._prepare(model_version(model_store), card, model_store, self._settings)
+            loaded = self._prepare(model_version(model_store), card, model_store)
         except OSError as error:
             raise ServingError(
                 f"{self._folder} cannot be written ({error.strerror}): make room there, or set TMPDIR"
@@ -142,14 +147,24 @@ class Rollout:
                     future.set_exception(error)
         died = False
         for loaded in list(self._loaded.values()):
-            if loaded.torchserve is None or loaded.torchserve.running() or loaded.given_up:
+            if loaded.torchserve is None or loaded.check is None or loaded.given_up:
                 continue
-            died_now = loaded.torchserve.pid != 0  # or else it could not be started again when that was tried
+            killed = False
+            if loaded.torchserve.running() and loaded.check.silent:
+                ended = loaded.torchserve.end_what_is_silent()
+                tell(f"{ended} of version {loaded.version.name} answers no health check and is replaced")
+                loaded.check.restart()
+                killed = not loaded.torchserve.running()
+            if loaded.torchserve.running():
+                continue
+            died_now = killed or loaded.torchserve.pid != 0  # or else its next start is due, or failed
             loaded.torchserve.stop(grace_s=0)
+            if died_now:
+                loaded.restarts.ended()
             name = loaded.version.name
             if name == self.wanted.default:
-                loaded.torchserve.start()
-                died = True
+                died |= died_now
+                self._restart(loaded)
                 continue
             if died_now:
                 now = time.monotonic()
@@ -158,9 +173,17 @@ class Rollout:
                 loaded.given_up = f"its TorchServe died {len(loaded.deaths)} times within a minute"
                 tell(f"version {name}: {loaded.given_up} and is not started again; unload it, or load it anew")
             else:
-                tell(f"the TorchServe of version {name} died and is started again")
-                loaded.torchserve.start()
+                if died_now:
+                    tell(f"the TorchServe of version {name} died and is started again")
+                self._restart(loaded)
         return died
+
+    @staticmethod
+    def _restart(loaded: _Loaded) -> None:
+        """Start a version's TorchServe again, if it is time."""
+        if loaded.torchserve is not None and loaded.check is not None and loaded.restarts.due:
+            loaded.check.restart()
+            loaded.torchserve.start()
 
     def restore_files(self) -> None:
         """Write those of the versions' files anew that are gone. Raises OSError."""
@@ -183,6 +206,8 @@ class Rollout:
     def close(self) -> None:
         """End every TorchServe."""
         self.interrupt()
+        for check in self._checks:
+            check.close()
         for torchserve in list(self._torchserves):
             torchserve.stop(grace_s=0)
 
@@ -209,7 +234,7 @@ class Rollout:
         for loaded in rows:
             tallies = [VersionCounters.read(counters_path(path, loaded.version.number)) for path in self._metrics]
             ready = all(counters.ready for counters in tallies)
-            reason = loaded.given_up or ("" if ready else "it does not give the canary its label now")
+            reason = loaded.given_up or ("" if ready else "its health check fails now")
             found.append(
                 {
                     "version": loaded.version.name,
@@ -275,7 +300,7 @@ class Rollout:
                 return
             # As late as can be: what was right when it was loaded may have died since.
             for private_socket in self._private_sockets:
-                version_check.check_canary(private_socket, version, self._canary)
+                version_check.check_health_image(private_socket, version, self._health_image)
             self._change(dataclasses.replace(self.wanted, default=name))
 
     def unload(self, name: str) -> None:
@@ -297,9 +322,7 @@ class Rollout:
             raise NotFound(f"there is no version {name[:64]!r}: there are {', '.join(self._loaded)}") from None
 
     def _load(self, name: str, card: dict[str, Any], folder: Path, held: Split | None) -> dict[str, Any]:
-        # Ports that the settings name are the first one's.
-        settings = dataclasses.replace(self._settings, inference_port=0, management_port=0, metrics_port=0)
-        candidate = self._prepare(name, card, folder, settings, open=False)
+        candidate = self._prepare(name, card, folder, open=False)
         version = candidate.version
         try:
             # The folder may have been written to meanwhile.
@@ -314,7 +337,7 @@ class Rollout:
                 more = (*self.wanted.versions, version)
                 self._change(dataclasses.replace(self.wanted, versions=more), once=True)
             for private_socket in self._private_sockets:
-                version_check.check_canary(private_socket, version, self._canary)
+                version_check.check_health_image(private_socket, version, self._health_image)
             measured = None
             if held is not None:
                 measured = version_check.measure(self._private_sockets[0], version, held, self._settings, self._go_on)
@@ -338,29 +361,31 @@ class Rollout:
             "card_accuracy": candidate.accuracy,
         }
 
-    def _prepare(
-        self, name: str, card: dict[str, Any], source: Path, settings: Settings, *, open: bool = True
-    ) -> _Loaded:
-        """Copy a version's files into the server's folder, and choose ports for its TorchServe."""
+    def _prepare(self, name: str, card: dict[str, Any], source: Path, *, open: bool = True) -> _Loaded:
+        """Copy a version's files into the server's folder."""
         number = next(self._numbers)
         folder = self._folder / f"v{number}"
         try:
-            versions.keep(source, folder, self._canary)
+            versions.copy_served_files(source, folder, self._health_image)
             self._files.keep([folder])
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        torchserve = None
-        if settings.engine == "torchserve":
-            torchserve = TorchServe(settings, folder, self._folder / f"t{number}")
+        torchserve = check = None
+        if self._settings.engine == "torchserve":
+            torchserve = TorchServe(self._settings, folder, self._folder / f"t{number}")
             self._torchserves.append(torchserve)
+            ask = functools.partial(torchserve.check, self._settings.health_check_timeout_s)
+            check = HealthCheck(ask, self._settings.health_check_failures)
+            self._checks.append(check)
         return _Loaded(
-            version=Version(name, number, folder, torchserve.ports.inference if torchserve else 0, open),
+            version=Version(name, number, folder, str(torchserve.folder.path) if torchserve else "", open),
             source=source,
             accuracy=versions.accuracy(card),
             reference=Reference.from_card(card),
             since=time.time(),
             torchserve=torchserve,
+            check=check,
         )
 
     def _take_back(self, candidate: _Loaded) -> None:
@@ -385,6 +410,9 @@ class Rollout:
     def _discard(self, loaded: _Loaded) -> None:
         """End a version's TorchServe, and remove its files."""
         torchserve = loaded.torchserve
+        if loaded.check is not None:
+            loaded.check.close()
+            self._checks.remove(loaded.check)
         if torchserve is not None:
             # Where the server is about to end, `close` does it.
             with contextlib.suppress(FashionMNISTError):

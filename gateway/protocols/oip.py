@@ -1,7 +1,7 @@
-"""The Open Inference Protocol, version 2: what its REST and its gRPC form have in common.
+"""The Open Inference Protocol, version 2: what its REST and gRPC forms share.
 
-One input, `images`: uint8 pixels, or files as bytes. The outputs: `OUTPUTS`.
-https://github.com/kserve/open-inference-protocol; binary tensors as Triton's extension has them,
+One input, `images`: uint8 pixels, or files as bytes. The outputs are `OUTPUTS`.
+https://github.com/kserve/open-inference-protocol; binary tensors as in Triton's extension,
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md.
 """
 
@@ -34,7 +34,7 @@ _INPUT_FORMS: Final = (
 
 
 class Tensor(NamedTuple):
-    """What the protocol says of a tensor; -1 is the number of images."""
+    """A tensor's metadata; -1 stands for the number of images."""
 
     name: str
     datatype: str
@@ -52,29 +52,27 @@ OUTPUTS: Final = (
 _OUTPUTS: Final = {output.name: output for output in OUTPUTS}
 
 _TAILS: Final[dict[str, list[list[int]]]] = {"UINT8": [[*GEOMETRY], [*GEOMETRY[1:]]], "BYTES": [[], [1]]}
-"""The types of the input, and of each what may stand behind the number of images in its shape."""
+"""By the type of the input: the dimensions that may follow the number of images in its shape."""
 
 _LENGTH: Final = struct.Struct("<I")
 _LABELS: Final = [name.encode() for name in CLASSES]
-_PACKED_LABELS: Final = {name: _LENGTH.pack(len(name)) + name for name in _LABELS}
+_LABEL_ELEMENTS: Final = {name: _LENGTH.pack(len(name)) + name for name in _LABELS}
 
 Values: TypeAlias = NDArray[Any] | list[bytes]
 
 
 def check_model(name: str, version: str, versions: Collection[str]) -> None:
-    """Raise NotFound where a request names another model, or a version that is none of these."""
+    """Raise NotFound if a request names another model or an unknown version."""
     if name != MODEL:
-        raise NotFound(f"there is no model {name[:40]!r}: the only one is {MODEL!r}")
+        raise NotFound(f"unknown model {name[:40]!r}: the only one is {MODEL!r}")
     if version and version not in versions:
-        raise NotFound(
-            f"there is no version {version[:40]!r} of {MODEL}: there are {', '.join(versions)}; or name none"
-        )
+        raise NotFound(f"unknown version {version[:40]!r} of {MODEL}: use one of {', '.join(versions)}, or none")
 
 
 def count_images(name: str, datatype: str, shape: list[Any], budget: Budget) -> int:
-    """How many images an input holds, by its own words. Raises BadTensor, and TooManyImages."""
+    """The number of images of an input, by its shape. Raises BadTensor, and TooManyImages."""
     if name != INPUT:
-        raise BadTensor(f"there is no input {name[:40]!r}: {_INPUT_FORMS}")
+        raise BadTensor(f"unknown input {name[:40]!r}: {_INPUT_FORMS}")
     if datatype not in _TAILS:
         raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {_INPUT_FORMS}")
     if set(map(type, shape)) != {int} or shape[1:] not in _TAILS[datatype] or shape[0] < 1:
@@ -85,30 +83,30 @@ def count_images(name: str, datatype: str, shape: list[Any], budget: Budget) -> 
 
 
 def _shown(shape: list[Any]) -> str:
-    """A shape in a message: whatever a client put into it, it is not printed before it is known to be short."""
+    """A shape for an error message, of bounded length."""
     if all(type(length) is int and abs(length) < 10**12 for length in shape[:8]):
         return str(shape[:8])
-    return "of something else than lengths"
+    return "that is not a list of integers"
 
 
 def from_pixels(pixels: Bytes, count: int, budget: Budget) -> Decoded:
-    """The images of a UINT8 tensor, one byte a pixel. Raises BadTensor."""
+    """The images of a UINT8 tensor, one byte per pixel. Raises BadTensor."""
     if len(pixels) != count * IMAGE_BYTES:
         raise BadTensor(
-            f"{INPUT} has {len(pixels):,} bytes of data, and its shape says {count * IMAGE_BYTES:,}: make them agree"
+            f"{INPUT} has {len(pixels):,} bytes of data, but its shape requires {count * IMAGE_BYTES:,}: correct one"
         )
     return decode_pixels(pixels, budget)
 
 
 def from_files(files: Sequence[Bytes], count: int, budget: Budget) -> Decoded:
-    """The images of a BYTES tensor, each a file. Raises BadTensor, and the first bad image's own error."""
+    """The images of a BYTES tensor, each a file. Raises BadTensor, and the first invalid image's own error."""
     if len(files) != count:
-        raise BadTensor(f"{INPUT} has {len(files):,} elements, and its shape says {count:,}: make them agree")
+        raise BadTensor(f"{INPUT} has {len(files):,} elements, but its shape requires {count:,}: correct one")
     return refuse_bad(join(files, lambda file: decode_image(file, budget), budget))
 
 
 def split(content: bytes, count: int) -> list[bytes]:
-    """The elements of a BYTES tensor: before each stands its length, 4 bytes, little-endian. Raises BadTensor."""
+    """The elements of a BYTES tensor, each preceded by its length, 4 bytes, little-endian. Raises BadTensor."""
     elements: list[bytes] = []
     position = 0
     while position < len(content) and len(elements) < count:
@@ -119,36 +117,34 @@ def split(content: bytes, count: int) -> list[bytes]:
         elements.append(content[start:position])
     if position != len(content) or len(elements) != count:
         raise BadTensor(
-            f"the data of {INPUT} are not {count:,} elements, each its length in 4 bytes, little-endian, and "
-            "its bytes: send them whole"
+            f"the data of {INPUT} do not consist of {count:,} elements: send each as its length, 4 bytes, "
+            "little-endian, followed by its bytes"
         )
     return elements
 
 
 def check_outputs(names: Iterable[str]) -> tuple[str, ...]:
-    """The outputs that are asked for, all of them where none is named. Raises BadTensor."""
-    asked = tuple(names) or tuple(_OUTPUTS)
-    for name in asked:
+    """The requested outputs; all of them if none is named. Raises BadTensor."""
+    requested = tuple(names) or tuple(_OUTPUTS)
+    for name in requested:
         if name not in _OUTPUTS:
-            raise BadTensor(f"there is no output {name[:40]!r}: there are {', '.join(_OUTPUTS)}")
-    if len(set(asked)) < len(asked):
-        raise BadTensor("an output is asked for twice: ask once")
-    return asked
+            raise BadTensor(f"unknown output {name[:40]!r}: use {', '.join(_OUTPUTS)}")
+    if len(set(requested)) < len(requested):
+        raise BadTensor("an output is requested twice: request it once")
+    return requested
 
 
 def output(name: str) -> Tensor:
-    """What there is to say of an output that `check_outputs` let pass."""
+    """The metadata of an output that `check_outputs` returned."""
     return _OUTPUTS[name]
 
 
 def values(
     names: Sequence[str], probabilities: Probabilities, decoded: Decoded, unknown_threshold: float
 ) -> list[Values]:
-    """Outputs, in the order of their names: numbers as NumPy has them, of the output's shape; labels as bytes.
+    """Outputs in the order of their names: numbers as NumPy arrays of the output's shape, labels as bytes.
 
-    `probabilities` are those of `decoded`, whose images are all good.
-
-    What several of them rest on is computed once.
+    `probabilities` are those of `decoded`, whose images are all valid.
     """
     index: list[int] = []
     scores: list[float] = []
@@ -172,13 +168,15 @@ def values(
     return found
 
 
-def preparation(said: Any, default: Mode) -> Mode:
-    """The request's parameter `prepare`, None where it is not there. Raises BadParameter."""
-    return default if said is None else parse_mode(said if isinstance(said, str) else "something else than a text")
+def preparation(parameter: Any, default: Mode) -> Mode:
+    """How to prepare images, by the request's parameter `prepare`, None if absent. Raises BadParameter."""
+    if parameter is None:
+        return default
+    return parse_mode(parameter if isinstance(parameter, str) else "not a string")
 
 
 def raw_bytes(values: Values) -> bytes:
-    """An output as a binary tensor: little-endian, BOOL a byte each, and its length before each label."""
+    """An output as a binary tensor: little-endian, one byte per BOOL, each label preceded by its length."""
     if isinstance(values, list):
-        return b"".join([_PACKED_LABELS[label] for label in values])
+        return b"".join([_LABEL_ELEMENTS[label] for label in values])
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

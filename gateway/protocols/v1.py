@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API, which is also KServe's first protocol: `{"instances": [...]}`.
+"""TensorFlow Serving's REST API, which is also KServe's v1 protocol: `{"instances": [...]}`.
 
 https://www.tensorflow.org/tfx/serving/api_rest,
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
@@ -28,7 +28,7 @@ _SHAPE: Final = '{"instances": [...]} with 28 rows of 28 pixels, or {"b64": "...
 
 
 class Form(NamedTuple):
-    """There is just one."""
+    """The only form of answers."""
 
     binary: bool = False
 
@@ -38,19 +38,19 @@ PREDICT: Final = b":predict"
 
 
 def path_of(version: str) -> bytes:
-    """Where a version is."""
+    """The path of a version."""
     return b"%b/versions/%b" % (PATH, version.encode())
 
 
 def pages() -> dict[bytes, Page]:
-    """What is asked by GET and is always the same."""
+    """The constant answers to GET."""
     return {b"/v1/models": page({"models": [MODEL]})}
 
 
 def state(offered: Offered, version: str = "") -> Answer:
-    """The state of a version, or of all, in the words of both protocols.
+    """The state of a version, or of all, in the format of both protocols.
 
-    A model that cannot answer now is not an error in either: 200, and the state says it.
+    The status is 200 even if the model is not ready; the body reports that.
     """
     statuses = [
         {
@@ -66,7 +66,7 @@ def state(offered: Offered, version: str = "") -> Answer:
 
 
 class V1:
-    """See `gateway.protocols.Codec`. One bad image refuses all."""
+    """See `gateway.types.exchange.Codec`. One invalid image refuses the request."""
 
     def __init__(self, unknown_threshold: float, prepare: Mode) -> None:
         self._unknown_threshold = unknown_threshold
@@ -80,7 +80,7 @@ class V1:
         check_encoding(request.head.content_encoding)
         document = parse(request.body, _SHAPE)
         if not isinstance(document, dict) or "instances" not in document:
-            raise BadJSON(f"no instances in it: send {_SHAPE}")
+            raise BadJSON(f"the body has no instances: send {_SHAPE}")
         budget = Budget(limits, GEOMETRY, allowance, preparation(request.head, self._prepare))
         return Form(), refuse_bad(decode_instances(document["instances"], budget))
 

@@ -23,7 +23,7 @@ from export import archive
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.encoding import encode_image
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from fashion_mnist.settings import Settings
 
 START_S = 90
@@ -88,7 +88,7 @@ def url(
             )
         address = f"http://127.0.0.1:{inference}/predictions/fashion_mnist"
         try:
-            wait_until_ready(address, (model_store / CANARY[0]).read_bytes(), server, log)
+            wait_until_ready(address, (model_store / HEALTH_IMAGE[0]).read_bytes(), server, log)
             yield address
         finally:
             os.killpg(server.pid, signal.SIGTERM)

@@ -1,6 +1,6 @@
 """TorchServe behind the gateway: each batch is one request, answered as raw float32.
 
-Its pixels lie in memory that the worker maps, where it can; else they are in the body.
+The pixels are in memory that the worker maps if it can; otherwise they are in the body.
 """
 
 import asyncio
@@ -18,27 +18,28 @@ from fashion_mnist.errors import Unavailable
 from fashion_mnist.handler_interface.shared_pixels import MEDIA_TYPE, Writer
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
 from fashion_mnist.settings import Settings
+from serving.config import RunFolder
 
 log = logging.getLogger(__name__)
 
 WORTH_A_BATCH: Final = 32
-"""Images in line that are worth one more batch beside one in flight; a request costs TorchServe some 0.3 ms."""
+"""Queued images that justify one more batch in flight; a request costs TorchServe some 0.3 ms."""
 
 _HEAD: Final = (
     f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
 )
 
 _IDX: Final = struct.Struct(">4I")
-"""The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""
+"""The header of an IDX file of images. Without it, pixels could be mistaken for an image file by their first bytes."""
 
 
 class TorchServeEngine:
-    """TorchServe, at a port or a Unix socket of this machine. See `gateway.engines.Engine`."""
+    """TorchServe on this machine. See `gateway.models.engines.Backend`."""
 
-    def __init__(self, settings: Settings, address: "str | int", *, shared: bool = True) -> None:
-        """`address` is a port on loopback, or the path of a Unix socket. Nothing is connected yet.
+    def __init__(self, settings: Settings, address: "RunFolder | int", *, shared: bool = True) -> None:
+        """`address` is the folder of its run, or the port on loopback of one alone. Does not connect yet.
 
-        Pixels are sent as bytes unless `shared`, and where there is no memory to share or the worker cannot read it.
+        If `shared`, pixels are in shared memory, unless there is none or the worker cannot read it.
         """
         self._address = address
         self._shared = shared
@@ -46,7 +47,7 @@ class TorchServeEngine:
         self._slots = settings.workers + 1
         self._idle: list[_Connection] = []
         self.headers: Callable[[], str] = lambda: ""
-        """More lines for the head of the batch that is being sent."""
+        """Additional headers of the batch that is being sent."""
         most = settings.max_gpu_batch if settings.device == "cuda" else 256
         self.max_batch = max(1, min(most, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
 
@@ -56,30 +57,33 @@ class TorchServeEngine:
     async def predict(self, images: Pixels) -> Probabilities:
         try:
             async with asyncio.timeout(self._timeout_s):
-                shared = self._shared  # as this batch is sent: it may be over before the answer comes
+                shared = self._shared  # for this batch: it may change before the answer arrives
                 status, body = await self._ask(images)
                 if status == 400 and shared:
-                    self._share_no_more("the worker cannot read this process's memory")
+                    self._stop_sharing("the worker cannot read this process's memory")
                     status, body = await self._ask(images)
         except TimeoutError:
-            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: try again") from None
+            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: retry") from None
         except (OSError, httptools.HttpParserError) as error:
-            raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): try again") from None
+            raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): retry") from None
         if status != 200:
-            raise Unavailable(f"the engine answered {status}: try again")
+            raise Unavailable(f"the engine answered {status}: retry")
         if len(body) != 4 * len(CLASSES) * len(images):
-            raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: try again")
+            raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: retry")
         return np.frombuffer(body, "<f4").reshape(len(images), len(CLASSES))
 
     async def _ask(self, images: Pixels) -> tuple[int, bytes]:
         """The status and the body of TorchServe's answer."""
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
-            answer = await connection.post(*self._content(connection, images), self.headers())
+            headers = f"{connection.authorization}{self.headers()}"
+            answer = await connection.post(*self._content(connection, images), headers)
         except BaseException:
             connection.close()
             raise
-        if connection.reusable:
+        if answer[0] in (401, 403):
+            connection.close()  # its key is that of an earlier run
+        elif connection.reusable:
             self._idle.append(connection)
         return answer
 
@@ -89,11 +93,11 @@ class TorchServeEngine:
             try:
                 return MEDIA_TYPE, connection.share(images, self.max_batch)
             except OSError as error:
-                self._share_no_more(f"there is no memory to share ({error})")
+                self._stop_sharing(f"there is no shared memory ({error})")
         header = _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width)
         return OCTET_STREAM, header + images.tobytes()
 
-    def _share_no_more(self, reason: str) -> None:
+    def _stop_sharing(self, reason: str) -> None:
         if self._shared:
             log.warning("%s: pixels are sent as bytes from now on", reason)
             self._shared = False
@@ -105,27 +109,31 @@ class TorchServeEngine:
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
         if isinstance(self._address, int):
-            return (await loop.create_connection(lambda: _Connection(self._idle), "127.0.0.1", self._address))[1]
-        return (await loop.create_unix_connection(lambda: _Connection(self._idle), self._address))[1]
+            return (await loop.create_connection(lambda: _Connection(self._idle, ""), "127.0.0.1", self._address))[1]
+        authorization = f"Authorization: {self._address.authorization()}\r\n"
+        made = loop.create_unix_connection(lambda: _Connection(self._idle, authorization), str(self._address.inference))
+        return (await made)[1]
 
 
 class _Connection(asyncio.Protocol):
-    """A kept connection with one request at a time on it."""
+    """A persistent connection with one request at a time."""
 
-    def __init__(self, idle: "list[_Connection]") -> None:
+    def __init__(self, idle: "list[_Connection]", authorization: str) -> None:
+        """`authorization` is the line with the key that TorchServe asks for, or ""."""
         self._idle = idle
+        self.authorization = authorization
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._pixels: Writer | None = None
         self.reusable = False
 
-    def share(self, images: Pixels, most: int) -> bytes:
-        """Put images where the worker can read them, at most `most`; the message that says where.
+    def share(self, images: Pixels, max_images: int) -> bytes:
+        """Write images to shared memory, and return the message that tells the worker where.
 
-        A connection has memory of its own and one request at a time, so nothing that is still read is overwritten: a
-        request that is given up takes its connection along.
+        Each connection has its own memory and one request at a time, so no pixels are overwritten while they are read:
+        a request that is abandoned closes its connection.
         """
         if self._pixels is None:
-            self._pixels = Writer(most)
+            self._pixels = Writer(max_images)
         return self._pixels.write(images)
 
     def post(self, kind: str, body: bytes, headers: str) -> "asyncio.Future[tuple[int, bytes]]":
@@ -154,7 +162,7 @@ class _Connection(asyncio.Protocol):
             self._fail(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        # It may lie among the idle ones, where the next batch would find it dead.
+        # It may be among the idle ones, where the next batch would use it.
         if self in self._idle:
             self._idle.remove(self)
         self.reusable = False
