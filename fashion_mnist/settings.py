@@ -1,7 +1,7 @@
 """The settings: one typed table of name, type, default, environment variable and help.
 
-The dataclass below is the table. docs/settings.md is printed from it (`fashion-mnist settings`), commands take their
-defaults from it, and the archive carries the part of it that the handler needs.
+The dataclass below is the table. docs/reference/settings.md is printed from it (`fashion-mnist settings`), commands
+take their defaults from it, and the archive carries the part of it that the handler needs.
 """
 
 import dataclasses
@@ -158,7 +158,7 @@ class Settings:
     )
     prepare: str = _setting(
         "auto",
-        "how images become such as the network knows; auto: photographs are prepared; docs/photographs.md",
+        "how images become such as the network knows; auto: photographs are prepared; docs/how-to/photographs.md",
         choices=("auto", "always", "paper", "none"),
         handler=True,
     )
