@@ -1,4 +1,4 @@
-"""`fashion-mnist settings`: the settings' table, as in docs/settings.md."""
+"""`fashion-mnist settings`: the settings' table, as in docs/reference/settings.md."""
 
 from fashion_mnist.settings import table
 

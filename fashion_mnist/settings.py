@@ -1,7 +1,7 @@
 """The settings: one typed table of names, types, defaults, environment variables and help texts.
 
-The dataclass below is the table. `fashion-mnist settings` prints docs/settings.md from it, commands take their defaults
-from it, and the archive contains the part of it that the handler needs.
+The dataclass below is the table. docs/reference/settings.md is printed from it (`fashion-mnist settings`), commands
+take their defaults from it, and the archive carries the part of it that the handler needs.
 """
 
 import dataclasses
@@ -124,15 +124,19 @@ class Settings:
     shutdown_timeout_s: int = _setting(
         5, "seconds in which open requests are answered before their connections are closed", minimum=0
     )
+    health_check_timeout_s: int = _setting(
+        2, "seconds for a gateway and TorchServe to answer a health check of the supervisor", minimum=1
+    )
+    health_check_failures: int = _setting(
+        2, "consecutive unanswered health checks after which a process is replaced", minimum=1
+    )
     startup_timeout_s: int = _setting(60, "seconds until the first health check must succeed", minimum=1)
 
+    loop_watchdog: str = _setting("off", "log callbacks that block the event loop; slower", choices=("off", "on"))
     log_format: str = _setting(
         "auto", "format of the log; auto: text on a terminal, JSON otherwise", choices=("auto", "text", "json")
     )
 
-    inference_port: int = _port(0, "TorchServe's own port, loopback only")
-    management_port: int = _port(0, "TorchServe's management port, loopback only")
-    metrics_port: int = _port(0, "TorchServe's metrics port, loopback only")
     workers: int = _setting(1, "worker processes of TorchServe", minimum=1)
     batch_size: int = _setting(
         1, "maximum requests in TorchServe's own batches; the gateway's requests are batched already", minimum=1
@@ -155,7 +159,7 @@ class Settings:
     )
     prepare: str = _setting(
         "auto",
-        "how to prepare images for the network; auto: prepare photographs; see docs/photographs.md",
+        "how to prepare images for the network; auto: prepare photographs; see docs/how-to/photographs.md",
         choices=("auto", "always", "paper", "none"),
         handler=True,
     )

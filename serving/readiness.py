@@ -11,6 +11,10 @@ from fashion_mnist.settings import Settings
 
 PATH: Final = "/predictions/fashion_mnist"
 READY: Final = "/health/ready"
+LIVE: Final = "/health/live"
+PING: Final = "/ping"
+"""TorchServe's own page, which its JVM answers without a worker."""
+
 TIMEOUT_S: Final = 2.0
 
 
@@ -26,7 +30,11 @@ def own_url(settings: Settings) -> str:
 
 
 class NotReady(Exception):
-    """The canary was not answered rightly; the message says what came instead."""
+    """The health-check image was not answered rightly; the message says what came instead."""
+
+
+class Silent(NotReady):
+    """Nothing came in time."""
 
 
 class ModelNotLoaded(NotReady):
@@ -34,22 +42,24 @@ class ModelNotLoaded(NotReady):
 
 
 class WrongLabel(NotReady):
-    """The model takes the canary for something else: it will not change its mind either."""
+    """The model takes the health-check image for something else: it will not change its mind either."""
 
 
 def check_health_image(host: str, port: int, image: bytes) -> dict[str, Any]:
-    """Send the canary; the prediction, if it is the right one. Raises NotReady."""
+    """Send the health-check image; the prediction, if it is the right one. Raises NotReady."""
     return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
 
 
-def check_health_image_at(private_socket: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
-    """The same through a socket in the file system. Raises NotReady."""
-    return _ask(_DoorConnection(private_socket), str(private_socket), image, path)
+def check_health_image_at(
+    private_socket: Path, image: bytes, path: str = PATH, *, authorization: str = "", timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
+    """The same through a socket in the file system, with a header of authorization if there is one. Raises NotReady."""
+    return _ask(_PrivateConnection(private_socket, timeout_s), str(private_socket), image, path, authorization)
 
 
 def ask_at(private_socket: Path) -> None:
-    """Ask a gateway whether its own canary gets its label now, which counts as no request. Raises NotReady."""
-    status, content = _call(_DoorConnection(private_socket), str(private_socket), "GET", READY)
+    """Ask a gateway whether its own health check passes, which counts as no request. Raises NotReady."""
+    status, content = _call(_PrivateConnection(private_socket), str(private_socket), "GET", READY)
     if status != http.client.OK:
         try:
             reason = json.loads(content)["reason"]
@@ -58,19 +68,27 @@ def ask_at(private_socket: Path) -> None:
         raise NotReady(reason)
 
 
-class _DoorConnection(http.client.HTTPConnection):
-    def __init__(self, private_socket: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
-        self._door = private_socket
+def ask_whether_alive(private_socket: Path, path: str, *, timeout_s: float, authorization: str = "") -> None:
+    """Raise Silent where nothing comes in time, and NotReady where nobody is there."""
+    connection = _PrivateConnection(private_socket, timeout_s)
+    _call(connection, str(private_socket), "GET", path, authorization=authorization)
+
+
+class _PrivateConnection(http.client.HTTPConnection):
+    def __init__(self, private_socket: Path, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = private_socket
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._door))
+        self.sock.connect(str(self._path))
 
 
-def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path: str = PATH) -> dict[str, Any]:
-    status, content = _call(connection, where, "POST", path, image)
+def _ask(
+    connection: http.client.HTTPConnection, where: str, image: bytes, path: str = PATH, authorization: str = ""
+) -> dict[str, Any]:
+    status, content = _call(connection, where, "POST", path, image, authorization)
     if status == http.client.NOT_FOUND:
         raise ModelNotLoaded(f"it answers {content[:200]!r}")
     try:
@@ -84,13 +102,21 @@ def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path:
 
 
 def _call(
-    connection: http.client.HTTPConnection, where: str, method: str, path: str, image: bytes | None = None
+    connection: http.client.HTTPConnection,
+    where: str,
+    method: str,
+    path: str,
+    image: bytes | None = None,
+    authorization: str = "",
 ) -> tuple[int, bytes]:
     """An answer's status and content. Raises NotReady where there is none."""
     try:
-        connection.request(method, path, image, {"content-type": "image/png"} if image else {})
+        headers = {"content-type": "image/png"} if image else {}
+        connection.request(method, path, image, headers | ({"authorization": authorization} if authorization else {}))
         response = connection.getresponse()
         return response.status, response.read()
+    except TimeoutError:
+        raise Silent(f"no answer on {where} within {connection.timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise NotReady(f"no answer on {where} ({error or type(error).__name__})") from None
     finally:

@@ -180,7 +180,7 @@ class Client:
         the trusted authorities and the client's certificate for https; by default the system's authorities are trusted.
         Raises UsageError if `url` is invalid, or the environment's proxies or certificates cannot be used.
         """
-        url = checked_url(url)
+        self.url = url = checked_url(url)
         self._http = open_http(httpx.Client, url, timeout=timeout_s, headers=_headers(key), verify=tls)
         self._exchanges = _Exchanges(self._http, url, task, retry_s)
 

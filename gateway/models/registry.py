@@ -6,7 +6,7 @@ requests finish with the old version, later ones go to the new version, and no r
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from fashion_mnist.decoding.picture import Pixels
@@ -16,6 +16,7 @@ from fashion_mnist.explanation import Explainer
 from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import Mode
+from gateway.http.static import File
 from gateway.models.batching import Batcher
 from gateway.models.engines import Backend
 from gateway.models.health import Health
@@ -49,10 +50,12 @@ class Model:
         counters: VersionCounters,
         prepare: Mode,
         explainer: Explainer | None = None,
+        files: Mapping[str, File] | None = None,
     ) -> None:
         """`prepare` is the default for requests that do not choose how their images are prepared.
 
-        `explainer` computes the layers' outputs; None if they are not shown, or the version lacks the files.
+        `explainer` computes the layers' outputs; None if they are not shown, or the version lacks the files. `files`
+        are what browsers are shown of the version, by name.
         """
         name, threshold = version.name, unknown_threshold(version.folder)
         self.version = version
@@ -73,6 +76,7 @@ class Model:
             V1: Route(self, v1.V1(threshold, prepare)),
         }
         self.explainer = explainer
+        self.files = files or {}
         self.explain = explain.Explain(name, threshold, prepare, explainer.occlusion) if explainer else None
 
     @property

@@ -27,6 +27,7 @@ from gateway.http import listening
 from gateway.http.connection import Connection
 from gateway.http.keys import Keyring
 from gateway.http.server import Server
+from gateway.http.static import File
 from gateway.http.tls import open_tls
 from gateway.http.tls_listener import TlsListener
 from gateway.models.batching import Batcher
@@ -34,10 +35,11 @@ from gateway.models.engines import Backend
 from gateway.models.health import Health
 from gateway.models.registry import Model, Models
 from gateway.models.versions import Version, VersionCounters, Versions, counters_path
-from gateway.observability import logs
+from gateway.observability import logs, loop_watchdog
 from gateway.observability.metrics import Metrics, paths_of
 from gateway.observability.traffic import Traffic
 from gateway.process.control import Control
+from gateway.web.model_files import files_of
 from gateway.web.routes import is_on
 
 if TYPE_CHECKING:
@@ -145,8 +147,8 @@ class Gateway:
         if self._traces is not None:
             batcher.tracing = self._traces.batch
         counters = VersionCounters(counters_path(self._task.metrics, version.number))
-        explainer = _explainer(version) if is_on(settings) else None
-        return Model(version, engine, batcher, health, counters, parse_mode(settings.prepare), explainer)
+        explainer, files = _shown(version) if is_on(settings) else (None, None)
+        return Model(version, engine, batcher, health, counters, parse_mode(settings.prepare), explainer, files)
 
     async def _accept(self, server: Server, public: socket.socket) -> asyncio.Server | TlsListener:
         if self._tls is not None:
@@ -222,7 +224,11 @@ def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
     with logs.configured(task.settings.log_format):
         listening.allow_connections()
         try:
-            uvloop.run(_run(task))
+            if task.settings.loop_watchdog == "on":
+                with loop_watchdog.watching():
+                    asyncio.run(_run(task))
+            else:
+                uvloop.run(_run(task))
         except FashionMNISTError as error:
             log.error(error.message, extra={"code": error.code})
             sys.exit(1)
@@ -236,13 +242,14 @@ async def _run(task: Task) -> None:
     await gateway.run()
 
 
-def _explainer(version: Version) -> Explainer | None:
-    """What shows the version's layers, if it has that; without it all else is served."""
+def _shown(version: Version) -> tuple[Explainer | None, dict[str, File]]:
+    """What shows a version's layers, and its files for browsers; without them all else is served."""
+    explainer = None
     try:
-        return open_explainer(version.folder)
+        explainer = open_explainer(version.folder)
     except (ModelError, ImportError) as error:
         log.error("layers cannot be shown", extra={"version": version.name, "reason": str(error)})
-        return None
+    return explainer, files_of(version, explainer)
 
 
 def _traces(settings: Settings, version: str) -> "Traces | None":
@@ -264,8 +271,9 @@ def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Ba
 
         return OipEngine(settings)
     from gateway.models.engines.torchserve import TorchServeEngine
+    from serving.config import RunFolder
 
-    engine = TorchServeEngine(settings, version.torchserve)
+    engine = TorchServeEngine(settings, RunFolder(Path(version.torchserve)))
     if traces is not None:
         engine.headers = traces.engine_headers
     return engine

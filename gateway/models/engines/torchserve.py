@@ -18,6 +18,7 @@ from fashion_mnist.errors import Unavailable
 from fashion_mnist.handler_interface.shared_pixels import MEDIA_TYPE, Writer
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
 from fashion_mnist.settings import Settings
+from serving.config import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,10 @@ _IDX: Final = struct.Struct(">4I")
 
 
 class TorchServeEngine:
-    """TorchServe at a port or a Unix socket of this machine. See `gateway.models.engines.Backend`."""
+    """TorchServe on this machine. See `gateway.models.engines.Backend`."""
 
-    def __init__(self, settings: Settings, address: "str | int", *, shared: bool = True) -> None:
-        """`address` is a port on loopback, or the path of a Unix socket. Does not connect yet.
+    def __init__(self, settings: Settings, address: "RunFolder | int", *, shared: bool = True) -> None:
+        """`address` is the folder of its run, or the port on loopback of one alone. Does not connect yet.
 
         If `shared`, pixels are in shared memory, unless there is none or the worker cannot read it.
         """
@@ -75,11 +76,14 @@ class TorchServeEngine:
         """The status and the body of TorchServe's answer."""
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
-            answer = await connection.post(*self._content(connection, images), self.headers())
+            headers = f"{connection.authorization}{self.headers()}"
+            answer = await connection.post(*self._content(connection, images), headers)
         except BaseException:
             connection.close()
             raise
-        if connection.reusable:
+        if answer[0] in (401, 403):
+            connection.close()  # its key is that of an earlier run
+        elif connection.reusable:
             self._idle.append(connection)
         return answer
 
@@ -105,15 +109,19 @@ class TorchServeEngine:
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
         if isinstance(self._address, int):
-            return (await loop.create_connection(lambda: _Connection(self._idle), "127.0.0.1", self._address))[1]
-        return (await loop.create_unix_connection(lambda: _Connection(self._idle), self._address))[1]
+            return (await loop.create_connection(lambda: _Connection(self._idle, ""), "127.0.0.1", self._address))[1]
+        authorization = f"Authorization: {self._address.authorization()}\r\n"
+        made = loop.create_unix_connection(lambda: _Connection(self._idle, authorization), str(self._address.inference))
+        return (await made)[1]
 
 
 class _Connection(asyncio.Protocol):
     """A persistent connection with one request at a time."""
 
-    def __init__(self, idle: "list[_Connection]") -> None:
+    def __init__(self, idle: "list[_Connection]", authorization: str) -> None:
+        """`authorization` is the line with the key that TorchServe asks for, or ""."""
         self._idle = idle
+        self.authorization = authorization
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._pixels: Writer | None = None
         self.reusable = False
