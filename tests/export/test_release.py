@@ -203,7 +203,7 @@ def test_a_store_that_a_crash_left_half_replaced_is_refused(
         release.release(tmp_path / "weights.pt", store, dataset)
     monkeypatch.undo()
     for engine in MODEL_FILES:
-        with pytest.raises(ModelError, match="half replaced"):
+        with pytest.raises(ModelError, match="partly replaced"):
             open_engine(store, engine, "cpu")
 
     release.release(tmp_path / "weights.pt", store, dataset)
