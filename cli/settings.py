@@ -1,4 +1,4 @@
-"""`fashion-mnist settings`: the settings' table, as docs/settings.md has it."""
+"""`fashion-mnist settings`: the settings' table, as in docs/reference/settings.md."""
 
 import json
 from typing import Annotated
@@ -11,7 +11,7 @@ from fashion_mnist.settings import Settings, find_settings, table
 
 def markdown() -> str:
     """The table in Markdown."""
-    rows = ["| setting | type | default | environment variable | what it is |", "|---|---|---|---|---|"]
+    rows = ["| setting | type | default | environment variable | description |", "|---|---|---|---|---|"]
     for row in table():
         kind = row["type"].replace("|", "\\|")
         default = f"`{row['default']}`" if row["default"] else ""

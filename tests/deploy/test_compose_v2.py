@@ -14,18 +14,12 @@ FILES = [["docker-compose.yml"], ["docker-compose.yml", "compose.auth.yml"]]
 
 @pytest.mark.parametrize("files", FILES, ids=lambda files: files[-1])
 def test_compose_v2_reads_every_profile(files: list[str]) -> None:
-    compose = environments.programs("compose") / "docker-compose"
-    options = [option for file in files for option in ("--file", file)]
-    done = subprocess.run(
-        # The package's command hides the exit status of the program that it wraps.
-        [next(compose.parents[1].glob("lib/python*/site-packages/compose/docker-compose")), *options]
-        + ["--profile", "*", "config", "--format", "json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    programs = environments.programs("compose")
+    # The package's own command hides the exit status of the program that it wraps.
+    program = next(programs.parent.glob("lib/python*/site-packages/compose/docker-compose"))
+    command = [str(program), *(option for file in files for option in ("--file", file))]
+    command += ["--profile", "*", "config", "--format", "json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     services = json.loads(done.stdout)["services"]

@@ -30,7 +30,8 @@ def test_systemd_takes_it(tmp_path: Path) -> None:
     assert UNIT.stem not in done.stderr
 
 
-def test_it_starts_the_server_with_its_settings_file() -> None:
+def test_it_starts_the_server_with_its_settings_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASHION_MNIST_CONFIG", "")  # which the command sets, and which is as before in the end
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(UNIT)
