@@ -34,6 +34,7 @@ from gateway.models.batching import Batcher
 from gateway.models.engines import Backend
 from gateway.models.health import Health
 from gateway.models.registry import Model, Models
+from gateway.models.suspects import InFlight
 from gateway.models.versions import Version, VersionCounters, Versions, counters_path
 from gateway.observability import logs, loop_watchdog
 from gateway.observability.metrics import Metrics, paths_of
@@ -102,7 +103,10 @@ class Gateway:
         self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._traffic = Traffic(paths_of(task.metrics.parent, settings.gateways))
-        self._service = Service(settings, self._models, self._metrics, self._traffic, self._keyring, self._traces)
+        self._in_flight = InFlight(task.metrics)
+        self._service = Service(
+            settings, self._models, self._metrics, self._traffic, self._in_flight, self._keyring, self._traces
+        )
         self._private = Server(settings, Control(self._service, self._models).handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -214,6 +218,7 @@ class Gateway:
                 self._keyring.refresh()
             if self._tls is not None:
                 self._tls.refresh()
+            self._in_flight.refresh()
             await asyncio.sleep(REFRESH_S)
 
 
