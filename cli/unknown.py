@@ -2,12 +2,12 @@
 
 import json
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cli.report import markdown
+from cli.tables import print_table
 from fashion_mnist.data import dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_store_path, unknown_threshold
@@ -31,26 +31,18 @@ def unknown(
         raise UsageError(f"the card in {store} has no threshold: export weights that this version trained")
     with Console(stderr=True).status("drawing other images"):
         from fashion_mnist.network import load_weights
-        from training.unknown import separation
+        from training.unknown import scores_to_compare, separation
 
         images = dataset.load(settings.data)
-        rows = separation(load_weights(store / "weights.pt"), images.test, threshold)
+        classifier = load_weights(store / "weights.pt")
+        rows = separation(lambda shown: scores_to_compare(classifier, shown), images.test, threshold)
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
         names = list(rows[-1]["auroc"])
-        print(
-            markdown(
-                [
-                    ["images", *(f"AUROC by {name}" for name in names), "flagged"],
-                    *(
-                        [
-                            row["kind"],
-                            *(f"{row['auroc'][name]:.3f}" if row["auroc"] else "" for name in names),
-                            f"{row['flagged']:.1%}",
-                        ]
-                        for row in rows
-                    ),
-                ]
-            )
-        )
+        head = ["images", *(f"AUROC by {name}" for name in names), "flagged"]
+        print_table(head, [[row["kind"], *_cells(row, names)] for row in rows])
+
+
+def _cells(row: dict[str, Any], names: list[str]) -> list[str]:
+    return [*(f"{row['auroc'][name]:.3f}" if row["auroc"] else "" for name in names), f"{row['flagged']:.1%}"]

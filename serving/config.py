@@ -1,4 +1,4 @@
-"""TorchServe's configuration, written into one folder for each run. docs/torchserve.md says why each line is there."""
+"""TorchServe's configuration, in a folder of each run. docs/explanation/torchserve.md says why each line is there."""
 
 import importlib.util
 import json

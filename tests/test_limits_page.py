@@ -1,4 +1,4 @@
-"""docs/limits.md and SECURITY.md say what the code says, and name tests that exist."""
+"""docs/reference/limits.md and SECURITY.md say what the code says, and name tests that exist."""
 
 import dataclasses
 import importlib
@@ -10,7 +10,7 @@ import pytest
 from fashion_mnist.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMITS = (ROOT / "docs" / "limits.md").read_text()
+LIMITS = (ROOT / "docs" / "reference" / "limits.md").read_text()
 SECURITY = (ROOT / "SECURITY.md").read_text()
 SETTINGS = {row.name for row in dataclasses.fields(Settings)}
 UNITS = {"": 1, " MiB": 2**20}

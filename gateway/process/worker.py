@@ -57,7 +57,7 @@ COLLECTION: Final = (1_000, 5, 10_000)
 one callback may, 24 ms for 4,000. Little of what a request makes is in cycles, and what is young is gone through."""
 
 DRAIN_POLL_S: Final = 0.02
-PATIENCE_S: Final = 1.0
+RETRY_S: Final = 1.0
 """How long clients wait to be accepted by a gateway whose engine has not answered it yet, before they are told so."""
 
 ACCEPT_S: Final = 0.1
@@ -129,7 +129,7 @@ class Gateway:
         watching = [loop.create_task(task) for task in (self._count(), self._refresh())]
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
-            await asyncio.wait([loop.create_task(self._service.health.started.wait())], timeout=PATIENCE_S)
+            await asyncio.wait([loop.create_task(self._service.health.started.wait())], timeout=RETRY_S)
             accepting = await self._accept(server, public)
             grpc = await self._serve_grpc(server)
             politely = await self._stop
@@ -137,6 +137,7 @@ class Gateway:
         for task in watching:
             task.cancel()
         private_socket.close()
+        self._service.close()
         server.stop()
         private.stop()
         await self._models.close()

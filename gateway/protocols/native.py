@@ -1,4 +1,4 @@
-"""Our own protocol, at TorchServe's path: any body to `/predictions/fashion_mnist`, described in docs/bodies.md."""
+"""Our own protocol, at TorchServe's path: any body to `/predictions/fashion_mnist`. See docs/reference/bodies.md."""
 
 from math import inf
 from typing import Final, NamedTuple

@@ -1,16 +1,13 @@
 """The client against the real service."""
 
 import asyncio
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.client.http import PACK_IMAGES, AsyncClient, Client, Failure, File, Prediction
+from fashion_mnist.client.http import BATCH_IMAGES, AsyncClient, Client, Failure, File, Prediction
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
@@ -21,7 +18,7 @@ from tests.support.command import ServeCommand, serve_command, wait_until
 def test_predict_packs_and_gives_the_engines_own_numbers(
     embedded: ServeCommand, dataset: Dataset, model_store: Path
 ) -> None:
-    images = dataset.test.images[: 2 * PACK_IMAGES + 1]
+    images = dataset.test.images[: 2 * BATCH_IMAGES + 1]
     expected = open_engine(model_store, "onnx", "cpu").predict(images)
     with Client(embedded.url) as client:
         assert client.ready()
@@ -84,20 +81,3 @@ def test_a_key_is_sent(tmp_path: Path) -> None:
             assert client.predict(image).shape == (1, 10)
         with Client(command.url) as client, pytest.raises(Unauthorized):
             client.predict(image)
-
-
-def test_the_documented_program_runs(embedded: ServeCommand) -> None:
-    root = Path(__file__).parents[3]
-    (program,) = re.findall(
-        r"^```python\n(.*?)^```", (root / "docs" / "bodies.md").read_text(), re.MULTILINE | re.DOTALL
-    )
-    base = embedded.url.removesuffix("/predictions/fashion_mnist")
-    done = subprocess.run(
-        [sys.executable, "-c", program.replace("http://127.0.0.1:8080", base)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert done.stdout.startswith("Bag ")
