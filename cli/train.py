@@ -8,8 +8,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli import options
 from fashion_mnist.data import dataset
-from fashion_mnist.settings import Settings
+from fashion_mnist.data.splits import Dataset
+from fashion_mnist.task import FASHION_MNIST
 
 if TYPE_CHECKING:
     # Imported where it is needed: torch takes a second, and --help can do without.
@@ -30,7 +32,8 @@ def train(
         list[Path] | None,
         typer.Option(help="Run of a teacher, for each that the recipe needs, in place of those it names."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with the data set's four files.")] = None,
+    data: options.Data = None,
+    network: options.Network = "",
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     train_images: Annotated[int | None, typer.Option(help="Only so many images, to try things.", min=1)] = None,
 ) -> None:
@@ -46,29 +49,41 @@ def train(
     `fashion-mnist train --recipe release --seed 3`
 
     `fashion-mnist train --recipe release --seed 3 --resume`
+
+    `fashion-mnist train --data digits.npz --network my_network.py:MyNetwork`
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
     with console.status("loading PyTorch and the data set"):
         from training import recipes
 
         chosen = recipes.recipe_named(recipe, epochs=epochs)
-        settings = Settings.from_environment(data=str(data) if data else None)
-        images = dataset.load(settings.data)
-    options = {"device": device, "kernels": kernels, "train_images": train_images}
-    teachers = teacher or [RUNS / name for name in chosen.teachers]
+        images = dataset.load(options.settings(data).data)
+        network_class = options.network_class(network)
+    more: dict[str, Any] = {"device": device, "kernels": kernels, "train_images": train_images}
+    prefix = ""
+    if images.task != FASHION_MNIST:
+        prefix = f"{images.task.name}-"
+        console.print(
+            f"{images.task.title}: {len(images.train.images):,} images of {images.task.geometry}, no mirroring"
+        )
+    teachers = teacher or [RUNS / f"{prefix}{name}" for name in chosen.teachers]
     for folder in [] if teacher else teachers:
         if not (folder / "training_summary.json").exists():
             begun = (folder / "settings.json").exists()
             console.print(f"{recipe} needs {folder}: {'going on with it' if begun else 'training it'} first")
-            name, _, number = folder.name.rpartition("-")
-            _train(console, recipes.recipe_named(name), images, folder, seed=int(number), resume=begun, **options)
-    folder = run or RUNS / f"{recipe}-{seed}"
-    _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, **options)
+            name, _, number = folder.name.removeprefix(prefix).rpartition("-")
+            _train(console, recipes.recipe_named(name), images, folder, seed=int(number), resume=begun, **more)
+    folder = run or RUNS / f"{prefix}{recipe}-{seed}"
+    more["network_class"] = network_class
+    _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, **more)
 
 
-def _train(console: Console, recipe: "Recipe", images: dataset.Dataset, folder: Path, **options: Any) -> None:
+def _train(console: Console, recipe: "Recipe", images: Dataset, folder: Path, **options: Any) -> None:
     """Train into `folder`, and say how it goes and what comes out."""
-    from training import runs
+    from training import recipes, runs
+
+    if images.task != FASHION_MNIST:
+        recipe = recipes.for_other_data(recipe, len(images.train.images))
 
     columns = [
         TextColumn("{task.description}"),

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from fashion_mnist.drift import Reference
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, NotFound, ServingError, Unavailable, VersionError

@@ -10,7 +10,7 @@ import numpy as np
 
 from fashion_mnist.classes import IMAGE_BYTES
 from fashion_mnist.data import dataset
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from fashion_mnist.errors import DatasetError, VersionError
 from fashion_mnist.predictions import OCTET_STREAM
 from fashion_mnist.settings import Settings

@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.settings import Settings

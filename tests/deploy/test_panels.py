@@ -19,7 +19,7 @@ import pytest
 
 from fashion_mnist import drift
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.drift import FIGURES, Reference
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import model_card, model_version

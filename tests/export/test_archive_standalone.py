@@ -21,7 +21,7 @@ import pytest
 
 from export import archive
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import CANARY
 from fashion_mnist.settings import Settings
