@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup page-tools setup-train setup-everything serve test test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit sbom clean
+.PHONY: help setup page-tools setup-train setup-everything serve test test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit sbom docs reference clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,8 +89,15 @@ audit:  ## Fail where a pinned package has a known vulnerability that a newer ve
 	@python=$$(requirements/find-python $(PYTHON)) && exec $$python -m requirements.audit
 
 sbom:  ## Write a bill of materials of each image that the container engine has into sbom/
-	@python=$$(requirements/find-python $(PYTHON)) && tools=$$($$python -m requirements.environments) && $$tools/python -m deploy.sbom $(IMAGES)
+	@python=$$(requirements/find-python $(PYTHON)) && tools=$$($$python -m requirements.environments tools) && $$tools/python -m deploy.sbom $(IMAGES)
+
+docs:  ## Build the documentation into site/: fails on dead links, orphans, foreign hosts and the glossary's words
+	@python=$$(requirements/find-python $(PYTHON)) && programs=$$($$python -m requirements.environments docs) && \
+		$$programs/python -m deploy.documentation.prose && $$programs/python -m deploy.documentation.site
+
+reference: setup-everything  ## Write the generated pages of docs/reference/ anew
+	$(BIN)/python -m deploy.documentation.reference
 
 clean:  ## Remove what was installed and built; runs/ stays
 	rm -rf $(VENV) .venv.lock build .venv-benchmarks .environments *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom gpu-bundle page/node_modules
+		.import_linter_cache .hypothesis model_store/fashion_mnist.mar sbom site gpu-bundle page/node_modules

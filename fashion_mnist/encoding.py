@@ -13,9 +13,14 @@ def encode_image(image: NDArray[np.uint8] | NDArray[np.uint16], format: str = "P
 
     Where there is one channel, [height, width] is taken too.
     """
-    if image.ndim == 3:
-        image = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-    return encode_picture(image, format, **options)
+    return encode_picture(as_picture(image), format, **options)
+
+
+def as_picture(image: NDArray[Any]) -> NDArray[Any]:
+    """A network's image, [channels, height, width], as [height, width] or [height, width, 3]; others as they are."""
+    if image.ndim != 3:
+        return image
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
 
 
 def encode_picture(picture: NDArray[np.uint8] | NDArray[np.uint16], format: str = "PNG", **options: Any) -> bytes:

@@ -81,6 +81,11 @@ class Settings:
         "", "PEM file of authorities, of which clients must have a certificate; empty: none", path=True
     )
     cors_origins: str = _setting("", "origins whose pages may ask from a browser, with commas; * for all; empty: none")
+    page: str = _setting(
+        "auto",
+        "the web page at / that shows what the network sees, and what it asks; auto: where host is loopback",
+        choices=("auto", "on", "off"),
+    )
     traces_endpoint: str = _setting(
         "", "OTLP collector to send traces to by HTTP, such as http://127.0.0.1:4318; empty: no traces", handler=True
     )

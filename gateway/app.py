@@ -19,7 +19,8 @@ from gateway.http.server import Asking, Server
 from gateway.models.health import Health
 from gateway.models.registry import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Route
 from gateway.observability.metrics import Metrics
-from gateway.protocols import native, oip_grpc, oip_rest, openapi, v1
+from gateway.observability.traffic import Traffic
+from gateway.protocols import explain, native, oip_grpc, oip_rest, openapi, v1
 from gateway.protocols.reading import read_quickly
 from gateway.slow_work import SlowWork
 from gateway.types.errors import headers_of
@@ -27,6 +28,10 @@ from gateway.types.exchange import Codec, Exchange, Form
 from gateway.types.job import TOO_LATE, Job
 from gateway.types.page import Page
 from gateway.types.request import Head, Request
+from gateway.types.timing import TIMED
+from gateway.web import routes as web
+from gateway.web.explaining import Explaining
+from gateway.web.routes import Web
 
 if TYPE_CHECKING:
     from gateway.observability.traces import Traces
@@ -35,20 +40,14 @@ log = logging.getLogger(__name__)
 
 OPEN: Final = frozenset(
     (b"/health/live", b"/health/ready", b"/health/startup", b"/ping", b"/v2/health/live", b"/v2/health/ready")
-).union(oip_grpc.HEALTH)
-"""What load balancers ask, who have no key."""
+).union(oip_grpc.HEALTH, web.OPEN, {openapi.PATH})
+"""What load balancers ask, and what people look at before they have a key."""
 
 QUICK_IMAGES: Final = 64
 """Answers to more images than these are written in a thread; they take some 4 us an image."""
 
 WAITING_BUDGETS: Final = 4
 """So many requests may wait for a thread that each cost all that a request may; of cheaper ones more."""
-
-_TIMED: Final = (
-    b"X-Request-Id: %b\r\n"
-    b"Server-Timing: parse;dur=%.3f, decode;dur=%.3f, queue;dur=%.3f, engine;dur=%.3f, encode;dur=%.3f\r\n"
-)
-"""The headers of a prediction; https://www.w3.org/TR/server-timing/, in milliseconds."""
 
 _OF_VERSIONS: Final = tuple(module.path_of("") for module in (native, oip_rest, v1))
 """What stands before a version in a path."""
@@ -64,6 +63,7 @@ class Service:
         settings: Settings,
         models: Models,
         metrics: Metrics,
+        traffic: Traffic,
         keyring: Keyring | None = None,
         traces: "Traces | None" = None,
     ) -> None:
@@ -80,6 +80,8 @@ class Service:
         if keyring is not None:
             self.server.admit = self._admit
         self.slow = SlowWork(WAITING_BUDGETS * self.server.limits.max_pixels)
+        self._web = Web(settings, models, traffic, keyring, self.refuse)
+        self._explaining = Explaining(models, self.slow, self.server.limits, self.refuse)
         models.on_change = self._change
         self._change()
 
@@ -115,7 +117,8 @@ class Service:
         if self._keyring is None or (error := self._keyring.refusal(asking.authorization, PREDICT)) is None:
             return None
         # A browser asks whether it may ask, and sends no key with that. (A call that is no POST ends at its head.)
-        return None if asking.method == b"OPTIONS" or asking.url.partition(b"?")[0] in OPEN else error
+        path = asking.url.partition(b"?")[0]
+        return None if asking.method == b"OPTIONS" or path in OPEN or path.startswith(web.FILES) else error
 
     def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Answer with an error."""
@@ -128,6 +131,7 @@ class Service:
 
     def _change(self) -> None:
         """Find out anew where what is, because other versions are loaded, or another one is the default."""
+        self._web.change()
         routes, offered = self.models.routes, self.models.offered
         self._routes: dict[bytes, Route] = {
             native.PATH: routes[NATIVE],
@@ -140,7 +144,7 @@ class Service:
             self._routes[oip_rest.path_of(name) + oip_rest.INFER] = model.routes[OIP_REST]
             self._routes[v1.path_of(name) + v1.PREDICT] = model.routes[V1]
             states[v1.path_of(name)] = name
-        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered)}
+        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered, page=self._web.on)}
         self._pages: dict[bytes, Callable[[Request], None]] = {
             **{path: functools.partial(self._show, page) for path, page in pages.items()},
             **{path: functools.partial(self._show_state, version) for path, version in states.items()},
@@ -165,7 +169,11 @@ class Service:
             if head.method not in (b"POST", b"PUT"):  # curl -T puts
                 return self._refusal(MethodNotAllowed("send images here by POST"), b"Allow: POST, PUT\r\n")
             return functools.partial(predict, self, route)
-        if page := self._pages.get(path):
+        if path == explain.PATH and self._web.on:
+            if head.method not in (b"POST", b"PUT"):
+                return self._refusal(MethodNotAllowed("send an image here by POST"), b"Allow: POST, PUT\r\n")
+            return self._explaining.explain
+        if page := self._pages.get(path) or self._web.find(path):
             if head.method not in (b"GET", b"HEAD"):
                 return self._refusal(MethodNotAllowed("ask by GET"), b"Allow: GET, HEAD\r\n")
             return page
@@ -344,7 +352,7 @@ class _Prediction(Job):
         parse, decode, queue = received - started, decoded - received, left - decoded
         engine, encode = back - left, now - back
         # One by one: a loop over the five takes as long again.
-        headers = _TIMED % (request.request_id, 1e3 * parse, 1e3 * decode, 1e3 * queue, 1e3 * engine, 1e3 * encode)
+        headers = TIMED % (request.request_id, 1e3 * parse, 1e3 * decode, 1e3 * queue, 1e3 * engine, 1e3 * encode)
         if request.span is not None and service.traces is not None:
             moments = (started, received, decoded, left, back, now)
             service.traces.end(request.span, answer.status, len(self._decoded), moments)

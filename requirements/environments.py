@@ -14,6 +14,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOCKS: Final = ROOT / "requirements"
 TOOLS: Final = LOCKS / "tools.txt"
+DOCS: Final = LOCKS / "docs.txt"
 DEADLINE_S: Final = 900
 
 
@@ -47,5 +48,10 @@ def tools() -> Path:
     return programs(TOOLS, ROOT / ".environments" / TOOLS.stem)
 
 
+def docs() -> Path:
+    """The programs of `docs.txt`: Zensical, and a `python` that has proselint."""
+    return programs(DOCS, ROOT / ".environments" / DOCS.stem)
+
+
 if __name__ == "__main__":
-    print(tools())
+    print({"tools": tools, "docs": docs}[sys.argv[1]]())

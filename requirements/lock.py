@@ -15,13 +15,15 @@ Run with the project's own Python, which has uv. Writes the files beside this on
     train.txt                   training and export; PyTorch aside
     build.txt                   what builds this project
     tools.txt                   what tools.in wants: `make audit` and `make sbom`
+    docs.txt                    what docs.in wants: `make docs`
 
 They hold for Linux and macOS, for x86-64 and aarch64: markers say which pins are for which Python and platform, and the
 hashes are those of every file of a release. The first line of each says how many packages it pins and how many MB their
 files have, both on the machine that it was locked on. And, for the servers of others that ours is measured beside,
 benchmarks/environments/NAME.txt for each NAME.in there.
 
-`--keep` moves no version that is pinned already: only what pyproject.toml or `tools.in` newly wants is resolved.
+`--keep` moves no version that is pinned already: only what pyproject.toml, `tools.in` or `docs.in` newly wants is
+resolved.
 """
 
 import argparse
@@ -55,6 +57,9 @@ VARIANTS: Final = {
     "loadtest": (CPU_BUILD, ["gateway", "loadtest", "cpu"]),
     "train": (CPU_BUILD, ["gateway", "train", "cpu"]),
 }
+ENVIRONMENTS: Final = ("tools", "docs")
+"""Of commands that need an environment of their own."""
+
 OLDEST_PYTHON: Final = "3.11"
 TORCH_METADATA: Final = f"""
 [[dependency-metadata]]
@@ -91,12 +96,13 @@ def main() -> None:
             locked[variant] = pins if torch == CUDA_BUILD else [pin for pin in pins if pin_name(pin) != "torch"]
         locked["torch-cpu"] = torch_pins(locked["cuda"], folder)
         locked["build"] = [pin for pin in locked["cuda"] if pin_name(pin) == "setuptools"]
-        print("locking tools", flush=True)
-        pinned = versions((HERE / "tools.txt").read_text()) if keep else {}
-        locked["tools"] = compile_pins(str(HERE / "tools.in"), constraints(pinned), [], folder)
+        for name in ENVIRONMENTS:
+            print(f"locking {name}", flush=True)
+            pinned = versions((HERE / f"{name}.txt").read_text()) if keep else {}
+            locked[name] = compile_pins(str(HERE / f"{name}.in"), constraints(pinned), [], folder)
         print("measuring what they fetch", flush=True)
         # Together what shares its versions: each file is fetched once.
-        alone = ("tools", "torch-cpu")
+        alone = (*ENVIRONMENTS, "torch-cpu")
         together = {pin for variant, pins in locked.items() if variant not in alone for pin in pins}
         sizes = file_sizes(together, folder / "wheels")
         for variant, pins in locked.items():

@@ -179,7 +179,7 @@ def wanted(settings: Settings) -> bool:
     if settings.tls_client_ca:
         return False  # TLS lets nobody in without a certificate
     for name, host in (("host", settings.host), ("admin_host", settings.admin_host)):
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise UsageError(
                 f"{name} is {host}, where others reach it, and nothing would ask who they are: make a key with "
                 "`fashion-mnist keys create` and set FASHION_MNIST_KEY_FILE, or set FASHION_MNIST_AUTH=off where "
@@ -188,7 +188,8 @@ def wanted(settings: Settings) -> bool:
     return False
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address, or all that a name stands for, can be reached from this machine alone."""
     try:
         addresses = {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
     except OSError:

@@ -8,12 +8,14 @@ from gateway.types.request import Head
 
 HEADERS: Final = {
     b"accept": "accept",
+    b"accept-encoding": "accept_encoding",
     b"authorization": "authorization",
     b"content-encoding": "content_encoding",
     b"content-length": "content_length",
     b"content-type": "content_type",
     b"expect": "expect",
     b"host": "host",
+    b"if-none-match": "if_none_match",
     b"inference-header-content-length": "inference_length",
     b"origin": "origin",
     b"traceparent": "traceparent",
@@ -25,7 +27,7 @@ HEADERS: Final = {
 }
 """The headers that are read, and the attributes of a head that they become."""
 
-LISTS: Final = frozenset({"accept", "transfer_encoding", "tracestate"})
+LISTS: Final = frozenset({"accept", "accept_encoding", "if_none_match", "transfer_encoding", "tracestate"})
 """Of those, the ones whose lines are parts of one list (RFC 9110, 5.3)."""
 
 ONCE: Final = frozenset(

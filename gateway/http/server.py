@@ -86,7 +86,8 @@ class Server:
             len(answer.body),
             answer.headers,
             headers,
-            answer.body if with_body else b"",
+            # A 304 has the length of what it does not send (RFC 9110, 15.4.5).
+            answer.body if with_body and answer.status != HTTPStatus.NOT_MODIFIED else b"",
         )
 
     def know(self, data: bytes, head: Head) -> None:

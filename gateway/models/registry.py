@@ -12,6 +12,7 @@ from typing import Any, Final
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.drift import Reference
 from fashion_mnist.errors import FashionMNISTError, NotFound, VersionError
+from fashion_mnist.explanation import Explainer
 from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import Mode
@@ -20,7 +21,7 @@ from gateway.models.engines import Backend
 from gateway.models.health import Health
 from gateway.models.versions import Version, VersionCounters, Versions
 from gateway.observability.metrics import Metrics
-from gateway.protocols import native, oip_grpc, oip_rest, v1
+from gateway.protocols import explain, native, oip_grpc, oip_rest, v1
 from gateway.types.exchange import MODEL, Codec
 from gateway.types.page import Offered
 
@@ -47,8 +48,12 @@ class Model:
         health: Health,
         counters: VersionCounters,
         prepare: Mode,
+        explainer: Explainer | None = None,
     ) -> None:
-        """`prepare` is what is done with images where a request does not say it."""
+        """`prepare` is what is done with images where a request does not say it.
+
+        `explainer` shows the layers, where they are to be shown and the version has what that takes.
+        """
         name, threshold = version.name, unknown_threshold(version.folder)
         self.version = version
         self.engine = engine
@@ -67,6 +72,8 @@ class Model:
             OIP_GRPC: Route(self, oip_grpc.OipGrpc(name, threshold, prepare)),
             V1: Route(self, v1.V1(threshold, prepare)),
         }
+        self.explainer = explainer
+        self.explain = explain.Explain(name, threshold, prepare, explainer.occlusion) if explainer else None
 
     @property
     def idle(self) -> bool:

@@ -11,12 +11,16 @@ import numpy as np
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, ModelError, VersionError
-from fashion_mnist.model_store import CANARY, CARD, VERSION, model_card
+from fashion_mnist.model_store import CANARY, CARD, EXPLAIN, MISTAKES, MISTAKES_SPRITE, VERSION, model_card
 from fashion_mnist.system import checksums
+from fashion_mnist.task import sample_file
 from gateway.types.exchange import MODEL
 
 FILES: Final = (*MODEL_FILES.values(), CARD)
 """What is served of a folder that `fashion-mnist export` wrote, each with its checksum."""
+
+SHOWN: Final = (EXPLAIN, MISTAKES, MISTAKES_SPRITE)
+"""What is shown of it to people, likewise, where it is there."""
 
 MOST_BYTES: Final = 64 * 2**20
 """Longest of these files; the released ones have some 0.1 MiB."""
@@ -112,10 +116,11 @@ def check_folder(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise VersionError(f"{folder} is no folder on the server's machine: name one that `fashion-mnist export` wrote")
     try:
-        for path in (folder / name for name in (*FILES, checksums.NAME)):
+        shown = [name for name in SHOWN if (folder / name).exists()]
+        for path in (folder / name for name in (*FILES, *shown, checksums.NAME)):
             if path.exists() and not (path.is_file() and path.stat().st_size <= MOST_BYTES):
                 raise ModelError(f"{path} is no file, or longer than {MOST_BYTES:,} bytes: restore it")
-        for name in FILES:
+        for name in (*FILES, *shown):
             checksums.verify(folder / name)
         card = model_card(folder)
     except FashionMNISTError as error:
@@ -144,13 +149,13 @@ def accuracy(card: Mapping[str, Any]) -> float | None:
 
 
 def keep(source: Path, target: Path, canary: bytes) -> None:
-    """Copy what is served of a model store into a folder of the server's own, those files that are there.
+    """Copy what is served and shown of a model store into a folder of the server's own, those files that are there.
 
     The canary goes with it: all versions are asked for the same image, whatever they brought along. Raises OSError.
     """
     target.mkdir(mode=0o700)
-    for name in (*FILES, checksums.NAME):
+    (target / CANARY[0]).parent.mkdir()
+    for name in (*FILES, *SHOWN, *map(sample_file, CLASSES), checksums.NAME):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
-    (target / CANARY[0]).parent.mkdir()
     (target / CANARY[0]).write_bytes(canary)

@@ -177,10 +177,20 @@ class Metrics:
             found["confidence_sum"] += confidence.sum()
 
 
+def paths_of(folder: Path, gateways: int) -> list[Path]:
+    """The files of the figures of all gateways of a server, whose own folder this is."""
+    return [folder / f"metrics-{place}" for place in range(gateways)]
+
+
+def totals(paths: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
+    """The figures of all gateways together, by name; those that are not there yet have none."""
+    found = [_open(path, "r") for path in paths if path.exists()]
+    return {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
+
+
 def families(paths: Sequence[Path], reference: Reference | None = None) -> Iterator[Metric]:
     """The figures of all gateways together, for Prometheus; `reference` is what the gateways measure drift from."""
-    found = [_open(path, "r") for path in paths]
-    total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
+    total = totals(paths)
 
     requests = CounterMetricFamily("serving_requests", "Requests by what came of them.", labels=["code"])
     for code, value in zip(CODES, total["codes"], strict=True):

@@ -21,6 +21,7 @@ from gateway.http import keys, listening
 from gateway.http.cors import Cors
 from gateway.http.keys import Keyring
 from gateway.http.tls import open_tls
+from gateway.observability.metrics import paths_of
 from gateway.process import admin
 from gateway.process.rollout import PER_S, RESTARTS, Build, Rollout
 from gateway.process.worker import Task
@@ -243,7 +244,7 @@ class _Server:
         return processes.start(command, environment, self._folder, output=self._log, pass_fds=[public])
 
     def _metrics(self) -> list[Path]:
-        return [self._folder / f"metrics-{place}" for place in range(self._settings.gateways)]
+        return paths_of(self._folder, self._settings.gateways)
 
     def _private_sockets(self) -> list[Path]:
         return [self._folder / f"gateway-{place}" for place in range(self._settings.gateways)]

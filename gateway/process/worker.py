@@ -17,7 +17,8 @@ import uvloop
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
-from fashion_mnist.errors import FashionMNISTError
+from fashion_mnist.errors import FashionMNISTError, ModelError
+from fashion_mnist.explanation import Explainer, open_explainer
 from fashion_mnist.model_store import read_canary
 from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
@@ -34,8 +35,10 @@ from gateway.models.health import Health
 from gateway.models.registry import Model, Models
 from gateway.models.versions import Version, VersionCounters, Versions, counters_path
 from gateway.observability import logs
-from gateway.observability.metrics import Metrics
+from gateway.observability.metrics import Metrics, paths_of
+from gateway.observability.traffic import Traffic
 from gateway.process.control import Control
+from gateway.web.routes import is_on
 
 if TYPE_CHECKING:
     from gateway.grpc.server import GrpcServer
@@ -96,7 +99,8 @@ class Gateway:
         self._models = Models(self._load, self._metrics, task.versions)
         self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
-        self._service = Service(settings, self._models, self._metrics, self._keyring, self._traces)
+        self._traffic = Traffic(paths_of(task.metrics.parent, settings.gateways))
+        self._service = Service(settings, self._models, self._metrics, self._traffic, self._keyring, self._traces)
         self._private = Server(settings, Control(self._service, self._models).handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -141,7 +145,8 @@ class Gateway:
         if self._traces is not None:
             batcher.tracing = self._traces.batch
         counters = VersionCounters(counters_path(self._task.metrics, version.number))
-        return Model(version, engine, batcher, health, counters, parse_mode(settings.prepare))
+        explainer = _explainer(version) if is_on(settings) else None
+        return Model(version, engine, batcher, health, counters, parse_mode(settings.prepare), explainer)
 
     async def _accept(self, server: Server, public: socket.socket) -> asyncio.Server | TlsListener:
         if self._tls is not None:
@@ -197,6 +202,7 @@ class Gateway:
             self._metrics.gauges(self._service.health.ready, len(server.connections), waiting, server.buffered_bytes)
             self._metrics.count()
             self._models.count()
+            self._traffic.sample()
             await asyncio.sleep(COUNT_S)
 
     async def _refresh(self) -> None:
@@ -228,6 +234,15 @@ async def _run(task: Task) -> None:
     gc.collect()
     gc.freeze()
     await gateway.run()
+
+
+def _explainer(version: Version) -> Explainer | None:
+    """What shows the version's layers, if it has that; without it all else is served."""
+    try:
+        return open_explainer(version.folder)
+    except (ModelError, ImportError) as error:
+        log.error("layers cannot be shown", extra={"version": version.name, "reason": str(error)})
+        return None
 
 
 def _traces(settings: Settings, version: str) -> "Traces | None":

@@ -58,26 +58,48 @@ class Native:
         if not wanted.is_multipart:
             return wanted.form, decode(request.body, wanted.content_type, limits, GEOMETRY, allowance, prepare)
         form = wanted.form
-        fields = forms.parse(request.body, wanted.content_type, limits)
-        if in_form := [field for field in fields if field.name == "top_k"]:
-            fields = [field for field in fields if field.name != "top_k"]
-            in_field = parse_top_k(in_form[0].content.decode("latin-1"))  # wrong is wrong, even where another one wins
-            if not wanted.names_top_k:
-                form = form._replace(top_k=in_field)
-        if in_form := [field for field in fields if field.name == "prepare"]:
-            fields = [field for field in fields if field.name != "prepare"]
-            in_field_mode = parse_mode(in_form[0].content.decode("latin-1"))
-            prepare = wanted.prepare or in_field_mode
-        if not fields:
-            raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
-        if len(fields) == 1:
-            return form, decode(fields[0].content, fields[0].content_type, limits, GEOMETRY, allowance, prepare)
-        bodies = [(field.content, field.content_type) for field in fields]
-        return form, decode_many(bodies, limits, GEOMETRY, allowance, prepare)
+        parts = parts_of(request, wanted.content_type, limits)
+        if parts.top_k is not None and not wanted.names_top_k:
+            form = form._replace(top_k=parts.top_k)
+        prepare = wanted.prepare or parts.prepare or self._prepare
+        if len(parts.bodies) == 1:
+            return form, decode(*parts.bodies[0], limits, GEOMETRY, allowance, prepare)
+        return form, decode_many(parts.bodies, limits, GEOMETRY, allowance, prepare)
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         rows = job.rows(self._unknown_threshold) if form == _WHOLE else None
         return answer(job.probabilities, decoded, self._model_version, self._unknown_threshold, form, rows)
+
+
+class Parts(NamedTuple):
+    """What a form holds."""
+
+    bodies: list[tuple[bytes, str]]
+    """Of the images, each with its content type; one at least."""
+    top_k: int | None
+    prepare: Mode | None
+
+
+def parts_of(request: Request, content_type: str, limits: Limits) -> Parts:
+    """The fields of a form. Raises BadMultipart and BadParameter: wrong is wrong, even where another one wins."""
+    bodies = []
+    options: dict[str, str] = {}
+    for field in forms.parse(request.body, content_type, limits):
+        if field.name in ("top_k", "prepare"):
+            options.setdefault(field.name, field.content.decode("latin-1"))
+        else:
+            bodies.append((field.content, field.content_type))
+    top_k = parse_top_k(options["top_k"]) if "top_k" in options else None
+    prepare = parse_mode(options["prepare"]) if "prepare" in options else None
+    if not bodies:
+        raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
+    return Parts(bodies, top_k, prepare)
+
+
+def body_type(content_type: str) -> str:
+    """The content type of a body, as far as it says something of it."""
+    # What curl says of --data-binary unless it is told better.
+    return "" if content_type[:33].lower() == "application/x-www-form-urlencoded" else content_type
 
 
 def _understand(head: Head) -> Wanted:
@@ -93,8 +115,5 @@ def _understand(head: Head) -> Wanted:
     form = Form(binary=wants_binary(head.accept))
     if top_k is not None:
         form = form._replace(top_k=parse_top_k(top_k))
-    content_type = head.content_type
-    if content_type[:33].lower() == "application/x-www-form-urlencoded":
-        # What curl says of --data-binary unless it is told better: it says nothing about the body.
-        content_type = ""
+    content_type = body_type(head.content_type)
     return Wanted(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None, mode)

@@ -1,36 +1,30 @@
-"""What the HTTP API is, for programs: an OpenAPI 3.1 document, and a plain page made of it for people.
+"""What the HTTP API is, for programs, and for the page that shows it to people: an OpenAPI 3.1 document.
 
 https://spec.openapis.org/oas/v3.1.0
 """
 
-import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from fashion_mnist.preparation import MODES
-from gateway.protocols import native, oip, oip_rest, v1
+from gateway.protocols import native, oip, oip_rest, openapi_page, v1
+from gateway.protocols.schemas import Schema, answer, errors, list_of, object_of, ref
 from gateway.types.page import Offered, Page
 
 PATH: Final = b"/openapi.json"
 HTML_PATH: Final = b"/docs"
 
-_HTML: Final = "text/html; charset=utf-8"
 
-Schema = dict[str, Any]
-
-
-def pages(offered: Offered) -> dict[bytes, Page]:
-    """The document, and the page."""
-    document = describe(offered)
-    as_json = Answer(200, JSON, json.dumps(document).encode())
-    as_html = Answer(200, _HTML, _page(document).encode())
-    return {PATH: Page(as_json, as_json), HTML_PATH: Page(as_html, as_html)}
+def pages(offered: Offered, *, page: bool) -> dict[bytes, Page]:
+    """The document; `page` says whether the web page is served, and what it asks."""
+    as_json = Answer(200, JSON, json.dumps(describe(offered, page=page)).encode())
+    return {PATH: Page(as_json, as_json)}
 
 
-def describe(offered: Offered) -> dict[str, Any]:
+def describe(offered: Offered, *, page: bool = True) -> dict[str, Any]:
     """The document, with the versions of the model that there are now."""
     versions = list(offered.ready)
     return {
@@ -42,12 +36,19 @@ def describe(offered: Offered) -> dict[str, Any]:
             "description": "One model by three protocols: its own, the Open Inference Protocol, and TensorFlow "
             "Serving's. Several versions of it may be there; a path without one means the default. The Open Inference "
             "Protocol is spoken over gRPC too, at a port of its own. Where the server asks for keys, send "
-            "`Authorization: Bearer KEY`; health needs none.",
+            "`Authorization: Bearer KEY`; health and this document need none.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "paths": {**_native(versions), **_health(), **_oip(versions), **_v1(versions), **_about()},
+        "paths": {
+            **_native(versions),
+            **(openapi_page.paths(_bodies({"prepare": {"enum": list(MODES)}}), _PREPARE) if page else {}),
+            **_health(),
+            **_oip(versions),
+            **_v1(versions),
+            **_about(),
+        },
         "components": {
-            "schemas": _schemas(versions),
+            "schemas": _schemas(versions) | (openapi_page.schemas(versions) if page else {}),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "Only where the server asks for keys."}
             },
@@ -71,20 +72,26 @@ _PREPARE: Final = [
 ]
 
 
-def _native(versions: Sequence[str]) -> dict[str, Any]:
+def _bodies(fields: Schema) -> dict[str, Any]:
+    """The kinds of bodies that hold images; `fields` are those of a form that are none."""
     bodies: dict[str, Any] = {
         kind: {"schema": {"type": "string", "format": "binary"}}
         for kind in (*(f"image/{name}" for name in _IMAGE_FILES), OCTET_STREAM)
     }
-    bodies[JSON] = {"schema": _ref("Images")}
+    bodies[JSON] = {"schema": ref("Images")}
     bodies["multipart/form-data"] = {
         "schema": {
             "type": "object",
             "minProperties": 1,
             "additionalProperties": {"type": "string", "format": "binary"},
-            "properties": {"top_k": _ref("TopK"), "prepare": {"enum": list(MODES)}},
+            "properties": fields,
         }
     }
+    return bodies
+
+
+def _native(versions: Sequence[str]) -> dict[str, Any]:
+    bodies = _bodies({"top_k": ref("TopK"), "prepare": {"enum": list(MODES)}})
     operation = {
         "summary": "Predict images of any kind, one or many",
         "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes (784 an image), .npy, IDX, JSON, or "
@@ -95,7 +102,7 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
                 "name": "top_k",
                 "in": "query",
                 "description": "How many classes, the likeliest first.",
-                "schema": _ref("TopK"),
+                "schema": ref("TopK"),
             },
             *_PREPARE,
             {
@@ -107,12 +114,12 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
         ],
         "requestBody": {"required": True, "content": bodies},
         "responses": {
-            "200": _answer(
+            "200": answer(
                 "The predictions; with `Accept: application/octet-stream` the probabilities alone, float32 [n, 10].",
-                _ref("Predictions"),
+                ref("Predictions"),
                 {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
             ),
-            **_errors("Error"),
+            **errors("Error"),
         },
     }
     names = {native.PATH: "", **{native.path_of(version): f"_{version}" for version in versions}}
@@ -134,16 +141,16 @@ def _health() -> dict[str, Any]:
     }
     found = {}
     for path, (summary, words) in said.items():
-        status = _object({"status": {"enum": words}}, reason={"type": "string"})
-        answers = {"200": _answer(summary, status)} | ({"503": _answer("Not now.", status)} if words[1:] else {})
-        found[path] = {"get": {"summary": summary, "security": [], "responses": {**answers, **_errors("Error", "405")}}}
+        status = object_of({"status": {"enum": words}}, reason={"type": "string"})
+        answers = {"200": answer(summary, status)} | ({"503": answer("Not now.", status)} if words[1:] else {})
+        found[path] = {"get": {"summary": summary, "security": [], "responses": {**answers, **errors("Error", "405")}}}
     return found
 
 
 def _oip(versions: Sequence[str]) -> dict[str, Any]:
-    ready = _object({"ready": {"type": "boolean"}}, name={"type": "string"})
-    live = _object({"live": {"type": "boolean"}})
-    metadata = _object({"name": {"type": "string"}, "version": {"type": "string"}, "extensions": _list("string")})
+    ready = object_of({"ready": {"type": "boolean"}}, name={"type": "string"})
+    live = object_of({"live": {"type": "boolean"}})
+    metadata = object_of({"name": {"type": "string"}, "version": {"type": "string"}, "extensions": list_of("string")})
     found = {
         "/v2": _get("Open Inference Protocol: the server", metadata),
         "/v2/health/live": _get("Open Inference Protocol: whether it lives", live, takes_key=False),
@@ -168,22 +175,22 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                JSON: {"schema": _ref("InferRequest")},
+                JSON: {"schema": ref("InferRequest")},
                 OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}},
             },
         },
         "responses": {
-            "200": _answer(
+            "200": answer(
                 "The outputs.",
-                _ref("InferResponse"),
+                ref("InferResponse"),
                 {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
             ),
-            **_errors("ProtocolError"),
+            **errors("ProtocolError"),
         },
     }
     for path in (oip_rest.PATH, *map(oip_rest.path_of, versions)):
         model = path.decode()
-        found[model] = _get("Open Inference Protocol: the model", _ref("Model"))
+        found[model] = _get("Open Inference Protocol: the model", ref("Model"))
         found[f"{model}/ready"] = _get("Open Inference Protocol: whether it is ready", ready, may_be_away=True)
         found[f"{model}/infer"] = {"post": infer, "put": infer}
     return found
@@ -193,30 +200,35 @@ def _v1(versions: Sequence[str]) -> dict[str, Any]:
     predict = {
         "summary": "TensorFlow Serving's REST API and KServe's v1: predict",
         "parameters": _PREPARE,
-        "requestBody": {"required": True, "content": {JSON: {"schema": _ref("Instances")}}},
-        "responses": {"200": _answer("The predictions.", _ref("V1Predictions")), **_errors("ProtocolError")},
+        "requestBody": {"required": True, "content": {JSON: {"schema": ref("Instances")}}},
+        "responses": {"200": answer("The predictions.", ref("V1Predictions")), **errors("ProtocolError")},
     }
-    models = _object({"models": _list("string")})
+    models = object_of({"models": list_of("string")})
     found = {"/v1/models": _get("KServe's v1: the models", models)}
     for path in (v1.PATH, *map(v1.path_of, versions)):
         model = path.decode()
-        found[model] = _get("TensorFlow Serving's and KServe's v1: the model's state", _ref("V1Model"))
+        found[model] = _get("TensorFlow Serving's and KServe's v1: the model's state", ref("V1Model"))
         found[f"{model}:predict"] = {"post": predict, "put": predict}
     return found
 
 
 def _about() -> dict[str, Any]:
-    html_answer = {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}
-    errors = _errors("Error", "401", "403", "405")
+    page = {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}
+    failures = errors("Error", "405")
     return {
         PATH.decode(): {
             "get": {
                 "summary": "This document",
-                "responses": {"200": _answer("OpenAPI 3.1.", {"type": "object"}), **errors},
+                "security": [],
+                "responses": {"200": answer("OpenAPI 3.1.", {"type": "object"}), **failures},
             }
         },
         HTML_PATH.decode(): {
-            "get": {"summary": "This document as a page", "responses": {"200": html_answer, **errors}}
+            "get": {
+                "summary": "This document as a page, to try what it describes",
+                "security": [],
+                "responses": {"200": page, "304": {"description": "As before."}, **failures},
+            }
         },
     }
 
@@ -245,8 +257,8 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
         },
         "unknown_score": {"type": "number", "minimum": 1, "maximum": len(CLASSES)},
     }
-    some: Schema = {"type": "array", "items": _ref("Image"), "minItems": 1}
-    prediction = _object(
+    some: Schema = {"type": "array", "items": ref("Image"), "minItems": 1}
+    prediction = object_of(
         {
             "label": label,
             "index": index,
@@ -257,14 +269,14 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
             },
             **unknown,
         },
-        adjusted=_list("string"),
+        adjusted=list_of("string"),
     )
-    error = _object(
+    error = object_of(
         {"code": {"type": "string"}, "message": {"type": "string"}}, index={"type": "integer", "minimum": 0}
     )
     parameters: Schema = {"type": ["object", "null"]}
     name: Schema = {"const": oip.INPUT}
-    tensor = _object(
+    tensor = object_of(
         {
             "name": {"type": "string"},
             "datatype": {"type": "string"},
@@ -278,36 +290,37 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
         "TopK": {"type": "integer", "minimum": 1, "maximum": len(CLASSES)},
         "Image": image,
         "Images": {
-            "anyOf": [_ref("Image"), some, _object({"instances": some})],
+            "anyOf": [ref("Image"), some, object_of({"instances": some})],
         },
-        "Predictions": _object(
+        "Prediction": prediction,
+        "Predictions": object_of(
             {
                 "predictions": {
                     "type": "array",
-                    "items": {"anyOf": [prediction, _ref("Error")]},
+                    "items": {"anyOf": [ref("Prediction"), ref("Error")]},
                     "minItems": 1,
                 },
                 "model_version": {"enum": list(versions)},
             }
         ),
-        "Error": _object({"error": error}),
-        "ProtocolError": _object({"error": {"type": "string"}}),
-        "Model": _object(
+        "Error": object_of({"error": error}),
+        "ProtocolError": object_of({"error": {"type": "string"}}),
+        "Model": object_of(
             {
                 "name": {"type": "string"},
-                "versions": _list("string"),
+                "versions": list_of("string"),
                 "platform": {"type": "string"},
                 "inputs": {"type": "array", "items": tensor},
                 "outputs": {"type": "array", "items": tensor},
             }
         ),
-        "InferRequest": _object(
+        "InferRequest": object_of(
             {
                 "inputs": {
                     "type": "array",
                     "minItems": 1,
                     "maxItems": 1,
-                    "items": _object(
+                    "items": object_of(
                         {"name": name, "datatype": {"enum": ["UINT8", "BYTES"]}, "shape": shape, "data": data},
                         parameters=parameters,
                     ),
@@ -318,10 +331,10 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
             outputs={
                 "type": "array",
                 "maxItems": len(output_names),
-                "items": _object({"name": {"enum": output_names}}, parameters=parameters),
+                "items": object_of({"name": {"enum": output_names}}, parameters=parameters),
             },
         ),
-        "InferResponse": _object(
+        "InferResponse": object_of(
             {
                 "model_name": {"type": "string"},
                 "model_version": {"enum": list(versions)},
@@ -329,24 +342,24 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
             },
             id={"type": "string"},
         ),
-        "Instances": _object({"instances": some}, signature_name={}),
-        "V1Predictions": _object(
+        "Instances": object_of({"instances": some}, signature_name={}),
+        "V1Predictions": object_of(
             {
                 "predictions": {
                     "type": "array",
-                    "items": _object(
+                    "items": object_of(
                         {
                             "probabilities": {"type": "array", "items": probability},
                             "index": index,
                             "label": label,
                             **unknown,
                         },
-                        adjusted=_list("string"),
+                        adjusted=list_of("string"),
                     ),
                 }
             }
         ),
-        "V1Model": _object(
+        "V1Model": object_of(
             {
                 "name": {"type": "string"},
                 "ready": {"type": "boolean"},
@@ -357,64 +370,7 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
 
 
 def _get(summary: str, schema: Schema, *, may_be_away: bool = False, takes_key: bool = True) -> dict[str, Any]:
-    answers = {"200": _answer(summary, schema)} | ({"503": _answer("Not now.", schema)} if may_be_away else {})
-    errors = _errors("ProtocolError", *(["401", "403"] if takes_key else []), "405")
+    answers = {"200": answer(summary, schema)} | ({"503": answer("Not now.", schema)} if may_be_away else {})
+    failures = errors("ProtocolError", *(["401", "403"] if takes_key else []), "405")
     security = {} if takes_key else {"security": list[Any]()}
-    return {"get": {"summary": summary, **security, "responses": {**answers, **errors}}}
-
-
-_REASONS: Final = {
-    "400": "What was sent is at fault; the message says what to change.",
-    "401": "No key, or one that is unknown, revoked or expired; only where the server asks for keys.",
-    "403": "The key is for something else.",
-    "405": "Another method.",
-    "408": "It did not arrive in time.",
-    "413": "More than the limit, of bytes, pixels or images.",
-    "415": "None of the kinds that are understood.",
-    "429": "Too much waits already: again a moment later.",
-    "431": "The headers are too long.",
-    "503": "The engine does not answer: again later.",
-}
-
-
-def _errors(schema: str, *statuses: str) -> dict[str, Any]:
-    return {status: _answer(_REASONS[status], _ref(schema)) for status in statuses or _REASONS}
-
-
-def _answer(description: str, schema: Schema, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {"description": description, "content": {JSON: {"schema": schema}, **(more or {})}}
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _object(required: Mapping[str, Any], **optional: Any) -> Schema:
-    return {"type": "object", "required": list(required), "properties": {**required, **optional}}
-
-
-def _list(kind: str) -> Schema:
-    return {"type": "array", "items": {"type": kind}}
-
-
-def _page(document: Mapping[str, Any]) -> str:
-    info = document["info"]
-    rows = "".join(
-        f"<tr><td><code>{method.upper()} {html.escape(path)}</code></td>"
-        f"<td>{html.escape(operation['summary'])}</td></tr>\n"
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-        if method != "put"
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{html.escape(info["title"])}</title></head>
-<body>
-<h1>{html.escape(info["title"])} {html.escape(info["version"])}</h1>
-<p>{html.escape(info["summary"])} {html.escape(info["description"])}</p>
-<table>
-{rows}</table>
-<p>All of it, for programs: <a href="{PATH.decode()}">{PATH.decode()}</a>.</p>
-</body>
-</html>
-"""
+    return {"get": {"summary": summary, **security, "responses": {**answers, **failures}}}

@@ -7,19 +7,19 @@ from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import QUICK_PIXELS, Limits, TooSlow
 from fashion_mnist.errors import UnsupportedMediaType
 from fashion_mnist.preparation import Mode, parse_mode
-from gateway.types.exchange import Codec, F, R
+from gateway.types.exchange import BodyReader, F, R
 
 QUICK_BYTES: Final = 16 * 1024
 
 
-def read_quickly(codec: Codec[R, F], request: R, limits: Limits) -> tuple[F, Decoded]:
+def read_quickly(reader: BodyReader[R, F], request: R, limits: Limits) -> tuple[F, Decoded]:
     """Read a request, unless other requests would have to wait for that: then TooSlow, and `read` belongs in a thread.
 
     A short body may hold a large image: what is quick, decoding finds out. Raises InputError.
     """
-    if len(request.body) > QUICK_BYTES and not codec.is_plain(request):
+    if len(request.body) > QUICK_BYTES and not reader.is_plain(request):
         raise TooSlow(len(request.body))
-    return codec.read(request, limits, QUICK_PIXELS)
+    return reader.read(request, limits, QUICK_PIXELS)
 
 
 class Options(Protocol):

@@ -63,19 +63,24 @@ class Form(Protocol):
 
 R = TypeVar("R", bound=Exchange, contravariant=True)
 F = TypeVar("F", bound=Form)
+F_co = TypeVar("F_co", bound=Form, covariant=True)
 
 
-class Codec(Protocol[R, F]):
-    """One protocol's way to predict."""
+class BodyReader(Protocol[R, F_co]):
+    """What makes images of a request."""
 
     def is_plain(self, request: R) -> bool:
         """Whether a long request holds pixels as they are, so that reading it takes no time whatever its length."""
 
-    def read(self, request: R, limits: Limits, allowance: float = inf) -> tuple[F, Decoded]:
+    def read(self, request: R, limits: Limits, allowance: float = inf) -> tuple[F_co, Decoded]:
         """The form of the answer, and the images. Raises InputError where the request as a whole is at fault.
 
         What costs more pixels than the allowance raises TooSlow.
         """
+
+
+class Codec(BodyReader[R, F], Protocol[R, F]):
+    """One protocol's way to predict."""
 
     def write(self, job: Job, decoded: Decoded, form: F) -> Answer:
         """The answer; the job has the probabilities of `decoded.pixels`."""

@@ -30,12 +30,14 @@ class Head:
 
     __slots__ = (
         "accept",
+        "accept_encoding",
         "authorization",
         "content_encoding",
         "content_length",
         "content_type",
         "expect",
         "host",
+        "if_none_match",
         "inference_length",
         "keep_alive",
         "method",
@@ -57,7 +59,8 @@ class Head:
         self.content_type = self.accept = self.content_length = self.expect = self.top_k = self.prepare = (
             self.request_id
         ) = ""
-        self.content_encoding = self.inference_length = self.transfer_encoding = ""
+        self.accept_encoding = self.content_encoding = self.if_none_match = self.inference_length = ""
+        self.transfer_encoding = ""
         self.authorization = self.origin = self.traceparent = self.tracestate = ""
         self.host: str | None = None
         self.repeated = ""

@@ -16,7 +16,7 @@ from training.photographs import photograph, read
 
 
 def test_a_photograph_is_shown_step_by_step(dataset: Dataset) -> None:
-    pixels = read(photograph([dataset.test.images[0]], "mixed", 3))
+    pixels = read(photograph([dataset.test.images[0, 0]], "mixed", 3))
     steps = Steps()
     prepared, done = prepare(pixels, None, GEOMETRY, "auto", steps=steps)
     shown = [step.name for step in steps.pictures]
@@ -60,6 +60,6 @@ def test_watching_changes_nothing(data: Any, mode: Mode) -> None:
 @pytest.mark.parametrize("mode", ["always", "paper"])
 def test_an_image_of_the_network_s_size_is_shown_too(mode: Mode, dataset: Dataset) -> None:
     steps = Steps()
-    _, done = prepare(dataset.test.images[1], None, GEOMETRY, mode, steps=steps)
+    _, done = prepare(dataset.test.images[1, 0], None, GEOMETRY, mode, steps=steps)
     assert steps.pictures[0].name == ORIGINAL
     assert {step.name for step in steps.pictures[1:]} <= set(done)

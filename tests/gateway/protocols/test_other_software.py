@@ -79,12 +79,6 @@ def test_the_openapi_document_is_true(embedded: ServeCommand, tmp_path: Path) ->
     assert done.returncode == 0, done.stdout[-5000:]
 
 
-def test_the_page_for_people(embedded: ServeCommand) -> None:
-    response = httpx.get(embedded.url.replace("/predictions/fashion_mnist", "/docs"), timeout=TIMEOUT_S)
-    assert response.headers["content-type"].startswith("text/html")
-    assert "POST /v2/models/fashion_mnist/infer" in response.text
-
-
 @pytest.fixture(scope="module")
 def mlserver(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator["MLServer"]:
     """MLServer with our exported graph, on free ports."""

@@ -1,0 +1,44 @@
+"""The parts of an OpenAPI document that its descriptions share.
+
+https://spec.openapis.org/oas/v3.1.0
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fashion_mnist.predictions import JSON
+
+Schema = dict[str, Any]
+
+_REASONS: Final = {
+    "400": "What was sent is at fault; the message says what to change.",
+    "401": "No key, or one that is unknown, revoked or expired; only where the server asks for keys.",
+    "403": "The key is for something else.",
+    "405": "Another method.",
+    "408": "It did not arrive in time.",
+    "413": "More than the limit, of bytes, pixels or images.",
+    "415": "None of the kinds that are understood.",
+    "429": "Too much waits already: again a moment later.",
+    "431": "The headers are too long.",
+    "503": "The engine does not answer: again later.",
+}
+
+
+def errors(schema: str, *statuses: str) -> dict[str, Any]:
+    return {status: answer(_REASONS[status], ref(schema)) for status in statuses or _REASONS}
+
+
+def answer(description: str, schema: Schema, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"schema": schema}, **(more or {})}}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def object_of(required: Mapping[str, Any], **optional: Any) -> Schema:
+    return {"type": "object", "required": list(required), "properties": {**required, **optional}}
+
+
+def list_of(kind: str) -> Schema:
+    return {"type": "array", "items": {"type": kind}}

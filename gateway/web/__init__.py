@@ -1,0 +1,1 @@
+"""The page, and what it asks of the gateway."""
