@@ -56,7 +56,9 @@ class Settings:
     """Every setting with its default. Units are in the names."""
 
     data: str = _setting(
-        "", "folder with the four IDX files; empty: Debian's package, else torchvision's download", path=True
+        "",
+        "the data set: a folder or an .npz; empty: Fashion-MNIST from Debian's package, else torchvision's download",
+        path=True,
     )
     model_store: str = _setting("", "folder of the released model; empty: the repository's model_store/", path=True)
 
@@ -98,7 +100,7 @@ class Settings:
         choices=("torchserve", "embedded", "oip"),
     )
     oip_address: str = _setting("127.0.0.1:8001", "where such a server speaks gRPC, host:port")
-    oip_model: str = _setting("fashion_mnist", "the model's name there")
+    oip_model: str = _setting("", "the model's name there; empty: as here")
     oip_version: str = _setting("", "the model's version there; empty: the server's choice")
     max_versions: int = _setting(
         3, "versions of the model that are loaded at once, at most; each takes memory", minimum=1, maximum=16
@@ -113,7 +115,7 @@ class Settings:
     )
     idle_timeout_s: int = _setting(75, "seconds after which a connection without a request is closed", minimum=1)
     max_buffered_bytes: int = _setting(
-        256 * 2**20, "bytes of bodies in one gateway at once; past it requests are refused with 429", minimum=784
+        256 * 2**20, "bytes of bodies in one gateway at once; past it requests are refused with 429", minimum=1
     )
     max_queued_images: int = _setting(
         4096, "images that wait in one gateway; past it requests are refused with 429", minimum=1
@@ -161,7 +163,7 @@ class Settings:
         50_000_000,
         "most pixels that a request's image files may cost together: of WebP, AVIF and HEIC each counts 2.5, of a "
         "baseline JPEG, which is never decoded whole, a fifth",
-        minimum=784,
+        minimum=1,
         handler=True,
     )
     max_images: int = _setting(16384, "most images in one request", minimum=1, handler=True)

@@ -49,9 +49,6 @@ QUICK_IMAGES: Final = 64
 WAITING_BUDGETS: Final = 4
 """So many requests may wait for a thread that each cost all that a request may; of cheaper ones more."""
 
-_OF_VERSIONS: Final = tuple(module.path_of("") for module in (native, oip_rest, v1))
-"""What stands before a version in a path."""
-
 _NO_STORE: Final = b"Cache-Control: no-store\r\n"
 
 
@@ -74,6 +71,9 @@ class Service:
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.models = models
+        self._task = models.task
+        self._of_versions = tuple(module.path_of(self._task, "") for module in (native, oip_rest, v1))
+        """What stands before a version in a path."""
         self.metrics = metrics
         self.traces = traces
         self._keyring = keyring
@@ -101,10 +101,10 @@ class Service:
         """Answer a call of gRPC, now or later."""
         try:
             if call.url == oip_grpc.INFER:
-                version = oip_grpc.version_of(call.body)
+                version = oip_grpc.version_of(self._task, call.body)
                 routes = self.models.find(version).routes if version else self.models.routes
                 predict(self, routes[OIP_GRPC], call)
-            elif said := oip_grpc.say(call.url, call.body, self.models.offered):
+            elif said := oip_grpc.say(self._task, call.url, call.body, self.models.offered):
                 call.answer(said)
             else:
                 self.refuse(
@@ -132,19 +132,23 @@ class Service:
     def _change(self) -> None:
         """Find out anew where what is, because other versions are loaded, or another one is the default."""
         self._web.change()
-        routes, offered = self.models.routes, self.models.offered
+        routes, offered, task = self.models.routes, self.models.offered, self._task
         self._routes: dict[bytes, Route] = {
-            native.PATH: routes[NATIVE],
-            oip_rest.PATH + oip_rest.INFER: routes[OIP_REST],
-            v1.PATH + v1.PREDICT: routes[V1],
+            native.path(task): routes[NATIVE],
+            oip_rest.path(task) + oip_rest.INFER: routes[OIP_REST],
+            v1.path(task) + v1.PREDICT: routes[V1],
         }
-        states = {v1.PATH: ""}
+        states = {v1.path(task): ""}
         for name, model in self.models.open.items():
-            self._routes[native.path_of(name)] = model.routes[NATIVE]
-            self._routes[oip_rest.path_of(name) + oip_rest.INFER] = model.routes[OIP_REST]
-            self._routes[v1.path_of(name) + v1.PREDICT] = model.routes[V1]
-            states[v1.path_of(name)] = name
-        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered, page=self._web.on)}
+            self._routes[native.path_of(task, name)] = model.routes[NATIVE]
+            self._routes[oip_rest.path_of(task, name) + oip_rest.INFER] = model.routes[OIP_REST]
+            self._routes[v1.path_of(task, name) + v1.PREDICT] = model.routes[V1]
+            states[v1.path_of(task, name)] = name
+        pages = {
+            **oip_rest.pages(task, offered),
+            **v1.pages(task),
+            **openapi.pages(task, offered, page=self._web.on),
+        }
         self._pages: dict[bytes, Callable[[Request], None]] = {
             **{path: functools.partial(self._show, page) for path, page in pages.items()},
             **{path: functools.partial(self._show_state, version) for path, version in states.items()},
@@ -159,7 +163,7 @@ class Service:
         path = head.url.partition(b"?")[0]
         if head.method == b"OPTIONS" and head.origin and self.server.cors(head.origin):
             return lambda request: request.answer(Answer(200, JSON, b""), PREFLIGHT)
-        if path.startswith(_OF_VERSIONS):
+        if path.startswith(self._of_versions):
             # Versions come and go, and heads are kept: each time anew.
             return lambda request: self._find(request.head, path)(request)
         return self._find(head, path)
@@ -177,7 +181,7 @@ class Service:
             if head.method not in (b"GET", b"HEAD"):
                 return self._refusal(MethodNotAllowed("ask by GET"), b"Allow: GET, HEAD\r\n")
             return page
-        for before in _OF_VERSIONS:
+        for before in self._of_versions:
             if path.startswith(before):
                 name = re.split(b"[/:]", path[len(before) :])[0].decode("latin-1")
                 try:
@@ -194,7 +198,7 @@ class Service:
         request.answer(page.ready if offered.ready[page.version or offered.default] else page.not_ready, _NO_STORE)
 
     def _show_state(self, version: str, request: Request) -> None:
-        request.answer(v1.state(self.models.offered, version), _NO_STORE)
+        request.answer(v1.state(self._task, self.models.offered, version), _NO_STORE)
 
     def _live(self, request: Request) -> None:
         self._say(request, 200, "live", "")

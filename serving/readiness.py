@@ -6,23 +6,26 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import model_store_path, model_task
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST, Task
 
-PATH: Final = "/predictions/fashion_mnist"
+PATH: Final = "/predictions/"
+"""What stands before the task's name."""
 READY: Final = "/health/ready"
 TIMEOUT_S: Final = 2.0
 
 
-def url(host: str, port: int, *, tls: bool = False) -> str:
+def url(host: str, port: int, *, name: str = FASHION_MNIST.name, tls: bool = False) -> str:
     """The prediction endpoint as one reaches it from this machine: a server on every address is on loopback too."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}{name}"
 
 
 def own_url(settings: Settings) -> str:
     """The prediction endpoint of the server that these settings describe, as one reaches it from this machine."""
-    return url(settings.host, settings.port, tls=bool(settings.tls_certificate))
+    name = model_task(model_store_path(settings)).name
+    return url(settings.host, settings.port, name=name, tls=bool(settings.tls_certificate))
 
 
 class NotReady(Exception):
@@ -37,14 +40,15 @@ class WrongLabel(NotReady):
     """The model takes the canary for something else: it will not change its mind either."""
 
 
-def ask_canary(host: str, port: int, image: bytes) -> dict[str, Any]:
+def ask_canary(host: str, port: int, task: Task, image: bytes) -> dict[str, Any]:
     """Send the canary; the prediction, if it is the right one. Raises NotReady."""
-    return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    return _ask(connection, f"{host}:{port}", task, image, PATH + task.name)
 
 
-def ask_canary_at(private_socket: Path, image: bytes, path: str = PATH) -> dict[str, Any]:
+def ask_canary_at(private_socket: Path, task: Task, image: bytes, path: str = "") -> dict[str, Any]:
     """The same through a socket in the file system. Raises NotReady."""
-    return _ask(_DoorConnection(private_socket), str(private_socket), image, path)
+    return _ask(_DoorConnection(private_socket), str(private_socket), task, image, path or PATH + task.name)
 
 
 def ask_at(private_socket: Path) -> None:
@@ -69,7 +73,7 @@ class _DoorConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._door))
 
 
-def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path: str = PATH) -> dict[str, Any]:
+def _ask(connection: http.client.HTTPConnection, where: str, task: Task, image: bytes, path: str) -> dict[str, Any]:
     status, content = _call(connection, where, "POST", path, image)
     if status == http.client.NOT_FOUND:
         raise ModelNotLoaded(f"it answers {content[:200]!r}")
@@ -78,8 +82,8 @@ def _ask(connection: http.client.HTTPConnection, where: str, image: bytes, path:
         label = prediction["label"]
     except (ValueError, KeyError, IndexError, TypeError):
         raise NotReady(f"it answers {status} {content[:200]!r}") from None
-    if label != CANARY[1]:
-        raise WrongLabel(f"it takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
+    if label != task.health_check.label:
+        raise WrongLabel(f"it takes {task.health_check.image} for {label!r} instead of {task.health_check.label!r}")
     return prediction
 
 

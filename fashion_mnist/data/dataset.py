@@ -38,13 +38,20 @@ def load(folder: "str | Path" = "") -> Dataset:
     classes.txt. Raises DatasetError that names the file that is missing, truncated, swapped or wrong.
     """
     folder = Path(folder) if folder else find()
-    if (folder / own.CLASSES).exists() or not any(_path(folder, name) for name in CHECKSUMS):
+    if _is_own(folder):
         return own.load(folder)
     return Dataset(_split(folder, "train"), _split(folder, "t10k"), origin=_ORIGIN)
 
 
+def _is_own(folder: Path) -> bool:
+    """Whether these are other data than Fashion-MNIST."""
+    return (folder / own.CLASSES).exists() or not any(_path(folder, name) for name in CHECKSUMS)
+
+
 def load_test(folder: Path) -> Split:
     """Load and verify the test images alone. Raises DatasetError."""
+    if _is_own(folder):
+        return own.load(folder).test
     return _split(folder, "t10k")
 
 

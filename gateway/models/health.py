@@ -5,10 +5,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.task import FASHION_MNIST, Task
 from gateway.models.engines import Backend
 
 log = logging.getLogger(__name__)
@@ -23,8 +22,9 @@ DEADLINE_S: Final = 2.0
 class Health:
     """What `/health/...` says of one version of the model."""
 
-    def __init__(self, engine: Backend, canary: Pixels, version: str) -> None:
-        """`canary` is the image of `fashion_mnist.model_store.CANARY`, uint8 [1, 28, 28]; `version` is for the log."""
+    def __init__(self, engine: Backend, canary: Pixels, version: str, task: Task = FASHION_MNIST) -> None:
+        """`canary` is the task's health-check image, uint8 [1, c, h, w]; `version` is for the log."""
+        self._task = task
         self._engine = engine
         self._version = version
         self._canary = canary
@@ -78,11 +78,11 @@ class Health:
             log.exception("the canary failed")
             self._fails(f"the engine failed: {type(error).__name__}")
         else:
-            label = CLASSES[int(probabilities[0].argmax())]
-            if label == CANARY[1]:
+            label, due = self._task.classes[int(probabilities[0].argmax())], self._task.health_check.label
+            if label == due:
                 self._answered()
             else:
-                self._fails(f"the engine takes {CANARY[0]} for {label!r} instead of {CANARY[1]!r}")
+                self._fails(f"the engine takes {self._task.health_check.image} for {label!r} instead of {due!r}")
 
     async def watch(self) -> None:
         """Ask, until cancelled."""

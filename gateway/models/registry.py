@@ -16,13 +16,14 @@ from fashion_mnist.explanation import Explainer
 from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import Mode
+from fashion_mnist.task import Task
 from gateway.models.batching import Batcher
 from gateway.models.engines import Backend
 from gateway.models.health import Health
 from gateway.models.versions import Version, VersionCounters, Versions
 from gateway.observability.metrics import Metrics
 from gateway.protocols import explain, native, oip_grpc, oip_rest, v1
-from gateway.types.exchange import MODEL, Codec
+from gateway.types.exchange import Codec
 from gateway.types.page import Offered
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class Model:
 
         `explainer` shows the layers, where they are to be shown and the version has what that takes.
         """
-        name, threshold = version.name, unknown_threshold(version.folder)
+        name, threshold, card = version.name, unknown_threshold(version.folder), model_card(version.folder)
+        self.task = task = Task.from_card(card)
         self.version = version
         self.engine = engine
         self.batcher = batcher
@@ -62,18 +64,18 @@ class Model:
         self.counters = counters
         health.on_change = counters.write
         health.on_canary = counters.canary
-        self.reference = Reference.from_card(model_card(version.folder))
+        self.reference = Reference.from_card(card)
         self.reading = 0
         """Requests for it that a thread is reading: they are not in its line yet."""
         self.watching: asyncio.Task[None] | None = None
         self.routes = {
-            NATIVE: Route(self, native.Native(name, threshold, prepare)),
-            OIP_REST: Route(self, oip_rest.OipRest(name, threshold, prepare)),
-            OIP_GRPC: Route(self, oip_grpc.OipGrpc(name, threshold, prepare)),
-            V1: Route(self, v1.V1(threshold, prepare)),
+            NATIVE: Route(self, native.Native(task, name, threshold, prepare)),
+            OIP_REST: Route(self, oip_rest.OipRest(task, name, threshold, prepare)),
+            OIP_GRPC: Route(self, oip_grpc.OipGrpc(task, name, threshold, prepare)),
+            V1: Route(self, v1.V1(task, threshold, prepare)),
         }
         self.explainer = explainer
-        self.explain = explain.Explain(name, threshold, prepare, explainer.occlusion) if explainer else None
+        self.explain = explain.Explain(task, name, threshold, prepare, explainer.occlusion) if explainer else None
 
     @property
     def idle(self) -> bool:
@@ -121,6 +123,11 @@ class Models:
         return iter(self._models.values())
 
     @property
+    def task(self) -> Task:
+        """What all of them do."""
+        return self.default.task
+
+    @property
     def open(self) -> dict[str, Model]:
         """Those that clients may ask for, by name."""
         return {model.version.name: model for model in self if model.version.open}
@@ -135,7 +142,9 @@ class Models:
         """The version of this name. Raises NotFound."""
         models = self.open
         if name not in models:
-            raise NotFound(f"there is no version {name[:40]!r} of {MODEL}: there are {', '.join(models)}; or name none")
+            raise NotFound(
+                f"there is no version {name[:40]!r} of {self.task.name}: there are {', '.join(models)}; or name none"
+            )
         return models[name]
 
     def numbered(self, number: int) -> Model | None:

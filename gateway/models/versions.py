@@ -8,13 +8,11 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, ModelError, VersionError
-from fashion_mnist.model_store import CANARY, CARD, EXPLAIN, MISTAKES, MISTAKES_SPRITE, VERSION, model_card
+from fashion_mnist.model_store import CARD, EXPLAIN, MISTAKES, MISTAKES_SPRITE, VERSION, model_card
 from fashion_mnist.system import checksums
-from fashion_mnist.task import sample_file
-from gateway.types.exchange import MODEL
+from fashion_mnist.task import SAMPLES, Task, sample_file
 
 FILES: Final = (*MODEL_FILES.values(), CARD)
 """What is served of a folder that `fashion-mnist export` wrote, each with its checksum."""
@@ -108,10 +106,10 @@ def counters_path(metrics: Path, number: int) -> Path:
     return metrics.with_name(f"{metrics.name}-v{number}")
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
+def check_folder(folder: Path, task: Task) -> dict[str, Any]:
     """The card of a folder that `fashion-mnist export` wrote, after comparing its files with their checksums.
 
-    Raises VersionError where it is none, or where a file is missing, altered, or of another model.
+    Raises VersionError where it is none, or where a file is missing, altered, or of a model of another task.
     """
     if not folder.is_dir():
         raise VersionError(f"{folder} is no folder on the server's machine: name one that `fashion-mnist export` wrote")
@@ -128,11 +126,14 @@ def check_folder(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise VersionError(f"{folder} cannot be read ({error.strerror}): let the server's user read it") from None
     try:
-        name, version, classes = card["name"], card["model_version"], card["network"]["classes"]
-    except (KeyError, TypeError):
+        version, found = card["model_version"], Task.from_card(card)
+    except (KeyError, TypeError, ModelError):
         raise VersionError(f"{folder / CARD} is no model card: run `fashion-mnist export`") from None
-    if name != MODEL or classes != list(CLASSES):
-        raise VersionError(f"{folder / CARD} is of another model, {str(name)[:40]!r}: here {MODEL!r} is served")
+    if (found.name, found.classes, found.geometry) != (task.name, task.classes, task.geometry):
+        raise VersionError(
+            f"{folder / CARD} is of another model, {found.name!r} of {len(found.classes)} classes and images of "
+            f"{found.geometry}: here {task.name!r} of {len(task.classes)} and {task.geometry} is served"
+        )
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise VersionError(
             f"the version in {folder / CARD} is {str(version)[:80]!r}: export it with letters, digits, '.', '_' and "
@@ -148,14 +149,14 @@ def accuracy(card: Mapping[str, Any]) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
-def keep(source: Path, target: Path, canary: bytes) -> None:
+def keep(source: Path, target: Path, task: Task, canary: bytes) -> None:
     """Copy what is served and shown of a model store into a folder of the server's own, those files that are there.
 
     The canary goes with it: all versions are asked for the same image, whatever they brought along. Raises OSError.
     """
     target.mkdir(mode=0o700)
-    (target / CANARY[0]).parent.mkdir()
-    for name in (*FILES, *SHOWN, *map(sample_file, CLASSES), checksums.NAME):
+    (target / SAMPLES).mkdir()
+    for name in (*FILES, *SHOWN, *map(sample_file, task.classes), checksums.NAME):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
-    (target / CANARY[0]).write_bytes(canary)
+    (target / Task.from_card(model_card(target)).health_check.image).write_bytes(canary)

@@ -27,7 +27,7 @@ from fashion_mnist.data.splits import Split
 from fashion_mnist.drift import Reference
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, NotFound, ServingError, Unavailable, VersionError
-from fashion_mnist.model_store import CARD, model_card, model_version
+from fashion_mnist.model_store import CARD, model_card, model_task, model_version
 from fashion_mnist.settings import Settings
 from fashion_mnist.system import checksums
 from gateway.models import versions
@@ -99,6 +99,7 @@ class Rollout:
     def begin(self, model_store: Path, canary: bytes) -> None:
         """Take the version that the server starts with; nothing is started yet. Raises ServingError, ModelError."""
         self._canary = canary
+        self.task = model_task(model_store)
         if self._settings.engine == "oip" and importlib.util.find_spec("grpc") is None:
             raise ServingError("engine oip needs grpcio, of the extra oip: install it, or choose another engine")
         # Here, where a message names the file that a person knows.
@@ -242,7 +243,7 @@ class Rollout:
             raise VersionError("a version is being loaded already: wait for it")
         started = time.monotonic()
         try:
-            card = versions.check_folder(folder)
+            card = versions.check_folder(folder, self.task)
             name = card["model_version"]
             if name in self._loaded:
                 raise VersionError(
@@ -275,7 +276,7 @@ class Rollout:
                 return
             # As late as can be: what was right when it was loaded may have died since.
             for private_socket in self._private_sockets:
-                version_check.check_canary(private_socket, version, self._canary)
+                version_check.check_canary(private_socket, version, self.task, self._canary)
             self._change(dataclasses.replace(self.wanted, default=name))
 
     def unload(self, name: str) -> None:
@@ -303,7 +304,7 @@ class Rollout:
         version = candidate.version
         try:
             # The folder may have been written to meanwhile.
-            if versions.check_folder(version.folder) != card:
+            if versions.check_folder(version.folder, self.task) != card:
                 raise VersionError(f"{folder} changed while it was read: load it again, when nobody writes to it")
             self._candidate = candidate
             if (torchserve := candidate.torchserve) is not None:
@@ -314,7 +315,7 @@ class Rollout:
                 more = (*self.wanted.versions, version)
                 self._change(dataclasses.replace(self.wanted, versions=more), once=True)
             for private_socket in self._private_sockets:
-                version_check.check_canary(private_socket, version, self._canary)
+                version_check.check_canary(private_socket, version, self.task, self._canary)
             measured = None
             if held is not None:
                 measured = version_check.measure(self._private_sockets[0], version, held, self._settings, self._go_on)
@@ -345,7 +346,7 @@ class Rollout:
         number = next(self._numbers)
         folder = self._folder / f"v{number}"
         try:
-            versions.keep(source, folder, self._canary)
+            versions.keep(source, folder, self.task, self._canary)
             self._files.keep([folder])
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)

@@ -173,7 +173,9 @@ class _Server:
                 ready = False
             if not ready and self._answers():
                 ready = True
-                url = readiness.url(self._settings.host, self._port, tls=self._tls is not None)
+                url = readiness.url(
+                    self._settings.host, self._port, name=self._rollout.task.name, tls=self._tls is not None
+                )
                 on_ready(url, time.monotonic() - self._started)
             if self._tls is not None:
                 self._tls.refresh()
@@ -218,7 +220,7 @@ class _Server:
         """Whether a real image gets its right label through every gateway and the engine."""
         try:
             for private_socket in self._private_sockets():
-                readiness.ask_canary_at(private_socket, self._canary)
+                readiness.ask_canary_at(private_socket, self._rollout.task, self._canary)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from fashion_mnist.classes import GEOMETRY
+from fashion_mnist import task as tasks
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError, ModelError
 from fashion_mnist.explanation import Explainer, open_explainer
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import model_task, read_canary
 from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
 from gateway.app import Service
@@ -95,11 +95,13 @@ class Gateway:
         self._task = task
         settings = task.settings
         self._traces = _traces(settings, task.versions.default)
-        self._metrics = Metrics(task.metrics)
+        default = next(each for each in task.versions.versions if each.name == task.versions.default)
+        done = model_task(default.folder)
+        self._metrics = Metrics(task.metrics, task=done)
         self._models = Models(self._load, self._metrics, task.versions)
         self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
-        self._traffic = Traffic(paths_of(task.metrics.parent, settings.gateways))
+        self._traffic = Traffic(paths_of(task.metrics.parent, settings.gateways), done)
         self._service = Service(settings, self._models, self._metrics, self._traffic, self._keyring, self._traces)
         self._private = Server(settings, Control(self._service, self._models).handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -137,9 +139,10 @@ class Gateway:
     def _load(self, version: Version) -> Model:
         """Load a version, which takes half a second. Raises FashionMNISTError."""
         settings = self._task.settings
-        canary = decode(read_canary(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
-        engine = _engine(settings, version, self._traces)
-        health = Health(engine, canary, version.name)
+        task = model_task(version.folder)
+        canary = decode(read_canary(version.folder), "", Limits.from_settings(settings), task.geometry).pixels
+        engine = _engine(settings, version, task, self._traces)
+        health = Health(engine, canary, version.name, task)
         batcher = Batcher(engine, settings.max_queued_images)
         batcher.on_failure = health.lose
         if self._traces is not None:
@@ -253,7 +256,7 @@ def _traces(settings: Settings, version: str) -> "Traces | None":
     return Traces(settings, version)
 
 
-def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Backend:
+def _engine(settings: Settings, version: Version, task: tasks.Task, traces: "Traces | None") -> Backend:
     # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
     if settings.engine == "embedded":
         from gateway.models.engines.embedded import EmbeddedEngine
@@ -262,10 +265,10 @@ def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Ba
     if settings.engine == "oip":
         from gateway.models.engines.oip import OipEngine
 
-        return OipEngine(settings)
+        return OipEngine(settings, task)
     from gateway.models.engines.torchserve import TorchServeEngine
 
-    engine = TorchServeEngine(settings, version.torchserve)
+    engine = TorchServeEngine(settings, version.torchserve, task)
     if traces is not None:
         engine.headers = traces.engine_headers
     return engine

@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from fashion_mnist.preparation import MODES
+from fashion_mnist.task import Task
 from gateway.protocols import native, oip, oip_rest, openapi_page, v1
 from gateway.protocols.schemas import Schema, answer, errors, list_of, object_of, ref
 from gateway.types.page import Offered, Page
@@ -18,21 +18,21 @@ PATH: Final = b"/openapi.json"
 HTML_PATH: Final = b"/docs"
 
 
-def pages(offered: Offered, *, page: bool) -> dict[bytes, Page]:
+def pages(task: Task, offered: Offered, *, page: bool) -> dict[bytes, Page]:
     """The document; `page` says whether the web page is served, and what it asks."""
-    as_json = Answer(200, JSON, json.dumps(describe(offered, page=page)).encode())
+    as_json = Answer(200, JSON, json.dumps(describe(task, offered, page=page)).encode())
     return {PATH: Page(as_json, as_json)}
 
 
-def describe(offered: Offered, *, page: bool = True) -> dict[str, Any]:
+def describe(task: Task, offered: Offered, *, page: bool = True) -> dict[str, Any]:
     """The document, with the versions of the model that there are now."""
     versions = list(offered.ready)
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Fashion-MNIST",
+            "title": task.title,
             "version": offered.default,
-            "summary": "Which of ten kinds of garment an image shows.",
+            "summary": f"Which of {len(task.classes)} kinds of {task.noun} an image shows.",
             "description": "One model by three protocols: its own, the Open Inference Protocol, and TensorFlow "
             "Serving's. Several versions of it may be there; a path without one means the default. The Open Inference "
             "Protocol is spoken over gRPC too, at a port of its own. Where the server asks for keys, send "
@@ -40,15 +40,15 @@ def describe(offered: Offered, *, page: bool = True) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {
-            **_native(versions),
+            **_native(task, versions),
             **(openapi_page.paths(_bodies({"prepare": {"enum": list(MODES)}}), _PREPARE) if page else {}),
             **_health(),
-            **_oip(versions),
-            **_v1(versions),
+            **_oip(task, versions),
+            **_v1(task, versions),
             **_about(),
         },
         "components": {
-            "schemas": _schemas(versions) | (openapi_page.schemas(versions) if page else {}),
+            "schemas": _schemas(task, versions) | (openapi_page.schemas(task, versions) if page else {}),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "Only where the server asks for keys."}
             },
@@ -90,12 +90,12 @@ def _bodies(fields: Schema) -> dict[str, Any]:
     return bodies
 
 
-def _native(versions: Sequence[str]) -> dict[str, Any]:
+def _native(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     bodies = _bodies({"top_k": ref("TopK"), "prepare": {"enum": list(MODES)}})
     operation = {
         "summary": "Predict images of any kind, one or many",
-        "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes (784 an image), .npy, IDX, JSON, or "
-        "a form of these. "
+        "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes "
+        f"({task.image_bytes} an image), .npy, IDX, JSON, or a form of these. "
         "The first bytes say which it is. Of several images a bad one has its error in its place.",
         "parameters": [
             {
@@ -115,14 +115,15 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
         "requestBody": {"required": True, "content": bodies},
         "responses": {
             "200": answer(
-                "The predictions; with `Accept: application/octet-stream` the probabilities alone, float32 [n, 10].",
+                "The predictions; with `Accept: application/octet-stream` the probabilities alone, float32 "
+                f"[n, {len(task.classes)}].",
                 ref("Predictions"),
                 {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
             ),
             **errors("Error"),
         },
     }
-    names = {native.PATH: "", **{native.path_of(version): f"_{version}" for version in versions}}
+    names = {native.path(task): "", **{native.path_of(task, version): f"_{version}" for version in versions}}
     return {
         path.decode(): {
             "post": {"operationId": f"predict{name}", **operation},
@@ -147,7 +148,7 @@ def _health() -> dict[str, Any]:
     return found
 
 
-def _oip(versions: Sequence[str]) -> dict[str, Any]:
+def _oip(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     ready = object_of({"ready": {"type": "boolean"}}, name={"type": "string"})
     live = object_of({"live": {"type": "boolean"}})
     metadata = object_of({"name": {"type": "string"}, "version": {"type": "string"}, "extensions": list_of("string")})
@@ -160,9 +161,8 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
     }
     infer = {
         "summary": "Open Inference Protocol: predict",
-        "description": f"One input, `{oip.INPUT}`: UINT8 of shape [n, 1, 28, 28] or [n, 28, 28], or BYTES of shape [n] "
-        "with an image file in each, in base64. Tensors may stand behind the JSON as bytes, both ways: then "
-        "Inference-Header-Content-Length is the length of the JSON.",
+        "description": f"One input, `{oip.INPUT}`: {oip.tensors(task).input_forms}, in base64. Tensors may "
+        "stand behind the JSON as bytes, both ways: then Inference-Header-Content-Length is the length of the JSON.",
         "parameters": [
             {
                 "name": "Inference-Header-Content-Length",
@@ -188,7 +188,7 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
             **errors("ProtocolError"),
         },
     }
-    for path in (oip_rest.PATH, *map(oip_rest.path_of, versions)):
+    for path in (oip_rest.path(task), *(oip_rest.path_of(task, version) for version in versions)):
         model = path.decode()
         found[model] = _get("Open Inference Protocol: the model", ref("Model"))
         found[f"{model}/ready"] = _get("Open Inference Protocol: whether it is ready", ready, may_be_away=True)
@@ -196,7 +196,7 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _v1(versions: Sequence[str]) -> dict[str, Any]:
+def _v1(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     predict = {
         "summary": "TensorFlow Serving's REST API and KServe's v1: predict",
         "parameters": _PREPARE,
@@ -205,7 +205,7 @@ def _v1(versions: Sequence[str]) -> dict[str, Any]:
     }
     models = object_of({"models": list_of("string")})
     found = {"/v1/models": _get("KServe's v1: the models", models)}
-    for path in (v1.PATH, *map(v1.path_of, versions)):
+    for path in (v1.path(task), *(v1.path_of(task, version) for version in versions)):
         model = path.decode()
         found[model] = _get("TensorFlow Serving's and KServe's v1: the model's state", ref("V1Model"))
         found[f"{model}:predict"] = {"post": predict, "put": predict}
@@ -233,13 +233,13 @@ def _about() -> dict[str, Any]:
     }
 
 
-def _schemas(versions: Sequence[str]) -> dict[str, Any]:
+def _schemas(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     pixel: Schema = {"type": "integer", "minimum": 0, "maximum": 255}
-    row: Schema = {"type": "array", "items": pixel, "minItems": GEOMETRY.width, "maxItems": GEOMETRY.width}
-    rows: Schema = {"type": "array", "items": row, "minItems": GEOMETRY.height, "maxItems": GEOMETRY.height}
-    flat: Schema = {"type": "array", "items": pixel, "minItems": IMAGE_BYTES, "maxItems": IMAGE_BYTES}
+    (channels, height, width), classes = task.geometry, len(task.classes)
+    rows = _array(_array(pixel, width), height)
+    flat = _array(pixel, task.image_bytes)
     text: Schema = {"type": "string", "description": "An image file in base64."}
-    one: Schema = {"anyOf": [rows, {"type": "array", "items": rows, "minItems": 1, "maxItems": 1}, flat, text]}
+    one: Schema = {"anyOf": [*([rows] if channels == 1 else []), _array(rows, channels), flat, text]}
     image: Schema = {
         "anyOf": [
             *one["anyOf"],
@@ -247,15 +247,15 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
         ]
     }
     probability: Schema = {"type": "number", "minimum": 0, "maximum": 1.000001}
-    index: Schema = {"type": "integer", "minimum": 0, "maximum": len(CLASSES) - 1}
-    label: Schema = {"enum": list(CLASSES)}
+    index: Schema = {"type": "integer", "minimum": 0, "maximum": classes - 1}
+    label: Schema = {"enum": list(task.classes)}
     unknown: dict[str, Schema] = {
         "unknown": {
             "type": "boolean",
             "description": "Whether the image probably shows none of the classes: the score is above the threshold in "
             "the model's card.",
         },
-        "unknown_score": {"type": "number", "minimum": 1, "maximum": len(CLASSES)},
+        "unknown_score": {"type": "number", "minimum": 1, "maximum": classes},
     }
     some: Schema = {"type": "array", "items": ref("Image"), "minItems": 1}
     prediction = object_of(
@@ -264,7 +264,7 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
             "index": index,
             "probabilities": {
                 "type": "object",
-                "properties": dict.fromkeys(CLASSES, probability),
+                "properties": dict.fromkeys(task.classes, probability),
                 "additionalProperties": False,
             },
             **unknown,
@@ -285,9 +285,9 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
     )
     shape: Schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4}
     data: Schema = {"type": "array", "minItems": 1}
-    output_names = [output.name for output in oip.OUTPUTS]
+    output_names = list(oip.OUTPUTS)
     return {
-        "TopK": {"type": "integer", "minimum": 1, "maximum": len(CLASSES)},
+        "TopK": {"type": "integer", "minimum": 1, "maximum": classes},
         "Image": image,
         "Images": {
             "anyOf": [ref("Image"), some, object_of({"instances": some})],
@@ -367,6 +367,10 @@ def _schemas(versions: Sequence[str]) -> dict[str, Any]:
             }
         ),
     }
+
+
+def _array(items: Schema, length: int) -> Schema:
+    return {"type": "array", "items": items, "minItems": length, "maxItems": length}
 
 
 def _get(summary: str, schema: Schema, *, may_be_away: bool = False, takes_key: bool = True) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.predictions import Probabilities, json_rows
+from fashion_mnist.task import Task
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -22,7 +22,7 @@ FEW: Final = 16
 """Images of a request whose answer is written together with that of others."""
 
 _NEVER: Final = float("inf")
-_NOTHING: Final = np.empty((0, len(CLASSES)), np.float32)
+_NOTHING: Final = np.empty((0, 1), np.float32)
 
 
 class Batch:
@@ -31,16 +31,16 @@ class Batch:
     __slots__ = ("_rows", "ended", "probabilities", "started")
 
     def __init__(self, probabilities: Probabilities, started: float, ended: float) -> None:
-        """`probabilities` is float32 [n, 10]; the times are those of `time.perf_counter`."""
+        """`probabilities` is float32 [n, classes]; the times are those of `time.perf_counter`."""
         self.probabilities = probabilities
         self.started = started
         self.ended = ended
         self._rows: list[bytes] | None = None
 
-    def rows(self, unknown_threshold: float) -> list[bytes]:
+    def rows(self, unknown_threshold: float, task: Task) -> list[bytes]:
         """Each image's part of an answer as JSON. Written for all of them at once, when the first is asked for."""
         if self._rows is None:
-            self._rows = json_rows(self.probabilities, unknown_threshold)
+            self._rows = json_rows(self.probabilities, unknown_threshold, task)
         return self._rows
 
 
@@ -63,7 +63,7 @@ class Job:
     )
 
     def __init__(self, pixels: Pixels) -> None:
-        """`pixels` is uint8 [n, 28, 28]."""
+        """`pixels` is uint8 [n, channels, height, width]."""
         self._pixels = pixels
         self._missing = self.waiting = len(pixels)
         """Images, those of them without an answer; and those that no batch has taken yet."""
@@ -83,15 +83,15 @@ class Job:
         """All images have their probabilities, or it is known why not. Called once, unless cancelled before."""
         raise NotImplementedError
 
-    def rows(self, unknown_threshold: float) -> list[bytes] | None:
+    def rows(self, unknown_threshold: float, task: Task) -> list[bytes] | None:
         """Each image's part of an answer as JSON, where they are few and were all in one batch.
 
-        The threshold is the model's, so the same for all that share a batch.
+        Threshold and task are the model's, so the same for all that share a batch.
         """
         count = len(self.probabilities)
         if self._batch is None or count > FEW:
             return None
-        return self._batch.rows(unknown_threshold)[self._row : self._row + count]
+        return self._batch.rows(unknown_threshold, task)[self._row : self._row + count]
 
     def cancel(self) -> None:
         """Nobody waits for the answer: what no batch has taken yet is dropped."""
@@ -118,7 +118,7 @@ class Job:
             self._batch, self._row = batch, row
         else:
             if not len(self.probabilities):
-                self.probabilities = np.empty((size, len(CLASSES)), np.float32)
+                self.probabilities = np.empty((size, batch.probabilities.shape[1]), np.float32)
             self.probabilities[start : start + count] = batch.probabilities[row : row + count]
         self._missing -= count
         if not start:

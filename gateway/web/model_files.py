@@ -4,7 +4,6 @@ import json
 import logging
 from typing import Any, Final
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import ModelError
 from fashion_mnist.model_store import MISTAKES, MISTAKES_SPRITE
 from fashion_mnist.predictions import JSON
@@ -34,7 +33,7 @@ def files_of(model: Model) -> dict[str, File]:
         found |= _mistakes(model)
     except (ModelError, OSError, ValueError, KeyError) as error:
         log.error("mistakes cannot be shown", extra={"version": model.version.name, "reason": str(error)})
-    for name in map(sample_file, CLASSES):
+    for name in map(sample_file, model.task.classes):
         path = model.version.folder / name
         if path.exists():
             found[name] = File(path.read_bytes(), TYPES[path.suffix], compress=False)

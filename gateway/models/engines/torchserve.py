@@ -12,35 +12,36 @@ from typing import Final, cast
 import httptools
 import numpy as np
 
-from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.handler_interface.shared_pixels import MEDIA_TYPE, Writer
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST, Task
 
 log = logging.getLogger(__name__)
 
 WORTH_A_BATCH: Final = 32
 """Images in line that are worth one more batch beside one in flight; a request costs TorchServe some 0.3 ms."""
 
-_HEAD: Final = (
-    f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
-)
+_HEAD: Final = f"POST /predictions/%s HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
 
-_IDX: Final = struct.Struct(">4I")
+_IDX: Final = struct.Struct(">5I")
 """The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""
 
 
 class TorchServeEngine:
     """TorchServe, at a port or a Unix socket of this machine. See `gateway.engines.Engine`."""
 
-    def __init__(self, settings: Settings, address: "str | int", *, shared: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, address: "str | int", task: Task = FASHION_MNIST, *, shared: bool = True
+    ) -> None:
         """`address` is a port on loopback, or the path of a Unix socket. Nothing is connected yet.
 
         Pixels are sent as bytes unless `shared`, and where there is no memory to share or the worker cannot read it.
         """
         self._address = address
+        self._task = task
         self._shared = shared
         self._timeout_s = settings.engine_timeout_s
         self._slots = settings.workers + 1
@@ -48,7 +49,8 @@ class TorchServeEngine:
         self.headers: Callable[[], str] = lambda: ""
         """More lines for the head of the batch that is being sent."""
         most = settings.max_gpu_batch if settings.device == "cuda" else 256
-        self.max_batch = max(1, min(most, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
+        in_body = (settings.max_body_bytes - _IDX.size) // task.image_bytes
+        self.max_batch = max(1, min(most, settings.max_images, in_body))
 
     def wants(self, in_flight: int, waiting: int) -> bool:
         return in_flight == 0 or (in_flight < self._slots and waiting >= WORTH_A_BATCH)
@@ -67,9 +69,10 @@ class TorchServeEngine:
             raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): try again") from None
         if status != 200:
             raise Unavailable(f"the engine answered {status}: try again")
-        if len(body) != 4 * len(CLASSES) * len(images):
+        classes = len(self._task.classes)
+        if len(body) != 4 * classes * len(images):
             raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: try again")
-        return np.frombuffer(body, "<f4").reshape(len(images), len(CLASSES))
+        return np.frombuffer(body, "<f4").reshape(len(images), classes)
 
     async def _ask(self, images: Pixels) -> tuple[int, bytes]:
         """The status and the body of TorchServe's answer."""
@@ -90,7 +93,7 @@ class TorchServeEngine:
                 return MEDIA_TYPE, connection.share(images, self.max_batch)
             except OSError as error:
                 self._share_no_more(f"there is no memory to share ({error})")
-        header = _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width)
+        header = _IDX.pack(0x00000804, len(images), *self._task.geometry)
         return OCTET_STREAM, header + images.tobytes()
 
     def _share_no_more(self, reason: str) -> None:
@@ -105,15 +108,19 @@ class TorchServeEngine:
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
         if isinstance(self._address, int):
-            return (await loop.create_connection(lambda: _Connection(self._idle), "127.0.0.1", self._address))[1]
-        return (await loop.create_unix_connection(lambda: _Connection(self._idle), self._address))[1]
+            return (
+                await loop.create_connection(lambda: _Connection(self._idle, self._task), "127.0.0.1", self._address)
+            )[1]
+        return (await loop.create_unix_connection(lambda: _Connection(self._idle, self._task), self._address))[1]
 
 
 class _Connection(asyncio.Protocol):
     """A kept connection with one request at a time on it."""
 
-    def __init__(self, idle: "list[_Connection]") -> None:
+    def __init__(self, idle: "list[_Connection]", task: Task) -> None:
         self._idle = idle
+        self._task = task
+        self._head = _HEAD % task.name
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._pixels: Writer | None = None
         self.reusable = False
@@ -125,7 +132,7 @@ class _Connection(asyncio.Protocol):
         request that is given up takes its connection along.
         """
         if self._pixels is None:
-            self._pixels = Writer(most)
+            self._pixels = Writer(most, self._task.geometry)
         return self._pixels.write(images)
 
     def post(self, kind: str, body: bytes, headers: str) -> "asyncio.Future[tuple[int, bytes]]":
@@ -133,7 +140,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self.reusable = False
-        head = f"{_HEAD}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        head = f"{self._head}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
         self._transport.writelines([head.encode(), body])
         return self._answer
 
