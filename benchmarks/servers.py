@@ -18,7 +18,7 @@ from benchmarks.client import classify_singly
 from benchmarks.load import RunFailed
 from export import archive
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.model_store import CANARY, model_store_path, model_version, read_canary
+from fashion_mnist.model_store import HEALTH_IMAGE, model_store_path, model_version, read_health_image
 from fashion_mnist.settings import PREFIX, Settings
 from serving import config, processes, readiness, state
 from serving.torchserve import TorchServe
@@ -139,10 +139,13 @@ def started(
 
 
 def wait_until_right(
-    url: str, process: "subprocess.Popen[bytes]", image: bytes | None = None, label: int = CLASSES.index(CANARY[1])
+    url: str,
+    process: "subprocess.Popen[bytes]",
+    image: bytes | None = None,
+    label: int = CLASSES.index(HEALTH_IMAGE[1]),
 ) -> None:
-    """Wait until a PNG, by default the canary, gets its label. Raises RunFailed, at the latest after START_S."""
-    png = read_canary(model_store_path(Settings.from_environment())) if image is None else image
+    """Wait until a PNG, by default the health-check image, gets its label. Raises RunFailed, also after START_S."""
+    png = read_health_image(model_store_path(Settings.from_environment())) if image is None else image
     wait_for_label(
         url, lambda: classify_singly(url, [png], "image/png", threads=1), label, lambda: process.poll() is None
     )

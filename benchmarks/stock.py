@@ -58,8 +58,8 @@ def stock_torchserve(
         environment["OMP_NUM_THREADS"] = str(threads)
     url = f"http://127.0.0.1:{ports.inference}/predictions/fashion_mnist"
     with servers.started(command, environment, folder) as process:
-        canary = encode_image(image)
-        servers.wait_until_right(url, process, canary, expected_labels(weights, image[None])[0])
+        health_image = encode_image(image)
+        servers.wait_until_right(url, process, health_image, expected_labels(weights, image[None])[0])
         yield Server(url, process.pid)
 
 

@@ -19,6 +19,7 @@ from cli.errors import errors
 from cli.evaluate import evaluate
 from cli.explain import explain
 from cli.export import export
+from cli.import_model import import_model
 from cli.keys import keys
 from cli.loadtest import loadtest
 from cli.models import models
@@ -64,6 +65,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 for command in COMMANDS:
     app.command()(command)
+app.command("import")(import_model)
 
 
 def _print_version(asked: bool) -> None:

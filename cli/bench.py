@@ -15,6 +15,7 @@ class What(StrEnum):
     peers = "peers"
     ratios = "ratios"
     open_loop = "open-loop"
+    page = "page"
 
 
 def bench(
@@ -25,7 +26,8 @@ def bench(
             "decoding: what each kind of image costs, and what photographs cost others. "
             "peers: beside seven other model servers. "
             "ratios: whether it is still as many times faster as it must be. "
-            "open-loop: MLPerf's scenarios by MLCommons' LoadGen."
+            "open-loop: MLPerf's scenarios by MLCommons' LoadGen. "
+            "page: how fast the page follows, in Chromium."
         ),
     ] = What.comparison,
     output: Annotated[Path, typer.Option(help="Folder for results as JSON and Markdown.")] = Path("benchmarks/results"),
@@ -82,6 +84,10 @@ def bench(
         from benchmarks import ratios
 
         ratios.run()
+    elif what is What.page:
+        from benchmarks import page
+
+        page.run(output, quick=quick)
     else:
         from benchmarks.open_loop import measure
 

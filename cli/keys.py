@@ -37,7 +37,7 @@ def create(
     Example: `fashion-mnist keys create --name grafana --scope admin --days 365 --file keys.json`
     """
     path = _path(file)
-    text, key = gateway_keys.make(name, scope or [gateway_keys.PREDICT], None if days is None else days * _DAY_S)
+    text, key = gateway_keys.create(name, scope or [gateway_keys.PREDICT], None if days is None else days * _DAY_S)
     with gateway_keys.editing(path) as known:
         known.append(key)
     # Alone on its line and on stdout, so that it can go into a variable or a file.

@@ -43,7 +43,7 @@ def convert(module: nn.Module, geometry: Geometry, outputs: Sequence[str]) -> on
         )
     assert program is not None
     model = program.model_proto
-    _polish(model)
+    polish(model)
     return model
 
 
@@ -71,7 +71,7 @@ def check_valid(model: onnx.ModelProto) -> None:
         raise ExportError(f"the exported ONNX graph is invalid: {error}") from error
 
 
-def _polish(model: onnx.ModelProto) -> None:
+def polish(model: onnx.ModelProto) -> None:
     """Remove what depends on the machine that exports: stack traces with its paths, and the wheel's kind (+cpu)."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):

@@ -25,7 +25,7 @@ MISTAKES_SPRITE: Final = "mistakes.webp"
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A version's name: it stands in answers, in URLs and in TorchServe's archive."""
 
-CANARY: Final = FASHION_MNIST.health_check
+HEALTH_IMAGE: Final = FASHION_MNIST.health_check
 
 
 def model_store_path(settings: Settings) -> Path:
@@ -61,7 +61,7 @@ def model_task(model_store: Path) -> Task:
     return Task.from_card(model_card(model_store))
 
 
-def read_canary(model_store: Path) -> bytes:
+def read_health_image(model_store: Path) -> bytes:
     """The bytes of the task's health-check image. Raises ModelError."""
     path = model_store / model_task(model_store).health_check.image
     try:

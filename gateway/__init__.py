@@ -1,1 +1,1 @@
-"""HTTP and gRPC for clients, in front of an engine whose waiting images it batches."""
+"""The HTTP and gRPC servers for clients, in front of an engine for which they batch images."""

@@ -1,4 +1,4 @@
-"""The API: what is done with a request, until its answer is sent."""
+"""The API: routes requests, runs predictions and sends answers."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.settings import Settings
 from gateway.http.cors import PREFLIGHT
 from gateway.http.keys import PREDICT, Keyring
-from gateway.http.server import Asking, Server
+from gateway.http.server import RequestInfo, Server
 from gateway.models.health import Health
 from gateway.models.registry import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Route
 from gateway.observability.metrics import Metrics
@@ -41,19 +41,21 @@ log = logging.getLogger(__name__)
 OPEN: Final = frozenset(
     (b"/health/live", b"/health/ready", b"/health/startup", b"/ping", b"/v2/health/live", b"/v2/health/ready")
 ).union(oip_grpc.HEALTH, web.OPEN, {openapi.PATH})
-"""What load balancers ask, and what people look at before they have a key."""
+"""Paths that need no key, for load balancers and for people who have none yet."""
 
 QUICK_IMAGES: Final = 64
-"""Answers to more images than these are written in a thread; they take some 4 us an image."""
+"""Answers to more images are written in a thread; writing takes some 4 us per image."""
 
-WAITING_BUDGETS: Final = 4
-"""So many requests may wait for a thread that each cost all that a request may; of cheaper ones more."""
+QUEUED_REQUEST_BUDGETS: Final = 4
+"""The queue for threads is limited to this many requests of the maximum cost, or more of cheaper ones."""
+
+"""What precedes a version in a path."""
 
 _NO_STORE: Final = b"Cache-Control: no-store\r\n"
 
 
 class Service:
-    """One gateway: it decodes, puts images into the line for the engine, and answers."""
+    """One gateway: it decodes requests, queues their images for the engine, and answers."""
 
     def __init__(
         self,
@@ -64,22 +66,19 @@ class Service:
         keyring: Keyring | None = None,
         traces: "Traces | None" = None,
     ) -> None:
-        """`keyring` has the keys of which each request must carry one; None lets everybody in.
-
-        `traces` notes down what becomes of some requests, where that is wanted.
-        """
+        """With a `keyring`, each request must carry one of its keys. With `traces`, requests are traced."""
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.models = models
         self._task = models.task
-        self._of_versions = tuple(module.path_of(self._task, "") for module in (native, oip_rest, v1))
+        self._version_prefixes = tuple(module.path_of(self._task, "") for module in (native, oip_rest, v1))
         """What stands before a version in a path."""
         self.metrics = metrics
         self.traces = traces
         self._keyring = keyring
         if keyring is not None:
             self.server.admit = self._admit
-        self.slow = SlowWork(WAITING_BUDGETS * self.server.limits.max_pixels)
+        self.slow = SlowWork(QUEUED_REQUEST_BUDGETS * self.server.limits.max_pixels)
         self._web = Web(settings, models, traffic, keyring, self.refuse)
         self._explaining = Explaining(models, self.slow, self.server.limits, self.refuse)
         models.on_change = self._change
@@ -87,38 +86,38 @@ class Service:
 
     @property
     def health(self) -> Health:
-        """That of the default version."""
+        """The health of the default version."""
         return self.models.default.health
 
     def handle(self, request: Request) -> None:
-        """Answer a request, now or later."""
+        """Answer a request, at once or later."""
         head = request.head
         if head.route is None:
             head.route = self._route(head)
         head.route(request)
 
     def handle_call(self, call: Exchange) -> None:
-        """Answer a call of gRPC, now or later."""
+        """Answer a gRPC call, at once or later."""
         try:
             if call.url == oip_grpc.INFER:
                 version = oip_grpc.version_of(self._task, call.body)
                 routes = self.models.find(version).routes if version else self.models.routes
                 predict(self, routes[OIP_GRPC], call)
-            elif said := oip_grpc.say(self._task, call.url, call.body, self.models.offered):
-                call.answer(said)
+            elif answer := oip_grpc.answer_metadata(self._task, call.url, call.body, self.models.offered):
+                call.answer(answer)
             else:
                 self.refuse(
-                    call, MethodNotAllowed(f"{oip_grpc.SERVICE} has no such call: ask for its calls by reflection")
+                    call, MethodNotAllowed(f"{oip_grpc.SERVICE} has no such call: list its calls by reflection")
                 )
         except FashionMNISTError as error:
             self.refuse(call, error)
 
-    def _admit(self, asking: Asking) -> FashionMNISTError | None:
-        if self._keyring is None or (error := self._keyring.refusal(asking.authorization, PREDICT)) is None:
+    def _admit(self, request: RequestInfo) -> FashionMNISTError | None:
+        if self._keyring is None or (error := self._keyring.refusal(request.authorization, PREDICT)) is None:
             return None
-        # A browser asks whether it may ask, and sends no key with that. (A call that is no POST ends at its head.)
-        path = asking.url.partition(b"?")[0]
-        return None if asking.method == b"OPTIONS" or path in OPEN or path.startswith(web.FILES) else error
+        # Preflight requests carry no key. (gRPC calls are POST.)
+        path = request.url.partition(b"?")[0]
+        return None if request.method == b"OPTIONS" or path in OPEN or path.startswith(web.FILES) else error
 
     def refuse(self, request: Exchange, error: FashionMNISTError, headers: bytes = b"") -> None:
         """Answer with an error."""
@@ -130,8 +129,7 @@ class Service:
         request.answer_error(error, b"X-Request-Id: %b\r\n%b%b" % (request.request_id, headers_of(error), headers))
 
     def _change(self) -> None:
-        """Find out anew where what is, because other versions are loaded, or another one is the default."""
-        self._web.change()
+        """Rebuild the routes, because the loaded versions or the default have changed."""
         routes, offered, task = self.models.routes, self.models.offered, self._task
         self._routes: dict[bytes, Route] = {
             native.path(task): routes[NATIVE],
@@ -159,36 +157,36 @@ class Service:
         }
 
     def _route(self, head: Head) -> Callable[[Request], None]:
-        """What answers requests with this head."""
+        """The function that answers requests with this head."""
         path = head.url.partition(b"?")[0]
         if head.method == b"OPTIONS" and head.origin and self.server.cors(head.origin):
             return lambda request: request.answer(Answer(200, JSON, b""), PREFLIGHT)
-        if path.startswith(self._of_versions):
-            # Versions come and go, and heads are kept: each time anew.
+        if path.startswith(self._version_prefixes):
+            # Versions change while heads are cached: look the route up for each request.
             return lambda request: self._find(request.head, path)(request)
         return self._find(head, path)
 
     def _find(self, head: Head, path: bytes) -> Callable[[Request], None]:
         if route := self._routes.get(path):
             if head.method not in (b"POST", b"PUT"):  # curl -T puts
-                return self._refusal(MethodNotAllowed("send images here by POST"), b"Allow: POST, PUT\r\n")
+                return self._refusal(MethodNotAllowed("send images by POST"), b"Allow: POST, PUT\r\n")
             return functools.partial(predict, self, route)
         if path == explain.PATH and self._web.on:
             if head.method not in (b"POST", b"PUT"):
-                return self._refusal(MethodNotAllowed("send an image here by POST"), b"Allow: POST, PUT\r\n")
+                return self._refusal(MethodNotAllowed("send an image by POST"), b"Allow: POST, PUT\r\n")
             return self._explaining.explain
         if page := self._pages.get(path) or self._web.find(path):
             if head.method not in (b"GET", b"HEAD"):
-                return self._refusal(MethodNotAllowed("ask by GET"), b"Allow: GET, HEAD\r\n")
+                return self._refusal(MethodNotAllowed("use GET"), b"Allow: GET, HEAD\r\n")
             return page
-        for before in self._of_versions:
-            if path.startswith(before):
-                name = re.split(b"[/:]", path[len(before) :])[0].decode("latin-1")
+        for prefix in self._version_prefixes:
+            if path.startswith(prefix):
+                name = re.split(b"[/:]", path[len(prefix) :])[0].decode("latin-1")
                 try:
                     self.models.find(name)
                 except NotFound as error:
                     return self._refusal(error)
-        return self._refusal(NotFound("there is nothing here: GET /openapi.json says what there is and where"))
+        return self._refusal(NotFound("unknown path: GET /openapi.json lists all paths"))
 
     def _refusal(self, error: FashionMNISTError, headers: bytes = b"") -> Callable[[Request], None]:
         return lambda request: self.refuse(request, error, headers)
@@ -201,40 +199,40 @@ class Service:
         request.answer(v1.state(self._task, self.models.offered, version), _NO_STORE)
 
     def _live(self, request: Request) -> None:
-        self._say(request, 200, "live", "")
+        self._respond(request, 200, "live", "")
 
     def _ready(self, request: Request) -> None:
         if self.health.ready:
-            self._say(request, 200, "ready", "")
+            self._respond(request, 200, "ready", "")
         else:
-            self._say(request, 503, "not ready", self.health.reason)
+            self._respond(request, 503, "not ready", self.health.reason)
 
     def _startup(self, request: Request) -> None:
         if self.health.started.is_set():
-            self._say(request, 200, "started", "")
+            self._respond(request, 200, "started", "")
         else:
-            self._say(request, 503, "starting", self.health.reason)
+            self._respond(request, 503, "starting", self.health.reason)
 
     def _ping(self, request: Request) -> None:
-        # TorchServe's page, and its words; but here they are true.
+        # TorchServe's path and words.
         if self.health.ready:
-            self._say(request, 200, "Healthy", "")
+            self._respond(request, 200, "Healthy", "")
         else:
-            self._say(request, 503, "Unhealthy", self.health.reason)
+            self._respond(request, 503, "Unhealthy", self.health.reason)
 
-    def _say(self, request: Request, status: int, word: str, reason: str) -> None:
+    def _respond(self, request: Request, status: int, word: str, reason: str) -> None:
         body = json.dumps({"status": word, **({"reason": reason} if reason else {})}).encode()
         request.answer(Answer(status, JSON, body), _NO_STORE)
 
 
 def predict(service: Service, route: Route, request: Exchange) -> None:
-    """Read a request's images, in the words of its protocol, and put them into line; or refuse."""
-    # Whatever becomes the default meanwhile: it ends with the version that it began with.
+    """Decode a request's images by its protocol and queue them for the engine, or refuse the request."""
+    # Kept for the whole request, even if the default changes meanwhile.
     model, codec = route.model, route.codec
     if service.traces is not None:
         request.span = service.traces.begin(request)
     try:
-        # Neither may cost us anything: it is when there is too much to do that they are needed.
+        # First what costs nothing, because it matters most under overload.
         if not model.health.answers:
             raise Unavailable(f"not ready: {model.health.reason}")
         model.batcher.check_room()
@@ -252,8 +250,8 @@ def predict(service: Service, route: Route, request: Exchange) -> None:
 
 
 def _is_late(request: Exchange) -> bool:
-    """Whether nobody waits for the answer any more."""
-    return request.gone or time.perf_counter() >= request.expires
+    """Whether the client has disconnected or its deadline has passed."""
+    return request.cancelled or time.perf_counter() >= request.expires
 
 
 def _submit_read(
@@ -263,12 +261,12 @@ def _submit_read(
     request: Exchange,
     found: tuple[Form, Decoded] | BaseException,
 ) -> None:
-    """Go on where a thread has read the request, or failed to."""
+    """Continue after a thread has read the request, or failed to."""
     model.reading -= 1
-    if request.gone:
+    if request.cancelled:
         return
     if isinstance(request, Request):
-        # What was read is no part of it: its room is given back before the answer is there.
+        # The decoded images do not refer to the body: free it before the answer is ready.
         service.server.buffered_bytes -= len(request.body)
         request.body = b""
     try:
@@ -288,15 +286,15 @@ def _submit(
 ) -> None:
     prediction = _Prediction(service, model, codec, request, *found)
     if not prediction.waiting:
-        # All of them are bad: there is nothing to compute, and the answer says why.
+        # All images are invalid: there is nothing to compute.
         prediction.done(None)
-    elif not request.gone:
-        request.on_gone = prediction.cancel
+    elif not request.cancelled:
+        request.on_cancel = prediction.cancel
         model.batcher.submit(prediction)
 
 
 class _Prediction(Job):
-    """One request's images on their way, and its answer when they are back."""
+    """One request's images on their way through the engine, and its answer."""
 
     __slots__ = ("_codec", "_decoded", "_form", "_model", "_request", "_service")
 
@@ -322,10 +320,10 @@ class _Prediction(Job):
     def cancel(self) -> None:
         super().cancel()
         if self.span is not None and self._service.traces is not None:
-            self._service.traces.leave(self.span)
+            self._service.traces.cancel(self.span)
 
     def done(self, error: FashionMNISTError | None) -> None:
-        """Write the answer, and send it."""
+        """Write and send the answer."""
         service, form, decoded = self._service, self._form, self._decoded
         if error is not None:
             service.refuse(self._request, error)
@@ -351,11 +349,11 @@ class _Prediction(Job):
         request, service = self._request, self._service
         now = time.perf_counter()
         started, received, decoded = request.started, request.received, self.queued
-        # A request without a good image was never in line.
+        # A request without a valid image was never queued.
         left, back = (self.started, self.ended) if self.ended else (decoded, decoded)
         parse, decode, queue = received - started, decoded - received, left - decoded
         engine, encode = back - left, now - back
-        # One by one: a loop over the five takes as long again.
+        # One by one: a loop takes twice as long.
         headers = TIMED % (request.request_id, 1e3 * parse, 1e3 * decode, 1e3 * queue, 1e3 * engine, 1e3 * encode)
         if request.span is not None and service.traces is not None:
             moments = (started, received, decoded, left, back, now)
@@ -372,4 +370,4 @@ class _Prediction(Job):
 
 def _fail(service: Service, request: Exchange, what: str, error: BaseException) -> None:
     log.error(what, exc_info=error, extra={"request_id": request.request_id.decode()})
-    service.refuse(request, FashionMNISTError("the request failed, which is not your fault: report it"))
+    service.refuse(request, FashionMNISTError("the request failed because of a defect in the service: report it"))

@@ -1,8 +1,9 @@
-"""Work that would hold up all others on the event loop: done in threads, the cheapest first.
+"""Work that would block the event loop: done in threads, the cheapest first.
 
-What a request costs is known when its images' headers are read. A job begins with a modest allowance; one that needs
-more gives up before it has spent anything, and waits again, at what it costs. One thread takes whatever is cheapest, a
-second one only what is modest: so a modest job never waits for a dear one, and no two dear ones take memory at once.
+The cost of a request is known once the headers of its images are read. A job starts with a modest allowance; one that
+needs more stops before it has spent anything, and is queued again with its real cost. One thread takes the cheapest
+job, a second one only modest jobs: so a modest job never waits for an expensive one, and no two expensive ones take
+memory at once.
 """
 
 import asyncio
@@ -18,31 +19,31 @@ from fashion_mnist.decoding.limits import TooSlow
 from fashion_mnist.errors import Overloaded
 
 MODEST_COST: Final = 2**22
-"""In pixels; they take some 30 ms to decode."""
+"""In pixels; decoding them takes some 30 ms."""
 
-MOST_JOBS: Final = 256
-"""Jobs that may wait; one more is refused."""
+MAX_JOBS: Final = 256
+"""Jobs that may be queued; further ones are refused."""
 
-WAIT_S: Final = 5.0
-"""A job that has waited so long is refused: what it waits for costs more than there is time."""
+MAX_WAIT_S: Final = 5.0
+"""A job that has been queued for longer is refused."""
 
 _UNBOUNDED: Final = float("inf")
 
 Work: TypeAlias = Callable[[float], Any]
-"""Takes an allowance in pixels. Raises TooSlow where it needs more."""
+"""Takes an allowance in pixels. Raises TooSlow if it needs more."""
 
 
 class _Job:
-    __slots__ = ("cost", "gone", "loop", "number", "since", "then", "work")
+    __slots__ = ("cost", "is_cancelled", "loop", "number", "since", "then", "work")
 
     def __init__(
-        self, number: int, cost: float, work: Work, then: Callable[[Any], None], gone: Callable[[], bool]
+        self, number: int, cost: float, work: Work, then: Callable[[Any], None], is_cancelled: Callable[[], bool]
     ) -> None:
         self.number = number
         self.cost = cost
         self.work = work
         self.then = then
-        self.gone = gone
+        self.is_cancelled = is_cancelled
         self.since = time.monotonic()
         self.loop = asyncio.get_running_loop()
 
@@ -50,61 +51,61 @@ class _Job:
         return (self.cost, self.number) < (other.cost, other.number)
 
     def end(self, result: Any) -> None:
-        """Hand over the result, or the exception, on the event loop. Called in a thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        """Deliver the result or the exception on the event loop. Called in a thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self.then, result)
 
 
 class SlowWork:
-    """The jobs of one gateway, and the two threads that do them."""
+    """The queued jobs of one gateway, and the two threads that run them."""
 
-    def __init__(self, most_cost: float) -> None:
-        """`most_cost` is what all jobs that wait may cost together, in pixels."""
-        self._most_cost = most_cost
+    def __init__(self, max_cost: float) -> None:
+        """`max_cost` limits the cost of all queued jobs together, in pixels."""
+        self._max_cost = max_cost
         self._changed = threading.Condition()
         self._jobs: list[_Job] = []
         self._cost = 0.0
         self._numbers = itertools.count()
         self._threads = [
-            threading.Thread(target=self._run, args=(most,), name=f"slow-{name}", daemon=True)
-            for name, most in (("any", _UNBOUNDED), ("modest", MODEST_COST))
+            threading.Thread(target=self._run, args=(max_cost,), name=f"slow-{name}", daemon=True)
+            for name, max_cost in (("any", _UNBOUNDED), ("modest", MODEST_COST))
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, cost: float, work: Work, then: Callable[[Any], None], gone: Callable[[], bool]) -> None:
-        """Do `work`, of which no more is known than that it costs at least so many pixels.
+    def submit(self, cost: float, work: Work, then: Callable[[Any], None], is_cancelled: Callable[[], bool]) -> None:
+        """Queue `work`, which costs at least `cost` pixels.
 
-        `then` gets its result, or its exception, on the event loop; where `gone` says so meanwhile, nothing is done,
-        and it gets Overloaded. Raises Overloaded where too much waits already.
+        `then` gets its result or exception on the event loop. If `is_cancelled` returns true when the job's turn comes,
+        the work is not done and `then` gets Overloaded. Raises Overloaded if too much is queued.
         """
         with self._changed:
-            if len(self._jobs) >= MOST_JOBS:
-                raise Overloaded("too many large requests at once: send it again a moment later")
-            self._put(_Job(next(self._numbers), cost, work, then, gone))
+            if len(self._jobs) >= MAX_JOBS:
+                raise Overloaded("too many large requests at once: retry in a moment")
+            self._queue(_Job(next(self._numbers), cost, work, then, is_cancelled))
 
-    def _put(self, job: _Job) -> None:
-        # A job alone may cost what it will: its limits are others.
-        if self._jobs and self._cost + job.cost > self._most_cost:
-            raise Overloaded("large images of others are being decoded: send it again a moment later")
+    def _queue(self, job: _Job) -> None:
+        # A single job is limited elsewhere.
+        if self._jobs and self._cost + job.cost > self._max_cost:
+            raise Overloaded("large images of other requests are being decoded: retry in a moment")
         self._cost += job.cost
         heapq.heappush(self._jobs, job)
         self._changed.notify_all()
 
-    def _take(self, most: float) -> _Job:
+    def _take(self, max_cost: float) -> _Job:
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs and self._jobs[0].cost <= most)
+            self._changed.wait_for(lambda: self._jobs and self._jobs[0].cost <= max_cost)
             job = heapq.heappop(self._jobs)
             self._cost -= job.cost
             return job
 
-    def _run(self, most: float) -> None:
+    def _run(self, max_cost: float) -> None:
         while True:
-            self._do(self._take(most))
+            self._do(self._take(max_cost))
 
     def _do(self, job: _Job) -> None:
-        if job.gone() or time.monotonic() - job.since > WAIT_S:
-            job.end(Overloaded("it waited too long for large images of others: send it again a moment later"))
+        if job.is_cancelled() or time.monotonic() - job.since > MAX_WAIT_S:
+            job.end(Overloaded("the request waited too long for large images of others: retry in a moment"))
             return
         try:
             job.end(job.work(_UNBOUNDED if job.cost > MODEST_COST else MODEST_COST))
@@ -112,7 +113,7 @@ class SlowWork:
             job.cost = max(slow.cost, MODEST_COST + 1.0)
             try:
                 with self._changed:
-                    self._put(job)
+                    self._queue(job)
             except Overloaded as overloaded:
                 job.end(overloaded)
         except BaseException as error:

@@ -40,13 +40,13 @@ class WrongLabel(NotReady):
     """The model takes the canary for something else: it will not change its mind either."""
 
 
-def ask_canary(host: str, port: int, task: Task, image: bytes) -> dict[str, Any]:
+def check_health_image(host: str, port: int, task: Task, image: bytes) -> dict[str, Any]:
     """Send the canary; the prediction, if it is the right one. Raises NotReady."""
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     return _ask(connection, f"{host}:{port}", task, image, PATH + task.name)
 
 
-def ask_canary_at(private_socket: Path, task: Task, image: bytes, path: str = "") -> dict[str, Any]:
+def check_health_image_at(private_socket: Path, task: Task, image: bytes, path: str = "") -> dict[str, Any]:
     """The same through a socket in the file system. Raises NotReady."""
     return _ask(_DoorConnection(private_socket), str(private_socket), task, image, path or PATH + task.name)
 
@@ -82,8 +82,9 @@ def _ask(connection: http.client.HTTPConnection, where: str, task: Task, image: 
         label = prediction["label"]
     except (ValueError, KeyError, IndexError, TypeError):
         raise NotReady(f"it answers {status} {content[:200]!r}") from None
-    if label != task.health_check.label:
-        raise WrongLabel(f"it takes {task.health_check.image} for {label!r} instead of {task.health_check.label!r}")
+    check = task.health_check
+    if label != check.label:
+        raise WrongLabel(f"it takes {check.image} for {label!r} instead of {check.label!r}")
     return prediction
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import psutil
 
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import model_task, read_canary
+from fashion_mnist.model_store import model_task, read_health_image
 from fashion_mnist.settings import Settings
 from serving import config, gc_log, java, processes, readiness, state
 from serving.config import Ports, RunFolder
@@ -46,7 +46,7 @@ class TorchServe:
         self.ports = Ports.choose(settings)
         self.folder = RunFolder(folder or state.folder(config.LOOPBACK, self.ports.inference))
         self._files = KeptFiles()
-        self._canary, self._task = read_canary(model_store), model_task(model_store)
+        self._health_image, self._task = read_health_image(model_store), model_task(model_store)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -109,7 +109,7 @@ class TorchServe:
             if sum(not processes.alive(worker) for worker in workers.values()) >= CRASHES:
                 raise self._failure("TorchServe's worker dies again and again while it loads the model")
             try:
-                readiness.ask_canary(config.LOOPBACK, self.ports.inference, self._task, self._canary)
+                readiness.check_health_image(config.LOOPBACK, self.ports.inference, self._task, self._health_image)
                 return time.monotonic() - started
             except readiness.ModelNotLoaded as error:
                 raise self._failure(f"TorchServe did not load the model: {error}") from None

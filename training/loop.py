@@ -25,7 +25,8 @@ from training.recipes import Recipe
 from training.residual import ResidualNetwork
 from training.teachers import Teachers
 
-_EVALUATION_BATCH: Final = 1000
+_EVALUATION_BATCH: Final = 250
+"""What a batch gives after the first convolution, 3.5 MB, fits into a cache: 41 us an image, where 1,000 took 68 us."""
 _SEEDS: Final = 2**32
 
 
@@ -70,14 +71,10 @@ class Trainer:
         self._train_images = train.images.copy()
         self.images = torch.from_numpy(self._train_images).to(device)
         self.labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
-        levels = (np.arange(256, dtype=np.float32) / 255) ** np.float32(recipe.gamma)
-        scaled = levels[train.images]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             made = new_network(recipe, task, network_class)
-        mean, std = (
-            [float(figure(scaled[:, channel])) for channel in range(scaled.shape[1])] for figure in (np.mean, np.std)
-        )
+        mean, std = mean_and_deviation(train.images, recipe.gamma)
         self.task = task
         self.network_class = network_class
         self.classifier = Classifier(made, mean, std, gamma=recipe.gamma, task=task).to(device)
@@ -224,6 +221,23 @@ class Trainer:
     def _average(self, step: int) -> None:
         if self.recipe.ema_decay:
             average(self.averaged, _averaged(self.network), self.recipe, step)
+
+
+def mean_and_deviation(images: np.ndarray, gamma: float) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel's pixels, as shares of white to the power of `gamma`.
+
+    Takes uint8 [n, channels, height, width].
+    """
+    levels = (np.arange(256) / 255) ** gamma
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        pixels = images[:, channel].reshape(-1)
+        # By how often each of 256 levels occurs: a tenth of the time, and exact. In parts: bincount widens its input.
+        parts = np.array_split(pixels, 1 + pixels.size // 2**18)
+        shares = sum(np.bincount(part, minlength=256) for part in parts) / pixels.size
+        means.append(float(shares @ levels))
+        deviations.append(float(np.sqrt(shares @ (levels - means[-1]) ** 2)))
+    return means, deviations
 
 
 def new_network(recipe: Recipe, task: Task = FASHION_MNIST, network_class: NetworkClass | None = None) -> Network:

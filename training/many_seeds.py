@@ -23,7 +23,7 @@ from fashion_mnist.errors import TrainingError, UsageError
 from fashion_mnist.network import Classifier
 from training import runs
 from training.augment import draw_moves, move
-from training.loop import average, epoch_generator, new_network, predict, schedule
+from training.loop import average, epoch_generator, mean_and_deviation, new_network, predict, schedule
 from training.optimizers import optimizers
 from training.recipes import Recipe, recipe_named
 
@@ -38,8 +38,7 @@ class ManySeeds:
         self._recipe, self._seeds, self._device = recipe, seeds, device
         self._images = torch.from_numpy(train.images.copy()).to(device)
         self._labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
-        scaled = train.images.astype(np.float32) / 255
-        self._mean, self._std = float(scaled.mean()), float(scaled.std())
+        self._mean_and_deviation = mean_and_deviation(train.images, gamma=1)
         self._steps = len(train.images) // recipe.batch_size
         if not self._steps:
             raise TrainingError(f"{len(train.images)} images are fewer than one batch of {recipe.batch_size}")
@@ -68,12 +67,15 @@ class ManySeeds:
             moves = draw_moves(seen, flip=recipe.flip, shift=recipe.shift, generator=generator)
             drawn.append(moves.view(self._steps, -1, 3))
         order, moves = torch.stack(orders, 1).to(self._device), torch.stack(drawn, 1).to(self._device)
+        mean, deviation = (
+            torch.tensor(values, device=self._device)[:, None, None] for values in self._mean_and_deviation
+        )
         for step in range(self._steps):
             place = self._epoch * self._steps + step
             share = schedule(recipe, (place + 1) / (recipe.epochs * self._steps))
             chosen = order[step].flatten()
             images = move(self._images[chosen], moves[step].flatten(0, 1))
-            images = (images.float() / 255 - self._mean) / self._std
+            images = (images.float() / 255 - mean) / deviation
             stacked = {name: stack.detach() for name, stack in self._stacks.items()}
             gradients = self._gradients(
                 stacked, images.unflatten(0, (count, -1)), self._labels[chosen].unflatten(0, (count, -1))
@@ -96,7 +98,7 @@ class ManySeeds:
             network = new_network(self._recipe)
             state = {name: stack[place].cpu() for name, stack in zip(self._stacks, kept, strict=True)}
             network.load_state_dict(state)
-            classifiers.append(Classifier(network, self._mean, self._std).eval())
+            classifiers.append(Classifier(network, *self._mean_and_deviation).eval())
         return classifiers
 
     def _loss(self, parameters: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:

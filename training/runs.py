@@ -117,7 +117,8 @@ def train(
     classifier = trainer.result()
     logits = np.log(np.maximum(predict(classifier, held_out.images).astype(np.float64), _SMALLEST))
     classifier.temperature.fill_(fit_temperature(logits, held_out.labels))
-    threshold = float(np.quantile(unknown_scores(predict(classifier, held_out.images)), 1 - UNKNOWN_SHARE))
+    calibrated = torch.softmax(torch.from_numpy(logits) / classifier.temperature, dim=1).float().numpy()
+    threshold = float(np.quantile(unknown_scores(calibrated), 1 - UNKNOWN_SHARE))
     figures = evaluation(predict(classifier, dataset.test.images), dataset.test.labels, dataset.task.classes)
     # Imported here: Matplotlib takes a while, and the first epoch need not wait for it.
     from training import plots

@@ -17,7 +17,7 @@ from benchmarks.load import RunFailed
 from benchmarks.peers.kinds import Kind
 from benchmarks.servers import Server
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.model_store import CANARY, model_store_path, model_version, read_canary
+from fashion_mnist.model_store import HEALTH_IMAGE, model_store_path, model_version, read_health_image
 from fashion_mnist.settings import Settings
 from serving import config
 
@@ -105,7 +105,7 @@ def _running(
     tuned: bool,
     more: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """A server at a port and path, once it gives the canary its label. Raises RunFailed."""
+    """A server at a port and path, once it predicts the health-check image right. Raises RunFailed."""
     folder.mkdir(exist_ok=True)
     store = model_store_path(Settings.from_environment())
     variables = {
@@ -127,10 +127,10 @@ def _running(
 
 
 def wait_until_right(url: str, kind: Kind, runs: Callable[[], bool]) -> None:
-    """Wait until the canary, sent as `kind`, gets its label. Raises RunFailed, in time at the latest."""
-    canary = read_canary(model_store_path(Settings.from_environment()))
-    image = np.asarray(Image.open(io.BytesIO(canary)))
-    body, label = kind.write(image), CLASSES.index(CANARY[1])
+    """Wait until the health-check image, sent as `kind`, gets its label. Raises RunFailed, also after a timeout."""
+    health_image = read_health_image(model_store_path(Settings.from_environment()))
+    image = np.asarray(Image.open(io.BytesIO(health_image)))
+    body, label = kind.write(image), CLASSES.index(HEALTH_IMAGE[1])
 
     def classify() -> list[int]:
         return classify_singly(url, [body], kind.content_type, threads=1, headers=kind.headers, read=kind.read)

@@ -15,7 +15,7 @@ from benchmarks.peers.kinds import Kind
 from benchmarks.servers import Server
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import UsageError
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from serving import config, readiness
 
 _TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -49,9 +49,9 @@ def nginx(folder: Path, kind: Kind) -> Iterator[Server]:
         raise UsageError("nginx is not installed: apt-get install nginx-light")
     folder.mkdir(exist_ok=True)
     port = config.free_ports(1)[0]
-    index = CLASSES.index(CANARY[1])
+    index = CLASSES.index(HEALTH_IMAGE[1])
     probabilities = dict.fromkeys(CLASSES, 0.1)
-    answer = {"predictions": [{"label": CANARY[1], "index": index, "probabilities": probabilities}]}
+    answer = {"predictions": [{"label": HEALTH_IMAGE[1], "index": index, "probabilities": probabilities}]}
     (folder / "nginx.conf").write_text(
         _CONFIGURATION.format(
             # Its worker is not root's, and so could not read this folder.

@@ -1,4 +1,4 @@
-"""The process that `isolated` starts: decodes one image file of its standard input, and writes the picture."""
+"""The process that `isolated` starts: it decodes one image file from stdin and writes the picture to stdout."""
 
 import json
 import resource
@@ -12,7 +12,7 @@ from fashion_mnist.task import Geometry
 
 
 def main() -> None:
-    """Write a line of JSON, and behind it the pixels and what there is of alpha."""
+    """Write a line of JSON, followed by the pixels and the alpha channel if there is one."""
     task: dict[str, Any] = json.loads(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (task["memory"], task["memory"]))
     resource.setrlimit(resource.RLIMIT_CPU, (task["seconds"], task["seconds"]))

@@ -1,4 +1,4 @@
-"""Image arrays as files: .npy and IDX, read from bytes that nobody vouches for."""
+"""Image arrays as files: .npy and IDX, read from untrusted bytes."""
 
 import io
 from typing import Final
@@ -11,14 +11,14 @@ from fashion_mnist.decoding.decoded import Bytes, image_bytes
 from fashion_mnist.errors import BadArray
 from fashion_mnist.task import Geometry
 
-_MOST_DIGITS: Final = 12
+_MAX_DIGITS: Final = 12
 
 
 def npy_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
     """The images of a .npy file as uint8 [n, channels, height, width].
 
-    The header is read first and its shape compared with the bytes that are there, so nothing is allocated on a
-    stranger's word; pickled objects are refused, never loaded. Raises BadArray.
+    The header's shape is compared with the length of the data before anything is allocated; pickled objects are
+    refused, never loaded. Raises BadArray.
     """
     forms = _forms(geometry)
     file = io.BytesIO(content)
@@ -29,21 +29,21 @@ def npy_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
         ]
         shape, fortran_order, dtype = read_header(file)
     except KeyError:
-        raise BadArray(f".npy of an unknown version; save it with numpy.save and {forms}") from None
+        raise BadArray(f"the .npy version is unknown; save it with numpy.save and {forms}") from None
     except Exception:
-        # NumPy evaluates the header as a Python literal: damaged ones fail in as many ways as there are.
-        raise BadArray(f"the .npy header is damaged or cut short; save it with numpy.save and {forms}") from None
-    # NumPy's own check lets True pass for a 1, and numbers that Python refuses to print.
-    if any(type(length) is not int or not 0 <= length < 10**_MOST_DIGITS for length in shape):
-        raise BadArray(f"the .npy header's shape has something in it that is no length; {forms}")
+        # NumPy evaluates the header as a Python literal, which can raise anything.
+        raise BadArray(f"the .npy header is damaged or truncated; save it with numpy.save and {forms}") from None
+    # NumPy's own check accepts True as 1, and numbers that Python refuses to print.
+    if any(type(length) is not int or not 0 <= length < 10**_MAX_DIGITS for length in shape):
+        raise BadArray(f"the .npy header's shape has an invalid length; {forms}")
     if dtype.hasobject:
         raise BadArray(f"pickled objects are never loaded; {forms}")
     if dtype != np.uint8:
-        raise BadArray(f"the array is of {str(dtype)[:80]}; {forms}")
+        raise BadArray(f"the array's type is {str(dtype)[:80]}; {forms}")
     data = memoryview(content)[file.tell() :]
     images = _count(shape, geometry)
     if len(data) != images * image_bytes(geometry):
-        raise BadArray(f"the .npy says {_shown(shape)} and holds {len(data):,} bytes of data: send the whole file")
+        raise BadArray(f"the .npy has {len(data):,} bytes for the shape {_shown(shape)}: send the whole file")
     array = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran_order else "C")
     return array.reshape(images, *geometry)
 
@@ -72,7 +72,7 @@ def _images_shapes(geometry: Geometry) -> list[tuple[int, ...]]:
 
 
 def _count(shape: tuple[int, ...], geometry: Geometry) -> int:
-    """How many images an array of this shape holds. Raises BadArray for a shape that is none of the forms."""
+    """The number of images of an array of this shape. Raises BadArray for an unsupported shape."""
     shapes = _images_shapes(geometry)
     if shape == shapes[0]:
         return 1

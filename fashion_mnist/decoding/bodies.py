@@ -1,7 +1,7 @@
-"""From the bytes of a request to pixels: uint8 [n, c, h, w], with an error in the place of each bad image.
+"""Decodes the bytes of a request to pixels, uint8 [n, c, h, w], with an error in place of each invalid image.
 
-A body is told by its first bytes: image files, .npy, gzip and IDX have signatures, and only what has none is told by
-its content type: raw pixels or JSON.
+The first bytes determine the format: image files, .npy, gzip and IDX have signatures. Only for bodies without one the
+content type decides: raw pixels or JSON.
 """
 
 import zlib
@@ -26,7 +26,7 @@ from fashion_mnist.errors import (
 from fashion_mnist.preparation import DEFAULT_MODE, Mode
 from fashion_mnist.task import Geometry
 
-KINDS: Final = "an image file (PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF), raw bytes (one a pixel), .npy, IDX or JSON"
+KINDS: Final = "an image file (PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF), raw bytes (one per pixel), .npy, IDX or JSON"
 
 
 def decode(
@@ -37,23 +37,23 @@ def decode(
     allowance: float = inf,
     prepare: Mode = DEFAULT_MODE,
 ) -> Decoded:
-    """Decode one body that holds one image or many.
+    """Decode a body with one or more images.
 
-    `content_type` is the request's header or ""; `geometry` is that of the network's images, and `prepare` says how
-    photographs become such. Raises InputError where the body as a whole is at fault, or where it is one image and that
-    is bad; TooSlow where the `allowance`, in pixels, does not pay for it.
+    `content_type` is the request's header or ""; `geometry` is that of the network's images, and `prepare` how
+    photographs are converted to it. Raises InputError if the body as a whole is invalid, or if it is a single image
+    and that is invalid; TooSlow if decoding costs more than `allowance`, in pixels.
     """
     limits.check_body(len(body))
     budget = Budget(limits, geometry, allowance, prepare)
     whole = content_type == _OCTET_STREAM and body and len(body) % image_bytes(geometry) == 0
-    if whole and body[0] not in _TELLING and body[4:8] != _BOX:
-        # What `decode_part` would find in the end, by more questions than an image has microseconds.
+    if whole and body[0] not in _FIRST_BYTES and body[4:8] != _BOX:
+        # A shortcut: `decode_part` would come to the same result by more checks.
         return decode_pixels(body, budget)
     return decode_part(body, content_type, budget)
 
 
 def is_plain(body: Bytes, content_type: str) -> bool:
-    """Whether a body holds pixels as they are, so that decoding it takes no time whatever its length."""
+    """Whether a body has raw pixels, which take negligible time to decode."""
     start = bytes(body[:START_BYTES])
     if format_of(start) or start.startswith(_GZIP):
         return False
@@ -69,9 +69,9 @@ def decode_many(
     allowance: float = inf,
     prepare: Mode = DEFAULT_MODE,
 ) -> Decoded:
-    """Decode several bodies, such as the fields of a form, each with its content type; a bad one fails alone.
+    """Decode several bodies, such as the fields of a form, each with its content type; invalid ones fail separately.
 
-    Raises BodyTooLarge or TooManyImages where they exceed the limits together, and TooSlow as `decode` does.
+    Raises BodyTooLarge or TooManyImages if they exceed the limits together, and TooSlow as `decode` does.
     """
     limits.check_body(sum(len(body) for body, _ in bodies))
     budget = Budget(limits, geometry, allowance, prepare)
@@ -79,7 +79,7 @@ def decode_many(
 
 
 def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
-    """Decode a body or a part of one, at the expense of its request's budget. Raises as `decode` does."""
+    """Decode a body or a part of one within its request's budget. Raises as `decode` does."""
     if not body:
         raise EmptyBody(f"the body is empty: send {KINDS}")
     start = bytes(body[:START_BYTES])
@@ -91,28 +91,27 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
     if start.startswith(_NPY):
         return from_pixels(npy_images(body, budget.geometry), budget)
     if start.startswith(_GZIP):
-        return decode_part(_unpack(body, budget), _OCTET_STREAM, budget)
+        return decode_part(_gunzip(body, budget), _OCTET_STREAM, budget)
     if start.startswith(_IDX) and (len(body) % length or "idx" in media_type):
         return from_pixels(idx_images(body, budget.geometry), budget)
     if media_type.endswith("json") or (media_type in _RAW_TYPES and _looks_like_json(body)):
         return json_bodies.decode_json(body, decode_image, budget)
     if media_type not in _RAW_TYPES:
         raise UnsupportedMediaType(
-            f"the bytes are no image file, and the content type {content_type[:80]!r} does not say what they are: "
-            f"send {KINDS}"
+            f"the body is no image file, and the content type {content_type[:80]!r} is not supported: send {KINDS}"
         )
     if len(body) % length:
         raise BadLength(
-            f"the body has {len(body):,} bytes, which is no image file and no whole number of raw images of "
-            f"{length} bytes: send {KINDS}"
+            f"the body has {len(body):,} bytes, which is neither an image file nor a multiple of {length}, the bytes "
+            f"of a raw image: send {KINDS}"
         )
     return decode_pixels(body, budget)
 
 
 def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
-    """Pixels as they are, one byte each, channel by channel, row by row.
+    """Raw pixels, one byte each, channel by channel, row by row; their length must be a multiple of an image's.
 
-    Their length is known to be that of whole images. Raises TooManyImages.
+    Raises TooManyImages.
     """
     geometry = budget.geometry
     count = len(pixels) // image_bytes(geometry)
@@ -120,40 +119,43 @@ def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
 
 
 def decode_image(content: Bytes, budget: Budget) -> Decoded:
-    """Decode what must hold one image, of whatever kind. Raises as `decode` does, BadLength where it holds several."""
+    """Decode exactly one image, of any format. Raises as `decode` does, and BadLength for several images."""
     decoded = decode_part(content, _OCTET_STREAM, budget)
     if len(decoded) != 1:
-        raise BadLength(f"{len(decoded):,} images where one must be: send each by itself")
+        raise BadLength(f"{len(decoded):,} images instead of one: send each separately")
     return decoded
 
 
 def decode_instances(instances: Any, budget: Budget) -> Decoded:
-    """Decode a list of images as JSON has them, pixel lists or base64; a bad one fails alone.
+    """Decode a parsed JSON list of images, pixel lists or base64; invalid ones fail separately.
 
-    Raises BadJSON where it is no list, or empty; TooManyImages.
+    Raises BadJSON if it is no list or empty, and TooManyImages.
     """
     return json_bodies.decode_instances(instances, decode_image, budget)
 
 
-def _unpack(body: Bytes, budget: Budget) -> bytes:
-    """What a gzip stream holds, at the expense of the budget."""
-    budget.allow(budget.unpacked_bytes)
-    unpacker = zlib.decompressobj(wbits=31)
+def _gunzip(body: Bytes, budget: Budget) -> bytes:
+    """Decompress a gzip stream within the budget."""
+    budget.allow(budget.decompressed_bytes)
+    decompressor = zlib.decompressobj(wbits=31)
     try:
-        # One byte past the limit is enough to know; a bomb is never unpacked further.
-        content = unpacker.decompress(body, budget.unpacked_bytes + 1)
+        # Stop one byte past the limit, which is enough to refuse a bomb.
+        content = decompressor.decompress(body, budget.decompressed_bytes + 1)
     except zlib.error as error:
-        raise CorruptImage(f"the gzip data is damaged ({error}): send the whole file") from None
-    if len(content) > budget.unpacked_bytes:
-        budget.unpacked_bytes = 0
-        raise BodyTooLarge(f"the body unpacks to more than the limit of {budget.limits.max_body_bytes:,} bytes")
-    budget.unpacked_bytes -= len(content)
-    if not unpacker.eof:
-        raise CorruptImage("the gzip data is cut short: send the whole file")
-    if unpacker.unused_data:
-        raise CorruptImage("there is more behind the end of the gzip data: pack everything into one stream")
+        raise CorruptImage(f"the gzip data are damaged ({error}): send the whole file") from None
+    if len(content) > budget.decompressed_bytes:
+        budget.decompressed_bytes = 0
+        raise BodyTooLarge(
+            f"the body exceeds the limit of {budget.limits.max_body_bytes:,} bytes when decompressed: send fewer "
+            "images at once"
+        )
+    budget.decompressed_bytes -= len(content)
+    if not decompressor.eof:
+        raise CorruptImage("the gzip data are truncated: send the whole file")
+    if decompressor.unused_data:
+        raise CorruptImage("further data follow the end of the gzip data: compress everything into one stream")
     if content.startswith(b"\x1f\x8b"):
-        raise UnsupportedMediaType(f"gzip within gzip: send {KINDS}, packed once at most")
+        raise UnsupportedMediaType(f"the body is compressed twice: send {KINDS}, compressed at most once")
     return content
 
 
@@ -161,10 +163,10 @@ _NPY: Final = b"\x93NUMPY"
 _GZIP: Final = b"\x1f\x8b\x08"
 _IDX: Final = b"\x00\x00\x08"
 _BOX: Final = b"ftyp"
-"""What stands behind the first four bytes of an AVIF."""
+"""Follows the first four bytes of an AVIF."""
 _OCTET_STREAM: Final = "application/octet-stream"
-_TELLING: Final = frozenset(b'\x89\xffRBGIM\x93\x1f[{"\xef \t\r\n')
-"""The first bytes of all else that has a signature, IDX aside, and of JSON."""
+_FIRST_BYTES: Final = frozenset(b'\x89\xffRBGIM\x93\x1f[{"\xef \t\r\n')
+"""The first bytes of all other formats with a signature, except IDX, and of JSON."""
 
 _RAW_TYPES: Final = frozenset({"", _OCTET_STREAM, "binary/octet-stream", "application/x-idx"})
 
@@ -174,7 +176,7 @@ def _media_type(content_type: str) -> str:
 
 
 def _looks_like_json(body: Bytes) -> bool:
-    """Whether bytes without a telling type are JSON rather than pixels: text in brackets, and nowhere a zero byte."""
+    """Whether bytes of unknown type are JSON rather than pixels: text in brackets or quotes, without a zero byte."""
     if bytes(body[:1]) not in b'[{"\xef \t\r\n':
         return False
     text = bytes(body).removeprefix(json_bodies.BYTE_ORDER_MARK).strip()

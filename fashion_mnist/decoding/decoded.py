@@ -1,4 +1,4 @@
-"""What decoding gives: the images of one request, the good and the bad."""
+"""The result of decoding: the valid and invalid images of one request."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ _Part = TypeVar("_Part")
 
 @dataclass(slots=True)
 class Decoded:
-    """The images of one request, the good and the bad.
+    """The images of one request.
 
     `pixels` is uint8 [n, c, h, w]: the good ones, in order. `errors` maps the place of a bad one to its error,
     and `adjusted` the place of one that was changed to what was done. Places count all of them, from 0.
@@ -35,7 +35,7 @@ class Decoded:
         return len(self.pixels) + len(self.errors)
 
     def is_empty(self, place: int) -> bool:
-        """Whether nothing stood out in the picture there: whatever the network says of it, it is unknown."""
+        """Whether no garment was found in the image of that index, which makes its prediction `unknown`."""
         return NOTHING_FOUND in self.adjusted.get(place, ())
 
 
@@ -45,7 +45,7 @@ def nothing(geometry: Geometry) -> Decoded:
 
 
 def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
-    """Images that came as pixels, uint8 [n, channels, height, width]: as they are, unless they too are to be prepared.
+    """Images from pixels, uint8 [n, channels, height, width], prepared if the mode prepares all images.
 
     Raises TooManyImages, TooSlow.
     """
@@ -61,14 +61,14 @@ def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
 
 
 def image_bytes(geometry: Geometry) -> int:
-    """Length of one raw image: one byte a pixel."""
+    """The length of a raw image: one byte per pixel."""
     return geometry.channels * geometry.height * geometry.width
 
 
 def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget: Budget) -> Decoded:
-    """Decode each part and put the results behind each other; a part that is bad takes one place, as an error.
+    """Decode each part and concatenate the results; an invalid part takes one place, as an error.
 
-    So does one at which decoding fails without knowing why. Raises TooManyImages past the limit, and TooSlow.
+    So does a part for which decoding fails unexpectedly. Raises TooManyImages past the limit, and TooSlow.
     """
     pixels: list[Pixels] = []
     errors: dict[int, InputError] = {}
@@ -78,7 +78,7 @@ def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget:
         try:
             decoded = decode_one(part)
         except TooManyImages:
-            raise  # what comes behind it would be decoded for nothing
+            raise  # do not decode the remaining parts
         except InputError as error:
             errors[place] = error
             place += 1
@@ -86,7 +86,7 @@ def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget:
             raise
         except Exception:
             log.exception("an image could not be decoded")
-            errors[place] = CorruptImage("the image cannot be decoded: save it anew")
+            errors[place] = CorruptImage("the image cannot be decoded: save it again")
             place += 1
         else:
             pixels.append(decoded.pixels)

@@ -1,6 +1,6 @@
-"""Image files: told by their first bytes, checked, decoded by Pillow, and fitted to the network's size.
+"""Image files: recognised by their first bytes, checked, decoded by Pillow, and fitted to the network's size.
 
-Nothing is decoded before its size is known and paid for; sizes are those of the library that decodes.
+Nothing is decoded before its cost is taken from the budget; sizes are those of the library that decodes.
 """
 
 import functools
@@ -28,53 +28,54 @@ from fashion_mnist.decoding.picture import Picture, Pixels, as_picture, to_pictu
 from fashion_mnist.errors import CorruptImage, FashionMNISTError, UnsupportedMediaType
 from fashion_mnist.preparation import PREPARES_ALL, needs_preparation, prepare
 
-# A budget is each image's limit, and may be larger than what Pillow warns of.
+# The budget limits each image, possibly above the size of which Pillow warns.
 Image.MAX_IMAGE_PIXELS = None
-# Of odd metadata: clients would write into our log.
+# Warnings about odd metadata would let clients write to the log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 START_BYTES: Final = 32
-"""So many of a file's first bytes tell its format."""
+"""The number of a file's first bytes that determine its format."""
 
 WORKING_SIDES: Final = 8
-"""The sides of the network's image that a large one keeps, at least, until it is fitted."""
+"""Large images are reduced to at least this multiple of the network's size before they are prepared."""
 
 _ISOLATED: Final = frozenset({"TIFF", "AVIF", "HEIF"})
-"""Decoded in a process of its own: see `isolated`."""
+"""Decoded in a separate process: see `isolated`."""
 
 _ISOLATED_COST: Final = 2**23
-"""What starting the process counts, in pixels: beside another one there is no memory for it."""
+"""The cost of starting the process, in pixels; high, because there is no memory for several at once."""
 
 _SLOW_COST: Final = 2**17
-"""What counts more than is quick, and of which no more is known."""
+"""A cost above QUICK_PIXELS, for work that is slow by an unknown amount."""
 
 _CANVAS_WEIGHT: Final = 2.5
-"""What a pixel counts of WebP, AVIF and HEIF, whose decoders have it in memory several times over."""
+"""The cost of a pixel of WebP, AVIF and HEIF, whose decoders hold several copies of the image."""
 
 _RLE_WEIGHT: Final = 32
-"""What a pixel counts of a run-length-encoded BMP, which Pillow decodes in Python."""
+"""The cost of a pixel of a run-length-encoded BMP, which Pillow decodes in Python."""
 
 _READS: Final = 4096
 _BYTES_A_READ: Final = 32
 _QUICK_READS: Final = 512
-"""How often a file may be read: so often, and once more for so many of its bytes; less where it is to be quick."""
+"""The maximum number of reads of a file: _READS, and one for each _BYTES_A_READ of its length; or _QUICK_READS on the
+event loop."""
 
-_MOST_TAG_BYTES: Final = 2**20
-_MOST_STRIPS: Final = 10_000
+_MAX_TAG_BYTES: Final = 2**20
+_MAX_STRIPS: Final = 10_000
 _TIFF_COMPRESSIONS: Final = frozenset({"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate"})
 _MIN_IS_WHITE: Final = 0
 _ORIENTATION: Final = 0x0112
 _PHOTOMETRIC: Final = 262
 
 _AHEAD: Final = bytes(16)
-"""What a decoder is given behind the last byte of a JPEG: as much as it looks ahead, and no more."""
+"""Read after the last byte of a JPEG: as much as the decoder looks ahead, and no more."""
 
 
 def format_of(start: bytes) -> str | None:
-    """Pillow's name of the format of a file that begins with these bytes, of which START_BYTES suffice.
+    """Pillow's name for the format of a file that begins with these bytes, of which START_BYTES suffice.
 
-    None where it is no image file. "HEIF" is the optional one.
+    None if it is no image file. "HEIF" needs an optional package.
     """
     if start.startswith(png.SIGNATURE):
         return "PNG"
@@ -82,7 +83,7 @@ def format_of(start: bytes) -> str | None:
         return "JPEG"
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WEBP"
-    # Two letters are not enough to tell a BMP from pixels: the reserved bytes behind its length are zero too.
+    # Two letters do not distinguish a BMP from pixels; the reserved bytes after its length are zero, too.
     if start[:2] == b"BM" and start[6:10] == b"\0\0\0\0":
         return "BMP"
     if start.startswith((b"GIF87a", b"GIF89a")):
@@ -124,13 +125,13 @@ def decode_file(body: bytes | bytearray | memoryview, name: str, budget: Budget)
 
 
 def read_picture(content: bytes, name: str, budget: Budget) -> Picture:
-    """An image file of the format `name` as a picture, its longer side at least WORKING_SIDES of the network's.
+    """An image file of the format `name` as a picture, reduced to at least WORKING_SIDES times the network's size.
 
     Raises as `decode_file` does.
     """
     if name in _ISOLATED:
         if name == "HEIF" and importlib.util.find_spec("pillow_heif") is None:
-            raise UnsupportedMediaType("HEIC images are not understood here: send a JPEG, or install pillow-heif")
+            raise UnsupportedMediaType("HEIC images are not supported here: send a JPEG, or install pillow-heif")
         budget.allow(_ISOLATED_COST)
         picture = isolated.read_picture(content, name, int(budget.pixels), budget.limits, budget.geometry)
         budget.take_pixels(picture.width, picture.height, 1 if name == "TIFF" else _CANVAS_WEIGHT)
@@ -139,36 +140,36 @@ def read_picture(content: bytes, name: str, budget: Budget) -> Picture:
 
 
 def read_picture_here(content: bytes, name: str, budget: Budget) -> Picture:
-    """As `read_picture`, and always in this process."""
+    """Like `read_picture`, but always in this process."""
     try:
         return _READERS[name](content, budget)
     except (FashionMNISTError, TooSlow, MemoryError):
         raise
     except Exception:
-        # Pillow and what it calls fail at damaged files in as many ways as there are, and say little of them.
-        raise CorruptImage(f"the {name} cannot be decoded: send the original file, or save it anew") from None
+        # Pillow and its libraries raise many exceptions for damaged files, with unhelpful messages.
+        raise CorruptImage(f"the {name} cannot be decoded: send the original file, or save it again") from None
 
 
 class Reader(io.BytesIO):
-    """A file for Pillow to read."""
+    """A file for Pillow, with limits on how it is read."""
 
     def __init__(self, content: bytes, budget: Budget) -> None:
         super().__init__(content)
         self._left = _QUICK_READS if budget.quick else _READS + len(content) // _BYTES_A_READ
         self._budget = budget
-        self.most_bytes: int | None = None
-        """The most that may be read at once."""
+        self.max_bytes: int | None = None
+        """The maximum number of bytes to read at once."""
         self.end: int | None = None
-        """Where the pixels of a JPEG end; behind it a few zeros are read, once."""
+        """The offset at which a JPEG's pixels end; after it, a few zeros are read once."""
         self._ended = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._left -= 1
         if self._left < 0:
             self._budget.allow(_SLOW_COST)
-            raise CorruptImage("the file consists of too many pieces: save it anew")
-        if self.most_bytes is not None and size is not None and size > self.most_bytes:
-            raise CorruptImage("the file has too much in it that is no image: save it without layers")
+            raise CorruptImage("the file consists of too many pieces: save it again")
+        if self.max_bytes is not None and size is not None and size > self.max_bytes:
+            raise CorruptImage("the file has too much data beside its image: save it without layers")
         if self.end is None:
             return super().read(size)
         left = self.end - self.tell()
@@ -197,20 +198,20 @@ def _read_jpeg(content: bytes, budget: Budget) -> Picture:
     image = JpegImagePlugin.JpegImageFile(reader)
     header_end, size = reader.tell(), image.size
     if not image.tile:
-        raise CorruptImage("the JPEG is cut short: send the whole file")
+        raise CorruptImage("the JPEG is truncated: send the whole file")
     frame = jpeg.frame(image, content, header_end)
     markers = jpeg.markers(content)
-    jpeg.pay(image, markers, header_end, frame, budget)
+    jpeg.take_cost(image, markers, header_end, frame, budget)
     end = jpeg.end(markers, header_end)
     if frame.streams:
-        # Where the decoder asks for more than it looks ahead, it is not done: the pixels were cut, and an end was
-        # written behind them. libjpeg would fill the rest with gray and say nothing.
+        # If the decoder reads beyond its look-ahead, the pixels are truncated and followed by an end marker. libjpeg
+        # would silently fill the rest with gray.
         reader.end = end
     orientation = _orientation(image)
     if frame.scales:
         scale = max(1, max(size) // _working_side(budget))
         image.draft(None, (-(-size[0] // scale), -(-size[1] // scale)))
-    # Arithmetic coding must see all at once.
+    # Arithmetic coding needs all data at once.
     image.decodermaxblock = len(content)
     layout = _layout(image)
     image.load()
@@ -231,7 +232,7 @@ def _read_bmp(content: bytes, budget: Budget) -> Picture:
     image.load()
     picture = _picture(image, layout, budget)
     if picture.alpha is not None and not picture.alpha.any():
-        # A mask for alpha and nothing in it: writers that do not know of it leave zeros there.
+        # An empty alpha channel: writers that do not know of it leave zeros there.
         return Picture(picture.pixels, None, picture.width, picture.height, picture.notes)
     return picture
 
@@ -247,19 +248,21 @@ def _read_gif(content: bytes, budget: Budget) -> Picture:
 
 def _read_tiff(content: bytes, budget: Budget) -> Picture:
     reader = Reader(content, budget)
-    reader.most_bytes = _MOST_TAG_BYTES
+    reader.max_bytes = _MAX_TAG_BYTES
     image = TiffImagePlugin.TiffImageFile(reader)
     compression = image.info.get("compression")
     if compression not in _TIFF_COMPRESSIONS:
-        raise UnsupportedMediaType(f"a TIFF compressed as {compression!r}: save it with LZW, Deflate or none")
-    if len(image.tile) > _MOST_STRIPS:
-        raise CorruptImage(f"the TIFF has more than {_MOST_STRIPS:,} strips: save it anew")
+        raise UnsupportedMediaType(
+            f"the TIFF's compression, {compression!r}, is not supported: save it with LZW, Deflate or none"
+        )
+    if len(image.tile) > _MAX_STRIPS:
+        raise CorruptImage(f"the TIFF has more than {_MAX_STRIPS:,} strips: save it again")
     budget.take_pixels(*image.size)
     layout, animated, orientation = _layout(image), image.is_animated, _orientation(image)
     if image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
         layout += ";I"
-    reader.most_bytes = None
-    # Pillow turns it upright itself.
+    reader.max_bytes = None
+    # Pillow rotates it itself.
     image.load()
     notes = _notes(2 if animated else 1, counted=False) + (["turned upright"] if orientation != 1 else [])
     return to_picture(image, layout, image.size, 1, _working_side(budget), notes)
@@ -310,7 +313,7 @@ def _notes(frames: int, *, counted: bool) -> list[str]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1, upright, where there is none that can be read."""
+    """EXIF's orientation, 1 to 8; 1, upright, if it is missing or unreadable."""
     try:
         orientation: Any = image.getexif().get(_ORIENTATION, 1)
     except Exception:
@@ -319,7 +322,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _layout(image: ImageFile.ImageFile) -> str:
-    """Pillow's name of the form that the samples have in the file; it is known until the image is loaded."""
+    """Pillow's name for the format of the samples in the file, which is known until the image is loaded."""
     arguments: Any = image.tile[0].args if image.tile else image.mode
     first = arguments[0] if isinstance(arguments, tuple) else arguments
     return first if isinstance(first, str) else image.mode

@@ -1,8 +1,8 @@
-"""Formats whose libraries cannot be trusted with a process that serves: each file is decoded in one of its own.
+"""Formats whose libraries must not run in a serving process: each file is decoded in a process of its own.
 
-An AVIF of a kilobyte that says 28 x 28 may hold 16,384 x 16,384 pixels, and nothing tells before they are decoded;
-libtiff writes of damaged files to the standard error. The process has bounds of memory and of time, is heard by nobody,
-and ends with the image.
+An AVIF of a kilobyte whose header says 28 x 28 may have 16,384 x 16,384 pixels, which only decoding reveals; libtiff
+prints messages about damaged files to stderr. The process has limits of memory and time, its stderr is
+discarded, and it ends after one image.
 """
 
 import json
@@ -27,7 +27,7 @@ _ERRORS: Final = {error.code: error for error in (CorruptImage, TooManyPixels, U
 
 
 def read_picture(content: bytes, name: str, pixels: int, limits: Limits, geometry: Geometry) -> Picture:
-    """An image file of the format `name` as a picture; `pixels` is what is left of its request's budget.
+    """An image file of the format `name` as a picture; `pixels` is the rest of its request's budget.
 
     Raises CorruptImage, TooManyPixels.
     """
@@ -40,7 +40,7 @@ def read_picture(content: bytes, name: str, pixels: int, limits: Limits, geometr
             "geometry": geometry,
         }
     )
-    # Isolated from the folder that we run in, which is none of the module's.
+    # -P: do not import modules from the working directory.
     command = [sys.executable, "-P", "-m", "fashion_mnist.decoding", task]
     root = str(Path(fashion_mnist.__path__[0]).resolve().parent)
     environment = {**os.environ, "PYTHONPATH": root, "OPENBLAS_NUM_THREADS": "1"}
@@ -52,7 +52,7 @@ def read_picture(content: bytes, name: str, pixels: int, limits: Limits, geometr
         line, _, data = done.stdout.partition(b"\n")
         answer = json.loads(line)
     except (subprocess.SubprocessError, ValueError):
-        raise CorruptImage(f"the {name} cannot be decoded within the limits: save it anew, as a JPEG or PNG") from None
+        raise CorruptImage(f"the {name} cannot be decoded within the limits: save it as a JPEG or PNG") from None
     if "error" in answer:
         raise _ERRORS[answer["error"]](answer["message"])
     shape = tuple(answer["shape"])

@@ -1,7 +1,7 @@
-"""What is particular to JPEG: what it costs, whether it is whole, and the small ones, decoded by another library.
+"""JPEG: its cost, whether it is complete, and small files, which another library decodes faster.
 
-Sizes are always those of the library that decodes. What Pillow found in the header is only compared with the file's
-bytes, and nothing rests on that but the cost, of which libjpeg's own bound on memory (JPEGMEM) is the last resort.
+Sizes are always those of the library that decodes. Comparing Pillow's header with the file's bytes only estimates the
+cost; libjpeg's own limit of memory (JPEGMEM) is the last resort.
 """
 
 import os
@@ -19,13 +19,14 @@ from fashion_mnist.errors import CorruptImage, TooManyPixels
 from fashion_mnist.task import Geometry
 
 BASELINE_WEIGHT: Final = 0.2
-"""What a pixel counts of a JPEG that is decoded at a fraction of its size as its bytes come: of the others, 1."""
+"""The cost of a pixel of a JPEG that is decoded in a stream at a fraction of its size; for others it is 1."""
 
-MOST_SCANS: Final = 12
-"""Scans of a JPEG at the limit of pixels, which has one, or ten if progressive; a smaller one may have more."""
+MAX_SCANS: Final = 12
+"""The maximum number of scans of a JPEG at the limit of pixels, usually one, or ten if progressive; a smaller one may
+have more."""
 
 os.environ.setdefault("JPEGMEM", "320M")
-"""What libjpeg may take for the coefficients of one that is not decoded as its bytes come: 300 MB for 50 megapixels."""
+"""libjpeg's limit of memory for coefficients, if it cannot decode in a stream: they take 300 MB for 50 megapixels."""
 
 _SEQUENTIAL: Final = frozenset((0xC0, 0xC1))
 _PROGRESSIVE: Final = frozenset((0xC2, 0xCA))
@@ -38,9 +39,9 @@ _PIECE: Final = 2**20
 
 
 class Markers(NamedTuple):
-    """Where bytes stand in a file that are the markers of a scan's beginning and of the image's end.
+    """The offsets in a file of the markers of a scan's start and of the image's end.
 
-    Coded data never hold them; thumbnails and what cameras append may.
+    Coded data never contain them; thumbnails and data appended by cameras may.
     """
 
     scans: NDArray[np.int64]
@@ -48,7 +49,7 @@ class Markers(NamedTuple):
 
 
 def markers(content: bytes) -> Markers:
-    """Find them. NumPy takes a fifth of the time that a search takes, in pieces that need little memory."""
+    """Find the markers. NumPy takes a fifth of the time of `bytes.find`; pieces bound its memory."""
     data = np.frombuffer(content, np.uint8)
     scans, ends = [], []
     for start in range(0, len(data), _PIECE):
@@ -61,22 +62,22 @@ def markers(content: bytes) -> Markers:
 
 
 class Frame(NamedTuple):
-    """How the pixels of a JPEG are coded."""
+    """The coding of a JPEG's pixels."""
 
     streams: bool
-    """Whether they are decoded as their bytes come, so that only what is needed of them is ever in memory."""
+    """Whether they are decoded in a stream, so that few rows are in memory at a time."""
     scales: bool
     """Whether they can be decoded at a fraction of their size."""
     several_scans: bool
-    """Whether one scan alone is not all of it."""
+    """Whether the image consists of several scans."""
 
 
 def decode_small(content: bytes, geometry: Geometry) -> Pixels | None:
-    """A grayscale JPEG of the network's size, uint8 [1, height, width]; None where it is another, or damaged.
+    """A grayscale JPEG of the network's size, uint8 [1, height, width]; None if it is any other, or damaged.
 
-    Also where it has EXIF data, and where the network takes colour, which Pillow decodes.
+    Also None if it has EXIF data, or if the network takes colour: Pillow decodes these.
 
-    libjpeg-turbo without Pillow around it takes a fourth of the time, and takes its warnings for errors.
+    kornia-rs' libjpeg-turbo takes a fourth of Pillow's time, and treats warnings as errors.
     """
     channels, height, width = geometry
     if channels != 1 or len(content) > _SMALL_BYTES or _EXIF in content:
@@ -89,15 +90,15 @@ def decode_small(content: bytes, geometry: Geometry) -> Pixels | None:
         if (size.height, size.width) != (height, width):
             return None
         image: Pixels = decoder.decode_gray8(content)[None, :, :, 0]
-    except Exception:  # it has no class of its own for damage
+    except Exception:  # it has no exception class for damaged files
         return None
     return image
 
 
 def frame(image: JpegImagePlugin.JpegImageFile, content: bytes, header_end: int) -> Frame:
-    """How the pixels are coded, by the marker in front of the frame header that Pillow read.
+    """The coding of the pixels, by the marker before the frame header that Pillow read.
 
-    Every place counts where these bytes stand: one that shows Pillow a cheap frame cannot have a dear one behind it.
+    All occurrences of these bytes count, so that a file cannot hide an expensive frame behind a cheap one.
     """
     components = b"".join(bytes((each[0], each[1] << 4 | each[2], each[3])) for each in image.layer)
     width, height = image.size
@@ -107,7 +108,7 @@ def frame(image: JpegImagePlugin.JpegImageFile, content: bytes, header_end: int)
     while place >= 0:
         markers.add(content[place - 1])
         place = content.find(header, place + 1, header_end)
-    # One scan has all components, or the coefficients of all pixels wait for the last scan.
+    # Unless one scan has all components, all coefficients are kept in memory until the last scan.
     scan = struct.pack(">BBHB", 0xFF, 0xDA, 6 + 2 * image.layers, image.layers)
     start = header_end - len(scan) - 2 * image.layers - 3
     whole = content[start : start + len(scan)] == scan
@@ -118,21 +119,21 @@ def frame(image: JpegImagePlugin.JpegImageFile, content: bytes, header_end: int)
     )
 
 
-def pay(image: Image.Image, markers: Markers, header_end: int, frame: Frame, budget: Budget) -> None:
-    """Pay for a JPEG before it is decoded. Raises CorruptImage, TooManyPixels, TooSlow."""
+def take_cost(image: Image.Image, markers: Markers, header_end: int, frame: Frame, budget: Budget) -> None:
+    """Take a JPEG's cost from the budget before it is decoded. Raises CorruptImage, TooManyPixels, TooSlow."""
     width, height = image.size
     scans = len(markers.scans)
-    if width * height * scans > MOST_SCANS * max(budget.limits.max_pixels, 2**20):
-        raise TooManyPixels(f"the JPEG has {width} x {height} pixels and up to {scans:,} scans of them: save it anew")
+    if width * height * scans > MAX_SCANS * max(budget.limits.max_pixels, 2**20):
+        raise TooManyPixels(f"the JPEG has {width} x {height} pixels in up to {scans:,} scans: save it again")
     budget.allow(width * height * scans * BASELINE_WEIGHT)
     if frame.several_scans and not (markers.scans >= header_end).any():
-        raise CorruptImage("the JPEG is cut short, it lacks its later scans: send the whole file")
+        raise CorruptImage("the JPEG is truncated, its later scans are missing: send the whole file")
     budget.take_pixels(width, height, BASELINE_WEIGHT if frame.streams else 1)
 
 
 def end(markers: Markers, header_end: int) -> int:
-    """Where the pixels end. Raises CorruptImage."""
+    """The offset at which the pixels end. Raises CorruptImage."""
     found = markers.ends[markers.ends >= header_end]
     if not len(found):
-        raise CorruptImage("the JPEG is cut short: send the whole file")
+        raise CorruptImage("the JPEG is truncated: send the whole file")
     return int(found[0])

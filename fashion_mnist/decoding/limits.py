@@ -1,4 +1,4 @@
-"""What one request may cost at most, and what is left of it while it is decoded."""
+"""The limits of one request, and its remaining budget while it is decoded."""
 
 from math import ceil, inf
 from typing import Final, NamedTuple
@@ -10,27 +10,27 @@ from fashion_mnist.settings import Settings
 from fashion_mnist.task import Geometry
 
 QUICK_PIXELS: Final = 64 * 1024
-"""Images that cost no more together take hardly longer to decode than the way to a thread and back."""
+"""Images up to this cost together are decoded on the event loop: handing them to a thread would take as long."""
 
 
 PREPARATION_COST: Final = 2**19
-"""What preparing a picture costs at most, in pixels that would be decoded in the same time: some 4 ms."""
+"""The maximum cost of preparing a picture, in pixels that would be decoded in the same time: some 4 ms."""
 
 MAX_PREPARED: Final = 1024
-"""Pictures of one request that may be prepared."""
+"""The maximum number of pictures of one request that are prepared."""
 
 
 class TooSlow(Exception):
-    """An allowance does not pay for this: it is to be decoded where nobody else waits. Nothing has been spent."""
+    """The cost exceeds the allowance: decode it in a thread. Nothing has been spent."""
 
     def __init__(self, cost: float) -> None:
-        """`cost` is what it takes, in pixels, as far as that is known."""
+        """`cost` is in pixels, as far as it is known."""
         super().__init__(cost)
         self.cost = cost
 
 
 class Limits(NamedTuple):
-    """The most that one request may ask for. The values' home is `fashion_mnist.settings`."""
+    """The limits of one request, from `fashion_mnist.settings`."""
 
     max_body_bytes: int
     max_pixels: int
@@ -42,30 +42,40 @@ class Limits(NamedTuple):
         return cls(settings.max_body_bytes, settings.max_pixels, settings.max_images)
 
     def check_body(self, length: int) -> None:
-        """Raise BodyTooLarge where a body of so many bytes is longer than the limit."""
+        """Raise BodyTooLarge if a body of this length exceeds the limit."""
         if length > self.max_body_bytes:
             raise BodyTooLarge(
-                f"the body has {length:,} bytes, or more, and the limit is {self.max_body_bytes:,}: "
+                f"the body has at least {length:,} bytes and the limit is {self.max_body_bytes:,}: "
                 "send fewer images at once"
             )
 
 
 class Budget:
-    """What one request may still cost, however many files within files it consists of, and what its images become.
+    """The remaining budget of one request, and how its images are prepared.
 
-    The pixels of all its image files and the bytes of all its gzip streams are counted together: a thousand small
-    bombs are one big one.
+    The pixels of all its image files and the bytes of all its gzip streams are counted together, so that many small
+    decompression bombs count like a large one.
     """
 
-    __slots__ = ("allowance", "geometry", "limits", "pixels", "prepare", "prepared", "spent", "steps", "unpacked_bytes")
+    __slots__ = (
+        "allowance",
+        "decompressed_bytes",
+        "geometry",
+        "limits",
+        "pixels",
+        "prepare",
+        "prepared",
+        "spent",
+        "steps",
+    )
 
     def __init__(
         self, limits: Limits, geometry: Geometry, allowance: float = inf, prepare: Mode = DEFAULT_MODE
     ) -> None:
-        """`geometry` is that of the network's images, `prepare` says how pictures become such.
+        """`geometry` is that of the network's images, `prepare` how pictures are converted to it.
 
-        What costs more pixels than the allowance raises TooSlow. Raises BadParameter for a way of preparing that the
-        network's images rule out.
+        What costs more than the allowance, in pixels, raises TooSlow. Raises BadParameter for a mode that does not suit
+        the network's images.
         """
         check_mode(prepare, geometry)
         self.limits = limits
@@ -75,12 +85,12 @@ class Budget:
         self.pixels = limits.max_pixels
         self.allowance = allowance
         self.spent = 0.0
-        self.unpacked_bytes = limits.max_body_bytes
+        self.decompressed_bytes = limits.max_body_bytes
         self.steps: Steps | None = None
-        """Keeps a picture of each step of preparation, where somebody wants to see them."""
+        """If set, keeps a picture of each step of preparation."""
 
     def take_pixels(self, width: int, height: int, weight: float = 1) -> None:
-        """Pay for an image of this size before it is decoded; each of its pixels counts `weight`.
+        """Take an image's cost from the budget before it is decoded; each of its pixels costs `weight`.
 
         Raises TooManyPixels, CorruptImage, TooSlow.
         """
@@ -88,27 +98,27 @@ class Budget:
             raise CorruptImage(f"the image is {width} x {height} pixels by its header: send the original file")
         cost = ceil(width * height * weight)
         if cost > self.pixels:
-            counted = "" if weight == 1 else f", of which each counts {weight:g} here,"
+            counted = "" if weight == 1 else f", each of which counts as {weight:g},"
             raise TooManyPixels(
-                f"the image has {width} x {height} pixels{counted} and one request may have "
-                f"{self.limits.max_pixels:,}, all its images together (the setting max_pixels): scale it down first"
+                f"the image has {width} x {height} pixels{counted} and all images of a request together may have "
+                f"{self.limits.max_pixels:,} (the setting max_pixels): scale it down first"
             )
-        # What preparing it will cost is known by now, and shall not be found out when it is decoded.
+        # Include the cost of preparation, so that it is not found too high after decoding.
         self.allow(cost + (PREPARATION_COST if self._prepares(width, height) else 0))
         self.pixels -= cost
         self._spend(cost)
 
     def allow(self, cost: float) -> None:
-        """Raise TooSlow where the allowance does not pay for so many pixels, or for what takes as long."""
+        """Raise TooSlow if the cost, in pixels, exceeds the allowance."""
         if cost > self.allowance:
             raise TooSlow(self.spent + cost)
 
     def take_preparation(self, pictures: int = 1) -> None:
-        """Pay for preparing so many pictures, before that is done. Raises TooManyImages, TooSlow."""
+        """Take the cost of preparing pictures from the budget, beforehand. Raises TooManyImages, TooSlow."""
         self.prepared += pictures
         if self.prepared > MAX_PREPARED:
             raise TooManyImages(
-                f"more than {MAX_PREPARED:,} images to prepare in one request: split it, or send prepare=none"
+                f"the request has more than {MAX_PREPARED:,} images to prepare: split it, or send prepare=none"
             )
         self.allow(pictures * PREPARATION_COST)
         self._spend(pictures * PREPARATION_COST)
@@ -123,10 +133,10 @@ class Budget:
 
     @property
     def quick(self) -> bool:
-        """Whether others wait for what is done."""
+        """Whether decoding blocks other requests, and so must be quick."""
         return self.allowance <= QUICK_PIXELS
 
     def check_images(self, images: int) -> None:
-        """Raise TooManyImages where a request holds more images than the limit."""
+        """Raise TooManyImages if a request has more images than the limit."""
         if images > self.limits.max_images:
-            raise TooManyImages(f"more than {self.limits.max_images:,} images in one request: split it")
+            raise TooManyImages(f"the request has more than {self.limits.max_images:,} images: split it")

@@ -1,4 +1,4 @@
-"""A decoded image file, before anything is made of it, and the way there from Pillow's image."""
+"""A decoded image file before preparation, and its conversion from Pillow's image."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -12,28 +12,28 @@ from fashion_mnist.errors import CorruptImage
 Pixels: TypeAlias = NDArray[np.uint8]
 
 _STRIP_PIXELS: Final = 2**19
-"""So much of an image is converted at once: a large one would need several times its memory as a whole."""
+"""Pixels that are converted at once: converting a whole large image would take several times its memory."""
 
 _SHIFTS: Final = {"I;12": 4}
-"""By how many bits the samples of a 16-bit mode are reduced, where that is not 8, by the file's own layout."""
+"""The bits by which the samples of a 16-bit mode are reduced, if not 8, by the file's layout."""
 
 _GRAY_LEVELS: Final = {"L;2": 85, "L;4": 17}
-"""What one step of a sample is worth in 8 bits, by the file's own layout. Pillow scales pixels, not the tRNS value."""
+"""The 8-bit value of one step of a sample, by the file's layout. Pillow scales pixels, but not the tRNS value."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file's pixels: upright, 8 bits a channel, and no larger than they are needed."""
+    """An image file's pixels: upright, 8 bits per channel, and no larger than needed."""
 
     pixels: Pixels
-    """uint8 [height, width] of a grayscale image, else uint8 [height, width, 3], RGB."""
+    """uint8 [height, width] for a grayscale image, else uint8 [height, width, 3], RGB."""
     alpha: Pixels | None
-    """uint8 [height, width], 0 where the image is transparent; None where it is opaque."""
+    """uint8 [height, width], 0 for transparent pixels; None for an opaque image."""
     width: int
     height: int
     """The size of the whole image in pixels, upright; `pixels` may be smaller."""
     notes: list[str] = field(default_factory=list)
-    """What decoding changed, in words for people."""
+    """The changes made by decoding, for people."""
 
 
 def as_picture(image: Pixels) -> Pixels:
@@ -46,15 +46,15 @@ def to_picture(
 ) -> Picture:
     """A loaded image as a picture, its longer side reduced to at least `working_side` pixels.
 
-    `layout` is Pillow's name of the samples' form in the file (its raw mode), `size` the whole image's width and height
-    as stored, and `orientation` what EXIF says of it, 1 to 8. `notes` is what was done to it before.
-    Raises CorruptImage for samples that are no colours.
+    `layout` is Pillow's name for the format of the samples in the file (its raw mode), `size` the whole image's width
+    and height as stored, and `orientation` EXIF's, 1 to 8. `notes` are earlier changes.
+    Raises CorruptImage for samples of 32 bits or floating point.
     """
     notes = list(notes)
     if layout.startswith(("I;16", "I;12")) or ";16" in layout:
         notes.append("16 bits a channel reduced to 8")
     elif image.mode in ("I", "F"):
-        raise CorruptImage("samples of 32 bits or floating point are not understood: save it with 8 or 16 bits")
+        raise CorruptImage("samples of 32 bits or floating point are not supported: save it with 8 or 16 bits")
     if image.mode == "CMYK":
         notes.append("CMYK converted to RGB")
     factor = max(1, max(image.size) // working_side)
@@ -90,7 +90,7 @@ def _plain(strip: Image.Image, layout: str) -> Image.Image:
     if mode.startswith("I;16"):
         samples = np.asarray(strip)
         if layout.endswith(";I"):
-            samples = ~samples  # white is zero, which Pillow minds with fewer bits only
+            samples = ~samples  # white is zero, which Pillow handles only for fewer bits
         gray = (samples >> _SHIFTS.get(layout, 8)).astype(np.uint8)
         return _keyed(gray, samples == transparency) if isinstance(transparency, int) else Image.fromarray(gray)
     if mode in ("1", "L"):
@@ -99,7 +99,7 @@ def _plain(strip: Image.Image, layout: str) -> Image.Image:
             return _keyed(gray, gray == transparency * _GRAY_LEVELS.get(layout, 1))
         return Image.fromarray(gray)
     if mode == "RGB" and isinstance(transparency, tuple):
-        # What had 16 bits is told by its upper eight.
+        # Pillow keeps the upper eight of 16 bits.
         key = [value >> 8 if ";16" in layout else value for value in transparency]
         color = np.asarray(strip)
         return _keyed(color, (color == key).all(axis=2))
@@ -113,12 +113,12 @@ def _plain(strip: Image.Image, layout: str) -> Image.Image:
 
 
 def _keyed(color: NDArray[Any], transparent: NDArray[np.bool_]) -> Image.Image:
-    """Grayscale or RGB with those pixels transparent."""
+    """Grayscale or RGB with these pixels transparent."""
     return Image.fromarray(np.dstack([color, np.where(transparent, 0, 255).astype(np.uint8)]))
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Pixels as EXIF's orientation says that they are to be shown. Source: Exif 2.32, 4.6.4, tag 274."""
+    """Rotate and mirror pixels by EXIF's orientation. Source: Exif 2.32, 4.6.4, tag 274."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""What is particular to PNG: the plain one, which is decoded by another library, and checks that Pillow leaves out."""
+"""PNG: plain files, which another library decodes faster, and checks that Pillow omits."""
 
 import struct
 import zlib
@@ -13,9 +13,9 @@ from fashion_mnist.task import Geometry
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
-_MOST_CHUNKS: Final = 10_000
+_MAX_CHUNKS: Final = 10_000
 _PIECE: Final = 2**16
-"""Inflated at once: zlib copies what it leaves of it, each time."""
+"""Bytes that are inflated at once; small, because zlib copies the unconsumed rest each time."""
 
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 _HEADER: Final = struct.Struct(">IIBBxxB")
@@ -26,19 +26,19 @@ _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class Chunks(NamedTuple):
-    """A PNG whose checksums are right."""
+    """A PNG with verified checksums."""
 
     content: bytes
-    """The file, without what the image does not need."""
+    """The file without chunks that the image does not need."""
     frames: int
-    """How many frames it has, where it is animated; 1 where it is not."""
+    """The number of frames of an animation, else 1."""
     header: bytes
     pixels: list[memoryview]
     """The parts of its zlib stream."""
 
 
 def plain_start(geometry: Geometry) -> bytes:
-    """A PNG up to its header's end: 8 bits a channel, not interlaced, of this size and these channels."""
+    """A PNG up to its header's end: 8 bits per channel, not interlaced, of this size and number of channels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", geometry.width, geometry.height, 8, _COLORS[geometry.channels], 0, 0, 0)
     return SIGNATURE + struct.pack(">I", 13) + header + zlib.crc32(header).to_bytes(4, "big")
 
@@ -46,10 +46,9 @@ def plain_start(geometry: Geometry) -> bytes:
 def decode_plain(content: bytes, geometry: Geometry, start: bytes) -> Pixels | None:
     """A PNG of the network's size and channels as most encoders write it, uint8 [channels, height, width].
 
-    None where it is another, or damaged.
+    None for any other, or a damaged one.
 
-    Its header must be `start` byte by byte, and one IDAT and the end must follow. Rust's decoder takes a tenth of
-    Pillow's time, and looks at the checksums itself.
+    It must consist of `start`, one IDAT and the end. kornia-rs takes a tenth of Pillow's time and verifies checksums.
     """
     around = len(start) + 8 + 4 + len(_END)
     if len(content) <= around or not content.startswith(start) or not content.endswith(_END):
@@ -62,12 +61,12 @@ def decode_plain(content: bytes, geometry: Geometry, start: bytes) -> Pixels | N
             return gray
         color: Pixels = decode_image_png_u8(content, (geometry.height, geometry.width), "rgb").transpose(2, 0, 1)
         return color
-    except Exception:  # it has no class of its own for damage, and says less of it than we do
+    except Exception:  # it has no exception class for damaged files
         return None
 
 
 def check(content: bytes, read: PngImagePlugin.ChunkStream) -> Chunks:
-    """Compare every checksum, and leave out texts and profiles, each of which Pillow would unpack to a megabyte.
+    """Verify every checksum, and omit texts and profiles, each of which Pillow would decompress to a megabyte.
 
     `read` reads the content. Raises CorruptImage.
     """
@@ -76,16 +75,16 @@ def check(content: bytes, read: PngImagePlugin.ChunkStream) -> Chunks:
     frames, header = 1, b""
     assert read.fp is not None
     read.fp.seek(len(SIGNATURE))
-    for chunks in range(1, _MOST_CHUNKS + 2):
-        if chunks > _MOST_CHUNKS:
-            raise CorruptImage(f"the PNG has more than {_MOST_CHUNKS:,} chunks: save it anew")
+    for chunks in range(1, _MAX_CHUNKS + 2):
+        if chunks > _MAX_CHUNKS:
+            raise CorruptImage(f"the PNG has more than {_MAX_CHUNKS:,} chunks: save it again")
         kind, start, length = read.read()
         end = start + length + 4
         if end > len(content):
-            raise CorruptImage("the PNG is cut short: send the whole file")
+            raise CorruptImage("the PNG is truncated: send the whole file")
         data = view[start : start + length]
         if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(view[end - 4 : end], "big"):
-            raise CorruptImage("the PNG was altered, a checksum in it is wrong: send the original file")
+            raise CorruptImage("the PNG was altered, one of its checksums is wrong: send the original file")
         read.fp.seek(end)
         if kind == b"IHDR":
             header = bytes(data)
@@ -103,10 +102,10 @@ def check(content: bytes, read: PngImagePlugin.ChunkStream) -> Chunks:
 
 
 def check_whole(chunks: Chunks) -> None:
-    """Raise CorruptImage where the zlib stream ends before the last row: Pillow leaves the others black."""
+    """Raise CorruptImage if the zlib stream ends before the last row: Pillow leaves missing rows black."""
     width, height, depth, color, interlaced = _HEADER.unpack(chunks.header)
     bits = depth * _CHANNELS[color]
-    # Source: the PNG specification, third edition, 8.1: where the seven passes begin, and their steps.
+    # Source: the PNG specification, third edition, 8.1: the starts and steps of the seven passes.
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     expected = 0
     for left, top, across, down in passes if interlaced else [(0, 0, 1, 1)]:
@@ -123,4 +122,4 @@ def check_whole(chunks: Chunks) -> None:
     except zlib.error:
         expected = 1
     if expected > 0:
-        raise CorruptImage("the PNG's pixels end early: send the original file")
+        raise CorruptImage("the PNG's pixels are incomplete: send the original file")

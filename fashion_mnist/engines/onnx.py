@@ -5,6 +5,7 @@ import io
 import logging
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 CPU_CHUNK: Final = 64
 """Images per run on the CPU: what a run works on then stays in the cache; 10.2 us an image, and 13.2 us at 1,024."""
+
+WARM_UP_S: Final = 0.5
+"""No further batch size is tried before serving once this is over: large networks take it with the first."""
 
 Provider: TypeAlias = str | tuple[str, dict[str, str]]
 """A provider's name, and its options."""
@@ -70,8 +74,11 @@ class OnnxEngine:
         if fixed_batches and self._fixed is None:
             self._fixed = FixedBatches(self._session, sizes_up_to(max_gpu_batch), "cpu", 0, graphs=cuda_graphs)
         self._chunk = CPU_CHUNK if self._fixed is None else self._fixed.largest
+        started = time.monotonic()
         for size in SIZES:
             self.predict(np.zeros((size, *task.geometry), np.uint8))
+            if time.monotonic() - started > WARM_UP_S:
+                break
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""

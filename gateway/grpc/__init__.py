@@ -1,6 +1,6 @@
 """gRPC: the Open Inference Protocol's calls, the standard health service and server reflection, served by grpcio.
 
-Imports nothing of grpcio itself: it reads `ENVIRONMENT` when it is loaded.
+This module does not import grpcio, which reads `ENVIRONMENT` when it is loaded.
 """
 
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from gateway.http.tls import CIPHERS
 
 ENVIRONMENT: Final = {
-    "GRPC_VERBOSITY": "NONE",  # else a client's broken handshake is a line on stderr
+    "GRPC_VERBOSITY": "NONE",  # else it prints a line to stderr for each failed handshake
     "GRPC_SSL_CIPHER_SUITES": CIPHERS,
 }
 """Environment variables of a process that serves gRPC."""

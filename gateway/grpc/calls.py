@@ -1,7 +1,7 @@
-"""One call of the Open Inference Protocol: from its metadata to a request that the service answers, and back.
+"""One call of the Open Inference Protocol, as a request that the service answers.
 
-Its handler is declared with streamed requests although one message comes. On the wire that is the same, and it lets us
-check the key before the message is received.
+Its handler is declared with streamed requests although the client sends one message. The bytes sent are the same, and
+the key can be checked before the message is received.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ STATUSES: Final = {
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-"""The status of an error, by the one that it has in HTTP; INTERNAL where there is none."""
+"""gRPC's status by HTTP's; INTERNAL for all others."""
 
 _NEVER: Final = float("inf")
 _METADATA: Final = {
@@ -46,11 +46,11 @@ _METADATA: Final = {
     "tracestate": "tracestate",
     "x-request-id": "_given_id",
 }
-"""The metadata that are read, and the attributes of a call that they become."""
+"""The metadata that are read, and the attributes of `Call` that hold them."""
 
 
 class Call:
-    """One call. See `gateway.protocols.Exchange`."""
+    """One call. See `gateway.types.exchange.Exchange`."""
 
     __slots__ = (
         "_given_id",
@@ -59,10 +59,10 @@ class Call:
         "authorization",
         "body",
         "buffered_bytes",
+        "cancelled",
         "expires",
-        "gone",
         "method",
-        "on_gone",
+        "on_cancel",
         "received",
         "span",
         "started",
@@ -72,16 +72,16 @@ class Call:
     )
 
     def __init__(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """`method` is the call's full name, as `/package.Service/Method`."""
+        """`method` is the call's full name, `/package.Service/Method`."""
         self.started = self.received = time.perf_counter()
         self.method, self.url = b"POST", method.encode()
         self.body = b""
         self.expires = _NEVER
-        self.gone = False
-        self.on_gone: Callable[[], None] | None = None
+        self.cancelled = False
+        self.on_cancel: Callable[[], None] | None = None
         self.span: Span | None = None
         self.buffered_bytes = 0
-        """What it takes of the budget for bodies: its message, then its answer until that is sent."""
+        """Bytes counted towards the budget for bodies: the message, then the answer until it is sent."""
         self.authorization = self.traceparent = self.tracestate = self._given_id = ""
         self._request_id = b""
         self._reply: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
@@ -91,13 +91,13 @@ class Call:
 
     @property
     def request_id(self) -> bytes:
-        """Its name in answers and logs."""
+        """The id in answers and logs."""
         if not self._request_id:
             self._request_id = request_id(self._given_id)
         return self._request_id
 
     def answer(self, answer: Answer, headers: bytes = b"") -> None:
-        """Send a message. To be called once, on the event loop; after the client has cancelled it does nothing."""
+        """Send a message. Call it once, on the event loop; after the client has cancelled it does nothing."""
         if not self._reply.done():
             self._reply.set_result((answer.body, headers))
 
@@ -109,19 +109,19 @@ class Call:
     async def reply(self) -> tuple[bytes, bytes]:
         """The message to send, and its metadata as header lines. Raises Refused.
 
-        Cancelled, it tells whoever works on the answer that nobody waits for it.
+        When it is cancelled, it calls `on_cancel`.
         """
         try:
             return await self._reply
         except asyncio.CancelledError:
-            self.gone = True
-            if self.on_gone is not None:
-                self.on_gone()
+            self.cancelled = True
+            if self.on_cancel is not None:
+                self.on_cancel()
             raise
 
 
 class Refused(Exception):
-    """A call ends with this error; `headers` are whole lines."""
+    """Ends a call with this error; `headers` are complete lines."""
 
     def __init__(self, error: FashionMNISTError, headers: bytes) -> None:
         super().__init__(error.message)
@@ -130,7 +130,7 @@ class Refused(Exception):
 
 
 class InferenceService:
-    """Makes handlers for calls of `inference.GRPCInferenceService`."""
+    """Creates handlers for calls of `inference.GRPCInferenceService`."""
 
     def __init__(self, server: Server, receiver: Receiver, handle: Callable[[Call], None]) -> None:
         """`handle` answers each call, at once or later, on the event loop."""
@@ -141,11 +141,11 @@ class InferenceService:
         self._released.set()
 
     def hold_answers(self) -> None:
-        """Keep answers back until `release_answers`."""
+        """Hold answers until `release_answers`."""
         self._released.clear()
 
     def release_answers(self) -> None:
-        """Send what was kept back."""
+        """Send the held answers."""
         self._released.set()
 
     def handler(self, call: Call) -> grpc.RpcMethodHandler:
@@ -157,7 +157,7 @@ class InferenceService:
         try:
             message = await self._receiver.receive(context)
             if message is None:
-                raise BadTensor("there is no message in the call: send one")
+                raise BadTensor("the call has no message: send one")
         except FashionMNISTError as error:
             await refuse(server, error, context)
         call.body = message
@@ -170,14 +170,14 @@ class InferenceService:
             self._handle(call)
         except Exception:
             log.exception("a call could not be handled")
-            call.answer_error(FashionMNISTError("the call failed, which is not your fault: report it"))
+            call.answer_error(FashionMNISTError("the call failed because of a defect in the service: report it"))
         try:
             message, headers = await call.reply()
             if not self._released.is_set():
                 await self._released.wait()
         except Refused as refused:
             await abort(context, refused.error, refused.headers)
-        # A client may take its time to read the answer.
+        # The answer counts until the client has read it.
         server.buffered_bytes += len(message) - call.buffered_bytes
         call.buffered_bytes = len(message)
         context.set_trailing_metadata(metadata(headers))
@@ -188,19 +188,19 @@ class InferenceService:
 
 
 async def refuse(server: Server, error: FashionMNISTError, context: Any) -> NoReturn:
-    """End a call that the service has not seen, and count that."""
+    """End a call that does not reach the service, and count it as refused."""
     server.on_refusal(error)
     await abort(context, error, headers_of(error))
 
 
 async def abort(context: Any, error: FashionMNISTError, headers: bytes) -> NoReturn:
-    """End a call with the status of an error; `headers` are whole lines. It raises what grpcio wants to be raised."""
+    """End a call with the status of an error; `headers` are complete lines. Raises grpcio's own exception."""
     status = STATUSES.get(error.status, grpc.StatusCode.INTERNAL)
     await context.abort(status, error.message, metadata(headers))
     raise AssertionError("abort has returned")
 
 
 def metadata(headers: bytes) -> tuple[tuple[str, str], ...]:
-    """Header lines of HTTP/1.1 as metadata."""
+    """HTTP/1.1 header lines as metadata."""
     lines = headers.decode("latin-1").split("\r\n")[:-1]
     return tuple((name.lower(), value) for name, _, value in (line.partition(": ") for line in lines))

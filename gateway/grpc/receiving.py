@@ -1,7 +1,7 @@
-"""Receiving messages within the budget for bodies that all protocols share, and in time.
+"""Receives messages within the deadline and the budget for bodies, which all protocols share.
 
-grpcio hands a message over when it is whole, and does not tell how much of it is there. So a message that takes longer
-than most is counted with the length that it may have at most.
+grpcio delivers a message once it is complete, and does not report how much of it has arrived. So a message that takes
+longer than most is counted with the maximum length.
 """
 
 import asyncio
@@ -10,36 +10,36 @@ from typing import Any, Final
 import grpc
 
 from fashion_mnist.errors import FashionMNISTError, Overloaded, RequestTimeout
-from gateway.http.server import NO_ROOM, Server
+from gateway.http.server import BUFFERS_FULL, Server
 
 TICK_S: Final = 0.1
-"""How often messages that are still being received are looked at; those that arrive sooner are never counted twice."""
+"""How often messages that are still being received are checked; faster ones count with their length alone."""
 
 SLOW_SHARE: Final = 2
-"""Messages that take longer may have this part of the budget, one half: clients that stall leave room for others."""
+"""Messages that take longer may use the budget divided by this, so that stalling clients leave memory for others."""
 
 
 class Receiver:
     """The messages that one process is receiving by gRPC."""
 
     def __init__(self, server: Server) -> None:
-        """`server` holds the budget, and the limits."""
+        """`server` has the budget and the limits."""
         self._server = server
         self._incoming: dict[_Incoming, None] = {}  # in the order in which they began
         self._slow = 0
         settings = server.settings
-        self._most_slow = max(1, settings.max_buffered_bytes // SLOW_SHARE // settings.max_body_bytes)
+        self._max_slow = max(1, settings.max_buffered_bytes // SLOW_SHARE // settings.max_body_bytes)
         self._loop = asyncio.get_running_loop()
-        self._watching = self._loop.create_task(self._watch())
+        self._checks = self._loop.create_task(self._check_messages())
 
     def close(self) -> None:
-        """Look after nothing any more."""
-        self._watching.cancel()
+        """Stop checking messages."""
+        self._checks.cancel()
 
     async def receive(self, context: Any) -> bytes | None:
-        """The next message of a call; None where the client has sent the last, or one that grpcio refused.
+        """The next message of a call; None after the last, and after one that grpcio refused.
 
-        Its length counts as waiting from now on, until the caller takes it back. Raises RequestTimeout, Overloaded.
+        Its length is added to `buffered_bytes`; the caller subtracts it. Raises RequestTimeout and Overloaded.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -68,22 +68,22 @@ class Receiver:
             raise _overloaded()
         return found
 
-    async def _watch(self) -> None:
+    async def _check_messages(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             now = self._loop.time()
             for incoming in list(self._incoming):
                 if now - incoming.began < TICK_S:
                     break
-                self._look(incoming, now)
+                self._check(incoming, now)
 
-    def _look(self, incoming: "_Incoming", now: float) -> None:
+    def _check(self, incoming: "_Incoming", now: float) -> None:
         settings = self._server.settings
         if now - incoming.began >= settings.receive_timeout_s:
-            incoming.refuse(RequestTimeout("the message did not arrive in time: send it faster, or in parts"))
+            incoming.refuse(RequestTimeout("the message did not arrive in time: send it faster, or split it"))
         elif not incoming.slow:
             full = self._server.buffered_bytes + settings.max_body_bytes > settings.max_buffered_bytes
-            if full or self._slow >= self._most_slow:
+            if full or self._slow >= self._max_slow:
                 incoming.refuse(_overloaded())
             else:
                 incoming.slow = True
@@ -100,9 +100,9 @@ class _Incoming:
         self._task = task
         self.began = began
         self.slow = False
-        """Whether it is counted with its greatest length."""
+        """Whether it is counted with the maximum length."""
         self.error: FashionMNISTError | None = None
-        """Why it is not received any further."""
+        """Why it is refused."""
 
     def refuse(self, error: FashionMNISTError) -> None:
         if self.error is None:
@@ -111,4 +111,4 @@ class _Incoming:
 
 
 def _overloaded() -> Overloaded:
-    return Overloaded(NO_ROOM)
+    return Overloaded(BUFFERS_FULL)

@@ -1,6 +1,6 @@
-"""The gRPC server of one gateway: grpcio's, with our limits, keys and certificates.
+"""The gRPC server of one gateway: grpcio with our limits, keys and certificates.
 
-Every gateway listens at the same address by SO_REUSEPORT, and the kernel spreads connections over them; see
+All gateways listen at the same address with SO_REUSEPORT, and the kernel spreads connections over them; see
 `gateway.http.listening.reserve`.
 """
 
@@ -24,35 +24,35 @@ from gateway.protocols import oip_grpc
 INFERENCE: Final = f"/{oip_grpc.SERVICE}/"
 
 MAX_STREAMS: Final = 256
-"""Calls of one connection at a time; a client keeps those beyond to itself."""
+"""Concurrent calls of one connection; clients queue further ones."""
 
 MIN_PING_INTERVAL_S: Final = 5
-"""A client that pings more often, without calls, is disconnected after a few pings."""
+"""A client that pings more often without calls is disconnected after a few pings."""
 
 MAX_CONNECTION_AGE_S: Final = 600
-"""Then clients are asked to connect anew, which costs no call. It spreads them over gateways that were started later,
-and ends what a client holds that does not read its answers."""
+"""After this time clients are asked to reconnect, which fails no call. It spreads them over gateways that were started
+later, and ends connections of clients that do not read their answers."""
 
 HOLD_S: Final = 0.1
-"""What has been sent to us is being answered after so long."""
+"""Within this time, all calls that clients have sent have reached their handlers."""
 
-TOLD_S: Final = 0.01
-"""So long after it was told to stop, grpcio has told the clients."""
-
-
-_CLIENTS_DOING: Final = {"ExecuteBatchError", "UnicodeDecodeError"}
-"""A client went away while its answer was sent, or the path of its call is not UTF-8."""
+GOAWAY_S: Final = 0.01
+"""Within this time after `stop`, grpcio has sent GOAWAY to its clients."""
 
 
-def _concerns_us(record: logging.LogRecord) -> bool:
-    """Whether a line of grpcio's is about more than what a client did."""
+_CLIENT_ERRORS: Final = {"ExecuteBatchError", "UnicodeDecodeError"}
+"""A client disconnected while it was answered, or the path of its call is not UTF-8."""
+
+
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """False for grpcio's log lines on errors of clients."""
     if str(record.msg).startswith("Invalid encoding on"):
         return False
     kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or kind.__name__ not in _CLIENTS_DOING
+    return kind is None or kind.__name__ not in _CLIENT_ERRORS
 
 
-logging.getLogger("grpc._cython.cygrpc").addFilter(_concerns_us)
+logging.getLogger("grpc._cython.cygrpc").addFilter(_is_relevant)
 
 
 class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -66,10 +66,11 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         handle: Callable[[Call], None],
         is_ready: Callable[[], bool],
     ) -> None:
-        """To be made on the event loop.
+        """Create it on the event loop.
 
-        `server` has the limits and the keys, `address` is host:port, `handle` answers a call of inference at once or
-        later, and `is_ready` says whether requests are to be sent here. Raises ServingError where the address is taken.
+        `server` has the limits and the keys, `address` is host:port, `handle` answers an inference call at once or
+        later, and `is_ready` returns whether the server should get requests. Raises ServingError if the address is
+        taken.
         """
         self._server = server
         self._receiver = Receiver(server)
@@ -84,29 +85,29 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 self._grpc.add_secure_port(address, _credentials(tls))
         except RuntimeError:
             raise ServingError(
-                f"gRPC cannot listen at {address}: stop what does, or set FASHION_MNIST_GRPC_PORT"
+                f"gRPC cannot listen at {address}: stop the process that does, or set FASHION_MNIST_GRPC_PORT"
             ) from None
 
     async def start(self) -> None:
-        """Take connections."""
+        """Accept connections."""
         await self._grpc.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more connections, ask clients to go elsewhere, and wait so long for the calls that have begun.
+        """Accept no more connections, send GOAWAY, and wait up to `grace_s` for calls in progress.
 
-        grpcio cancels calls that reach it after it was told to stop and before their client knows. So answers are held
-        back for a moment first: clients that wait for them send no others, and read that we stop before the answers.
+        grpcio cancels calls that arrive after `stop` and before the client reads GOAWAY. So answers are held for a
+        moment first: clients that wait for them send no further calls, and read GOAWAY before the answers.
         """
         self._inference.hold_answers()
         await asyncio.sleep(min(HOLD_S, grace_s))
         stopping = asyncio.create_task(self._grpc.stop(grace_s))
-        await asyncio.sleep(TOLD_S)
+        await asyncio.sleep(GOAWAY_S)
         self._inference.release_answers()
         await stopping
         self._receiver.close()
 
     def service(self, details: Any) -> grpc.RpcMethodHandler:
-        """What answers a call: grpcio asks for each, when its metadata have come and its message has not."""
+        """The handler of a call. grpcio calls this once the metadata have arrived, before the message."""
         method: str = details.method
         call = Call(method, details.invocation_metadata)
         error: FashionMNISTError | None = None
@@ -117,7 +118,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 return self._inference.handler(call)
             if (handler := self._standard.handler(details)) is not None:
                 return handler
-            error = MethodNotAllowed(f"there is no such call: the services are {', '.join(SERVICES)}")
+            error = MethodNotAllowed(f"unknown call: the services are {', '.join(SERVICES)}")
         return grpc.stream_unary_rpc_method_handler(functools.partial(self._refuse, error))
 
     async def _refuse(self, error: FashionMNISTError, requests: Any, context: Any) -> None:
@@ -133,16 +134,16 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", MAX_STREAMS),
         ("grpc.max_receive_message_length", settings.max_body_bytes),  # compressed or not
         ("grpc.max_send_message_length", -1),
-        # Between the two, calls would be refused by chance.
+        # Metadata between the two limits would be refused at random.
         ("grpc.max_metadata_size", settings.max_header_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
-        # Until a client acknowledges our settings, what they say of metadata and streams does not bind it.
+        # Until a client acknowledges the settings, their limits of metadata and streams do not bind it.
         ("grpc.http2.settings_timeout", receive_ms),
         ("grpc.server_handshake_timeout_ms", receive_ms),
         ("grpc.max_connection_idle_ms", 1000 * settings.idle_timeout_s),
         ("grpc.max_connection_age_ms", 1000 * MAX_CONNECTION_AGE_S),
         ("grpc.max_connection_age_grace_ms", receive_ms),
-        # A client that is gone, or does not read, does not answer pings.
+        # Clients that are lost or do not read do not answer pings.
         ("grpc.keepalive_time_ms", receive_ms),
         ("grpc.keepalive_timeout_ms", receive_ms),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -152,11 +153,11 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    """Those of `tls`, which are asked for at each handshake, so that new files count for new connections."""
+    """Credentials that are looked up at each handshake, so that new connections use reloaded files."""
     used = tls.pem
 
     def changed() -> Any:
-        # In a thread of grpcio's own.
+        # Called in a thread of grpcio.
         nonlocal used
         if used is tls.pem:
             return None

@@ -1,4 +1,4 @@
-"""What gRPC's tools expect of every server: the health service and reflection.
+"""The standard services that gRPC's tools expect: health and reflection.
 
 https://github.com/grpc/grpc/blob/master/doc/health-checking.md, and server-reflection.md beside it.
 """
@@ -23,17 +23,17 @@ HEALTH: Final = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/
 SERVICES: Final = (oip_grpc.SERVICE, HEALTH.strip("/"), reflection.SERVICE_NAME)
 
 POLL_S: Final = 0.1
-"""How often a watched health is looked at."""
+"""How often the status is checked for `Watch`."""
 
 MAX_WATCHES: Final = 1024
-"""Of one process at a time: they need no key, and do not end by themselves."""
+"""`Watch` calls of one process at a time: they need no key, and do not end by themselves."""
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """`grpc.health.v1.Health`, of the server as a whole, "", and of each service.
+    """`grpc.health.v1.Health`, for the whole server, "", and for each service.
 
-    The servicer that comes with the package writes to a client while it holds the lock that every change of the status
-    needs, so one client that does not read would stop the status for all.
+    The package's own servicer writes to clients while it holds the lock that every change of the status needs, so one
+    client that does not read would block the status for all.
     """
 
     def __init__(self, server: Server, is_ready: Callable[[], bool]) -> None:
@@ -45,13 +45,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         """The status now. An unknown service is NOT_FOUND."""
         status = self._status(request.service)
         if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"the services are {', '.join(SERVICES)}; or name none")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"unknown service: use one of {', '.join(SERVICES)}, or an empty name"
+            )
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
-        """The status now and whenever it changes, until the server drains."""
+        """The status now and after each change, until the server drains."""
         if self._watches >= MAX_WATCHES:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch already: call Check")
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many Watch calls are open: call Check")
         self._watches += 1
         last = None
         try:
@@ -74,10 +76,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
 
 class StandardServices:
-    """Makes handlers for the calls of both services. They are received as all calls are: within limits, and in time."""
+    """Creates handlers for the calls of both services, with the same limits and deadlines as all calls."""
 
     def __init__(self, server: Server, receiver: Receiver, is_ready: Callable[[], bool]) -> None:
-        """`is_ready` says whether requests are to be sent here."""
+        """`is_ready` returns whether the server should get requests."""
         self._server = server
         self._receiver = receiver
         self._handlers: list[grpc.GenericRpcHandler] = []
@@ -85,14 +87,14 @@ class StandardServices:
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(SERVICES), self)
 
     def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None:
-        """Take what the packages would add to a server."""
+        """Collect what the packages would add to a server."""
         self._handlers += handlers
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """The same, as a fast path for grpcio. With it, every call of every service takes longer."""
+        """Ignore grpcio's fast path, which would make every call of every service slower."""
 
     def handler(self, details: Any) -> grpc.RpcMethodHandler | None:
-        """The handler of one call, None where there is no such call."""
+        """The handler of one call; None for an unknown call."""
         found = next(filter(None, (handler.service(details) for handler in self._handlers)), None)
         if found is None:
             return None
@@ -113,7 +115,7 @@ class StandardServices:
         else:
             request = await anext(requests, None)
             if request is None:
-                raise BadTensor("there is no message in the call: send one")
+                raise BadTensor("the call has no message: send one")
             if handler.response_streaming:
                 await handler.unary_stream(request, context)
             else:
@@ -127,5 +129,5 @@ class StandardServices:
             try:
                 request = handler.request_deserializer(message)
             except DecodeError:
-                raise BadTensor("the message is none of this call: make it from the service's own .proto") from None
+                raise BadTensor("the message is not of this call's type: use the service's own .proto") from None
             yield request

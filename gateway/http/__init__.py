@@ -1,1 +1,1 @@
-"""HTTP/1.1: sockets, TLS, keys, and from bytes to requests and back."""
+"""HTTP/1.1: sockets, TLS, API keys, parsing requests and sending answers."""

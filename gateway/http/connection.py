@@ -1,4 +1,4 @@
-"""One client's connection by HTTP/1.1: the order of its answers, its turns on the event loop, and its deadlines."""
+"""One client's HTTP/1.1 connection: the order of its answers, its share of the event loop, and its deadlines."""
 
 import asyncio
 import time
@@ -13,13 +13,13 @@ from gateway.types.errors import answer_error, headers_of
 from gateway.types.request import Head, Request
 
 PIPELINED: Final = 16
-"""Requests of one connection that may wait for their answers; until then no more of it is read."""
+"""Requests of one connection that may be unanswered at a time; reading pauses at that number."""
 
 IDLE_S: Final = 1.0
-"""So long after its last answer, or its beginning, no request is on its way to us on a connection."""
+"""A connection counts as idle this long after its last answer, or after it was opened."""
 
 TURN_S: Final = 0.001
-"""How long the event loop works for one connection before the others have their turn."""
+"""How long the event loop works for one connection before it serves the others."""
 
 _BARE_400: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
@@ -30,7 +30,7 @@ _NOTHING: Final = memoryview(b"")
 
 
 class Connection(asyncio.Protocol):
-    """Requests are answered in the order in which they came."""
+    """Answers requests in the order in which they arrived."""
 
     __slots__ = (
         "_lingering",
@@ -53,13 +53,13 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.deadline = server.now + server.settings.idle_timeout_s
-        """When what is awaited of the client must have come, by `server.now`."""
+        """When the client must have sent what it is expected to send, by `server.now`."""
         self.stopped = False
         """Whether no more requests are read."""
         self._reader = Reader(self, server)
         self._requests: deque[Request] = deque()  # received, in order, and not answered yet
-        self._parsing = False  # answers are sent when that is over
-        self._unparsed = _NOTHING  # of what was received: it waits for its turn
+        self._parsing = False  # answers are sent afterwards
+        self._unparsed = _NOTHING  # received, and left for the connection's next turn
         self._turn_due = False
         self._lingering = False  # the last answer is sent
         self._reading = self._writable = True
@@ -79,57 +79,57 @@ class Connection(asyncio.Protocol):
         if self.stopped:
             return
         if self._unparsed:
-            self._keep(memoryview(bytes(self._unparsed) + data))
+            self._set_unparsed(memoryview(bytes(self._unparsed) + data))
             return
         end = 0
         if self._reader.request is None:
-            # Between two requests. Where one comes complete, with a head that came before, all is known.
+            # Between two requests. A complete request whose head is in the cache need not be parsed.
             found = data.find(_HEAD_END)
             end = found + len(_HEAD_END) if found >= 0 else 0
-            head = self.server.known_heads.get(data[:end])
+            head = self.server.head_cache.get(data[:end])
             if head is not None and len(data) - end == int(head.content_length):
-                self._reader.receive_known(head, data[end:])
+                self._reader.receive_cached(head, data[end:])
                 return
         self._reader.new_head = data[:end]
         self._parse(memoryview(data), end)
 
     def eof_received(self) -> bool:
-        # A client that disconnects looks like one that closes only its half, and nothing is computed for nobody.
+        # A client that disconnects looks like one that closes only its half; do not compute answers that nobody reads.
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self.stopped = True
         self._reader.forget()
-        self._keep(_NOTHING)
+        self._set_unparsed(_NOTHING)
         self.server.connections.discard(self)
         for request in self._requests:
             self.server.buffered_bytes -= len(request.body)
-            request.gone = True
-            if request.on_gone is not None:
-                request.on_gone()
+            request.cancelled = True
+            if request.on_cancel is not None:
+                request.on_cancel()
         self._requests.clear()
 
     def pause_writing(self) -> None:
-        # It does not read, or slowly: no more is taken from it, and it has as long for what is there as for a body.
+        # The client reads slowly or not at all: stop reading from it, and give it the time that a body would get.
         self._writable = False
         left = self._transport.get_write_buffer_size()
         self._write_deadline = self.server.now + self.server.settings.receive_timeout_s + left / BODY_BYTES_PER_S
-        self._regulate()
+        self._update_reading()
 
     def resume_writing(self) -> None:
         self._writable = True
         self._write_deadline = _NEVER
-        self._regulate()
-        self._rest()
+        self._update_reading()
+        self._start_idle_timeout()
 
     # What the reader calls
 
     def receive(self, request: Request) -> None:
-        """Take a request that is complete."""
+        """Handle a complete request."""
         self.deadline = _NEVER
         self._requests.append(request)
         if len(self._requests) >= PIPELINED and not self._parsing:
-            self._regulate()
+            self._update_reading()
         self.server.handle(request)
 
     def refuse(self, error: FashionMNISTError) -> None:
@@ -142,22 +142,22 @@ class Connection(asyncio.Protocol):
         self._refuse(self.server.response(answer, headers + _CLOSE))
 
     def refuse_malformed(self) -> None:
-        """Answer bytes that are no HTTP/1.1, and read no further."""
+        """Answer bytes that are not HTTP/1.1, and read no further."""
         if not self.stopped:
             self._refuse(_BARE_400)
 
     def send_continue(self) -> None:
-        """Tell a client that waits for it to send its body. Answers come in order, this one too."""
+        """Tell a client that sent `Expect: 100-continue` to send its body, unless earlier answers are still owed."""
         if not self.stopped and not self._requests:
             self._transport.write(_CONTINUE)
 
     # What requests call
 
     def answer(self, request: Request, answer: Answer, headers: bytes) -> None:
-        """Send a request's answer as soon as those of earlier requests are sent; `headers` are whole lines."""
+        """Send a request's answer once those of earlier requests are sent; `headers` are complete lines."""
         server = self.server
         if server.draining:
-            self._let_end_with(request)
+            self._close_after(request)
         lines = headers if request.keep_alive else headers + _CLOSE
         if request.head.origin:
             lines += server.cors(request.head.origin)
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
     # What the server calls
 
     def check_timeouts(self) -> None:
-        """Close the connection where its deadline has passed."""
+        """Close the connection if its deadline has passed."""
         now = self.server.now
         if now >= self._write_deadline or (self._lingering and now >= self.deadline):
             self._transport.abort()
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def close_if_idle(self) -> None:
-        """Close the connection where no request is being received or answered, and none came for a while."""
+        """Close the connection if no request is being received or answered, and none has been for IDLE_S."""
         idle_since = self.deadline - self.server.settings.idle_timeout_s
         idle = self._reader.request is None and not self._requests and not self._unparsed and not self._lingering
         if idle and self.server.now - idle_since >= IDLE_S:
@@ -192,48 +192,48 @@ class Connection(asyncio.Protocol):
     # Turns and answers
 
     def _parse(self, data: memoryview, head_bytes: int = 0) -> None:
-        """Parse what was received, for one turn; what is left of it then has the next one.
+        """Parse received bytes for at most TURN_S, and leave the rest for the next turn.
 
-        `head_bytes` is the length of the request head that it begins with, where that is known.
+        `head_bytes` is the length of the request head at their beginning, 0 if unknown.
         """
         reader, until = self._reader, time.perf_counter() + TURN_S
         self._parsing = True
         while data:
             size = reader.slice_bytes(head_bytes)
-            self._keep(data[size:])
+            self._set_unparsed(data[size:])
             head_bytes = 0
             data = data[reader.parse(data[:size]) :]
             self._write_answers()
-            if self.stopped or not self._takes_more() or time.perf_counter() > until:
+            if self.stopped or not self._accepts_more() or time.perf_counter() > until:
                 break
         self._parsing = False
-        self._keep(_NOTHING if self.stopped else data)
+        self._set_unparsed(_NOTHING if self.stopped else data)
         self._send_answers()
 
-    def _keep(self, data: memoryview) -> None:
-        """Keep what is not parsed yet; it counts as bodies do."""
+    def _set_unparsed(self, data: memoryview) -> None:
+        """Keep bytes for the next turn; they count towards the budget for bodies."""
         self.server.buffered_bytes += len(data) - len(self._unparsed)
         self._unparsed = data
 
-    def _parse_rest(self) -> None:
+    def _parse_unparsed(self) -> None:
         self._turn_due = False
-        if self._unparsed and self._takes_more() and not self.stopped and not self._transport.is_closing():
+        if self._unparsed and self._accepts_more() and not self.stopped and not self._transport.is_closing():
             self._parse(self._unparsed)
 
     def _send_answers(self) -> None:
-        """Send the answers that are there, up to the first that is not."""
+        """Send the answers that are ready, up to the first that is not."""
         if self._parsing or self._transport.is_closing():
             return
         self._write_answers()
         if not self._reading or self._unparsed or len(self._requests) >= PIPELINED:
-            self._regulate()
+            self._update_reading()
         if self.stopped and not self._requests:
-            self._end()
+            self._close_after_last_answer()
         else:
-            self._rest()
+            self._start_idle_timeout()
 
     def _write_answers(self) -> None:
-        """Write them in one piece: a write is what an answer costs most."""
+        """Write them in one call: writing is the most expensive part of an answer."""
         answers = []
         while self._requests and (response := self._requests[0].response) is not None:
             self.server.buffered_bytes -= len(self._requests.popleft().body)
@@ -241,29 +241,29 @@ class Connection(asyncio.Protocol):
         if answers and not self._transport.is_closing():
             self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
 
-    def _let_end_with(self, request: Request) -> None:
-        """Close the connection behind a request's answer, unless others came behind it already."""
+    def _close_after(self, request: Request) -> None:
+        """Close the connection after a request's answer, unless further requests have arrived."""
         last = self._requests and self._requests[-1] is request and self._reader.request is None
         if last and not self._unparsed:
             request.keep_alive = False
             self.stopped = True
 
-    def _rest(self) -> None:
-        """Nothing is owed: the next request may come, or the end."""
+    def _start_idle_timeout(self) -> None:
+        """Start the idle timeout if no answer is owed and no request is being received."""
         if not self._requests and self._reader.request is None and not self._lingering:
             self.deadline = self.server.now + self.server.settings.idle_timeout_s
 
-    def _takes_more(self) -> bool:
-        """Whether so few answers are owed that further requests are parsed."""
+    def _accepts_more(self) -> bool:
+        """Whether the client reads its answers, and few enough are owed to parse further requests."""
         return self._writable and len(self._requests) < PIPELINED
 
-    def _regulate(self) -> None:
-        """Read no more from a client that sends faster than it is answered, or than it reads."""
-        takes_more = self._takes_more()
-        if takes_more and self._unparsed and not self._turn_due:
+    def _update_reading(self) -> None:
+        """Pause reading from a client that sends faster than it is answered or than it reads; resume it afterwards."""
+        accepts_more = self._accepts_more()
+        if accepts_more and self._unparsed and not self._turn_due:
             self._turn_due = True
-            asyncio.get_running_loop().call_soon(self._parse_rest)
-        reading = takes_more and not self._unparsed
+            asyncio.get_running_loop().call_soon(self._parse_unparsed)
+        reading = accepts_more and not self._unparsed
         if reading != self._reading and not self._transport.is_closing():
             self._reading = reading
             if reading:
@@ -271,13 +271,13 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.pause_reading()
 
-    def _end(self) -> None:
-        """The last answer is sent."""
+    def _close_after_last_answer(self) -> None:
+        """Close the connection after its last answer."""
         if not self._transport.can_write_eof():
             self._transport.close()
         else:
-            # A socket that is closed while bytes come in may take back what it has sent (RFC 9112, 9.6). So only our
-            # half is closed now, and the client closes the other. What is still on its way to it gets its time, too.
+            # Closing a socket while bytes arrive may destroy what it has sent (RFC 9112, 9.6). So close only our half
+            # now, give the client time to read what is still in the buffer, and let it close the other half.
             self._lingering = True
             left = self._transport.get_write_buffer_size()
             self._transport.write_eof()

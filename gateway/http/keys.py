@@ -1,7 +1,7 @@
-"""API keys: a file of digests, read again whenever it changes, and the check that each request must pass.
+"""API keys: a file of digests, reloaded whenever it changes, and the check of each request.
 
-A key is `fm_`, eight hexadecimal digits that name it, and 32 random bytes. At rest there is only its SHA-256. A slow
-hash, as passwords need, would protect nothing here: nobody guesses 256 random bits.
+A key is `fm_`, eight hexadecimal digits that identify it, and 32 random bytes. Only its SHA-256 is stored. A slow hash,
+as for passwords, would add nothing: 256 random bits cannot be guessed.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 PREDICT: Final = "predict"
 ADMIN: Final = "admin"
 SCOPES: Final = (PREDICT, ADMIN)
-"""What a key may be for: the predictions, and the admin port. Neither includes the other."""
+"""What a key may be used for: predictions, and the admin port. Neither includes the other."""
 
 BEARER: Final = "bearer "
 _ID_LENGTH: Final = len("fm_01234567")
@@ -43,44 +43,44 @@ _NEVER: Final = float("inf")
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What is known of a key: all but the key."""
+    """What is stored of a key: everything but its secret."""
 
     id: str
     name: str
     sha256: str
     scopes: tuple[str, ...]
     created: str
-    """When, in UTC, as ISO 8601 has it."""
+    """In UTC, as ISO 8601."""
     expires: str | None = None
-    """From when on it is refused, likewise; None for never."""
+    """In UTC, as ISO 8601; None for never."""
 
     @classmethod
     def from_mapping(cls, mapping: Any) -> Self:
-        """A key as the file has it. Raises ValueError for anything else."""
+        """A key from its entry in the file. Raises ValueError for anything else."""
         if not isinstance(mapping, Mapping) or set(mapping) != {field.name for field in dataclasses.fields(cls)}:
             raise ValueError("a key has id, name, sha256, scopes, created and expires")
         id, digest, scopes, expires = (mapping[name] for name in ("id", "sha256", "scopes", "expires"))
         if not isinstance(id, str) or not _ID.fullmatch(id):
             raise ValueError(f"a key's id is {id!r}")
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-            raise ValueError(f"the sha256 of {id} is none")
+            raise ValueError(f"the sha256 of {id} is not a SHA-256 digest")
         if not isinstance(scopes, list | tuple) or not scopes or any(scope not in SCOPES for scope in scopes):
-            raise ValueError(f"the scopes of {id} are others than {', '.join(SCOPES)}")
+            raise ValueError(f"the scopes of {id} must be among {', '.join(SCOPES)}")
         if expires is not None:
             _seconds(expires)
         return cls(id, str(mapping["name"]), digest, tuple(scopes), str(mapping["created"]), expires)
 
     @property
     def expires_s(self) -> float:
-        """When it expires, in seconds since 1970; infinite for never."""
+        """When it expires, in seconds since 1970; infinity for never."""
         return _NEVER if self.expires is None else _seconds(self.expires)
 
 
-def make(name: str, scopes: Iterable[str], expires_in_s: float | None = None) -> tuple[str, Key]:
-    """A new key, which only its owner will have, and what is kept of it. Raises UsageError for an unknown scope."""
+def create(name: str, scopes: Iterable[str], expires_in_s: float | None = None) -> tuple[str, Key]:
+    """A new key's text, which is not stored, and its record. Raises UsageError for an unknown scope."""
     scopes = tuple(dict.fromkeys(scopes))
     if not scopes or not set(scopes) <= set(SCOPES):
-        raise UsageError(f"a key's scope is {' and '.join(scopes) or 'missing'}: choose of {', '.join(SCOPES)}")
+        raise UsageError(f"the key's scope is {' and '.join(scopes) or 'missing'}: choose from {', '.join(SCOPES)}")
     now = time.time()
     id = f"fm_{secrets.token_hex(4)}"
     text = f"{id}_{secrets.token_urlsafe(32)}"
@@ -89,28 +89,30 @@ def make(name: str, scopes: Iterable[str], expires_in_s: float | None = None) ->
 
 
 def read(path: Path) -> list[Key]:
-    """The keys of a file. Raises UsageError where it is missing, or where anything in it is not as it should be."""
+    """The keys of a file. Raises UsageError if it is missing or anything in it is invalid."""
     try:
         content = json.loads(atomic.read_regular(path))
         if not isinstance(content, dict) or set(content) != {"keys"} or not isinstance(content["keys"], list):
             raise ValueError('not {"keys": [...]}')
         keys = [Key.from_mapping(mapping) for mapping in content["keys"]]
         if len({key.id for key in keys}) < len(keys):
-            raise ValueError("two keys of one id")
+            raise ValueError("two keys with the same id")
     except FileNotFoundError:
-        raise UsageError(f"{path} does not exist: `fashion-mnist keys create` makes it") from None
+        raise UsageError(f"{path} does not exist: create it with `fashion-mnist keys create`") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}): it must be readable for the service") from None
+        raise UsageError(f"{path} cannot be read ({error.strerror}): make it readable for the service") from None
     except ValueError as error:
-        raise UsageError(f"{path} is no file of keys ({error}): restore it, or make new ones elsewhere") from None
+        raise UsageError(
+            f"{path} is not a valid key file ({error}): restore it, or create new keys elsewhere"
+        ) from None
     return keys
 
 
 @contextmanager
 def editing(path: Path) -> Iterator[list[Key]]:
-    """The keys of a file, to be changed in place; without an error they are written back, atomically.
+    """The keys of a file, to be changed in place; they are written back atomically unless an exception is raised.
 
-    A file that does not exist is made. One editor at a time: others wait. Raises UsageError as `read` does.
+    A missing file is created. Concurrent editors wait for each other. Raises UsageError as `read` does.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,68 +124,68 @@ def editing(path: Path) -> Iterator[list[Key]]:
         keys = read(path) if path.exists() else []
         yield keys
         content = {"keys": [dataclasses.asdict(key) for key in keys]}
-        # Readable for others, such as the service's own user: what it holds opens nothing.
+        # Readable for other users, such as the service's: digests give no access.
         atomic.write_text(path, json.dumps(content, indent=2) + "\n")
     finally:
         os.close(folder)
 
 
 class Keyring:
-    """The keys that are good now."""
+    """The keys that are valid now."""
 
     def __init__(self, path: Path) -> None:
-        """Those of a file. As long as it cannot be read, nobody gets in."""
+        """Load the keys of a file. As long as it cannot be read, every request is refused."""
         self._path = path
         self._files = WatchedFiles([path])
         self._keys: dict[str, tuple[Key, bytes, float]] = {}
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the file if it changed. A file that cannot be read changes nothing, and the log says so."""
-        keys = self._files.read_changed(lambda: read(self._path), log, "the keys stay as they were")
+        """Reload the file if it changed. If it cannot be read, log that and keep the current keys."""
+        keys = self._files.read_changed(lambda: read(self._path), log, "unusable key file: the previous keys stay")
         if keys is not None:
             self._keys = {key.id: (key, bytes.fromhex(key.sha256), key.expires_s) for key in keys}
 
     def refusal(self, authorization: str, scope: str) -> FashionMNISTError | None:
-        """Why a request with this header of that name may not do what takes that scope, or None where it may.
+        """Why a request with this Authorization header may not do what needs `scope`; None if it may.
 
-        Unauthorized without a good key, Forbidden where it is for something else.
+        Unauthorized without a valid key, Forbidden if the key has other scopes.
         """
         if authorization[:7].lower() != BEARER:
             return Unauthorized("no key: send the header `Authorization: Bearer KEY`")
         text = authorization[7:].strip()
-        key, digest, expires_s = self._keys.get(text[:_ID_LENGTH], _NOBODY)
-        # The id may be known to anybody, so only the rest must not be found out by how long a refusal takes.
+        key, digest, expires_s = self._keys.get(text[:_ID_LENGTH], _NO_KEY)
+        # The id is no secret; only the comparison of the rest must take constant time.
         if not hmac.compare_digest(digest, _digest(text)):
             return Unauthorized("the key is unknown or was revoked: ask for a new one")
         if time.time() >= expires_s:
             return Unauthorized(f"the key expired at {key.expires}: ask for a new one")
         if scope not in key.scopes:
-            return Forbidden(f"the key is for {', '.join(key.scopes)}, and this takes one for {scope}")
+            return Forbidden(f"the key has the scope {', '.join(key.scopes)}: use one with {scope}")
         return None
 
 
-def wanted(settings: Settings) -> bool:
+def required(settings: Settings) -> bool:
     """Whether requests must carry a key.
 
-    Raises UsageError where whoever reaches the machine could ask and nobody has said that this is meant, and where
-    both was said.
+    Raises UsageError if requests from other machines would be accepted without a check and the settings do not ask
+    for that explicitly, and if they contradict each other.
     """
     if settings.auth == "off":
         if settings.key_file:
-            raise UsageError("auth is off, and key_file names the keys that nobody would be asked for: set one of them")
+            raise UsageError("auth is off, so the keys of key_file would not be checked: set only one of them")
         return False
     if settings.key_file:
         read(Path(settings.key_file))
         return True
     if settings.tls_client_ca:
-        return False  # TLS lets nobody in without a certificate
+        return False  # TLS checks client certificates
     for name, host in (("host", settings.host), ("admin_host", settings.admin_host)):
         if not is_loopback(host):
             raise UsageError(
-                f"{name} is {host}, where others reach it, and nothing would ask who they are: make a key with "
-                "`fashion-mnist keys create` and set FASHION_MNIST_KEY_FILE, or set FASHION_MNIST_AUTH=off where "
-                "something in front of it asks"
+                f"{name} is {host}, which other machines can reach, and requests would not be authenticated: create a "
+                "key with `fashion-mnist keys create` and set FASHION_MNIST_KEY_FILE, or set FASHION_MNIST_AUTH=off "
+                "if a proxy in front authenticates them"
             )
     return False
 
@@ -205,11 +207,11 @@ def _seconds(moment: Any) -> float:
     try:
         return datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
     except (TypeError, ValueError):
-        raise ValueError(f"a moment is {moment!r}") from None
+        raise ValueError(f"{moment!r} is not a time in UTC such as 2026-01-31T12:00:00Z") from None
 
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-_NOBODY: Final = (Key("", "", "", (), ""), bytes(32), _NEVER)
+_NO_KEY: Final = (Key("", "", "", (), ""), bytes(32), _NEVER)

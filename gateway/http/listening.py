@@ -1,6 +1,6 @@
-"""The sockets that clients connect to.
+"""The listening sockets.
 
-The supervisor holds them: whoever connects while a gateway is being restarted waits for the next, and is not refused.
+The supervisor holds them open, so that clients that connect while a gateway restarts wait for it and are not refused.
 """
 
 import contextlib
@@ -11,19 +11,19 @@ import struct
 from typing import Final
 
 BACKLOG: Final = 4096
-"""Connections that may wait to be accepted; the kernel's own limit, net.core.somaxconn, is often the smaller one."""
+"""Connections that may wait to be accepted; the kernel's own limit, net.core.somaxconn, is often lower."""
 
 
 def allow_connections() -> None:
-    """Each connection is an open file: take as many as we are allowed."""
+    """Raise the limit of open files, one per connection, to what is allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
 
 
 def listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """So many sockets at one address, one for each gateway; the kernel spreads connections over them.
+    """`count` sockets at one address, one for each gateway; the kernel spreads connections over them.
 
-    `port` 0 takes a free one, the same for all. Raises OSError.
+    With `port` 0 they share a free one. Raises OSError.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sockets: list[socket.socket] = []
@@ -45,15 +45,15 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """Hold a port for gRPC servers in other processes of this user, which listen there with SO_REUSEPORT.
+    """Hold a port for gRPC servers in other processes of this user, which listen on it with SO_REUSEPORT.
 
     grpcio opens its sockets itself, and without this a second `serve` would share the port with the first. The socket
-    does not listen, so it gets no connections. `port` 0 takes a free one. Raises OSError where the port is taken.
+    does not listen, so it gets no connections. `port` 0 takes a free one. Raises OSError if the port is taken.
     """
     held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        # Whether a port may be shared is decided by the options that sockets have when the second one is bound. We bind
-        # as somebody who does not share, save with connections of an earlier server that linger.
+        # The kernel checks whether a port may be shared when the second socket is bound. Bind without sharing, except
+        # with lingering connections of an earlier server; then allow sharing.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((host, port))
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
@@ -64,11 +64,11 @@ def reserve(host: str, port: int) -> socket.socket:
     return held
 
 
-def admit_no_more(listening: socket.socket) -> None:
-    """Let nobody else connect; who is connected and not yet accepted can still be.
+def drop_new_connections(listening: socket.socket) -> None:
+    """Stop new connections; those that are established but not yet accepted can still be accepted.
 
-    Closing the socket would cut those off, who believe to be served. So the kernel drops the first packet of each new
-    connection from now on; it comes again a second later, to a closed port.
+    Closing the socket would reset these. Instead the kernel drops the first packet of each new connection from now on;
+    the client sends it again a second later, to a closed port.
     """
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN))
     try:
@@ -76,13 +76,13 @@ def admit_no_more(listening: socket.socket) -> None:
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
         )
     except PermissionError:
-        # Some kernels take a filter from the privileged alone, which a container is not. The next best: room for a
-        # single connection, beyond which the kernel drops the first packet too.
+        # Some kernels accept a filter only from privileged processes. Otherwise shrink the backlog to one connection,
+        # beyond which the kernel drops the first packet, too.
         listening.listen(0)
 
 
-def admit(listening: socket.socket) -> None:
-    """Undo `admit_no_more`, if it was done."""
+def accept_new_connections(listening: socket.socket) -> None:
+    """Undo `drop_new_connections`."""
     with contextlib.suppress(OSError):
         listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
     listening.listen(BACKLOG)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 (RFC 9110, RFC 9112) as far as the parser leaves it to the server: headers, targets, framing."""
+"""The rules of HTTP/1.1 (RFC 9110, RFC 9112) that the parser leaves to the server: headers, targets, framing."""
 
 import re
 from typing import Final
@@ -25,15 +25,15 @@ HEADERS: Final = {
     b"x-request-id": "request_id",
     b"x-top-k": "top_k",
 }
-"""The headers that are read, and the attributes of a head that they become."""
+"""The headers that are read, and the attributes of `Head` that hold them."""
 
 LISTS: Final = frozenset({"accept", "accept_encoding", "if_none_match", "transfer_encoding", "tracestate"})
-"""Of those, the ones whose lines are parts of one list (RFC 9110, 5.3)."""
+"""Those whose lines form one list (RFC 9110, 5.3)."""
 
 ONCE: Final = frozenset(
     {"authorization", "content_encoding", "content_type", "host", "inference_length", "prepare", "top_k"}
 )
-"""And the ones of which a second line would leave open what is meant."""
+"""Those that must not be repeated, because their meaning would be ambiguous."""
 
 _HOST: Final = re.compile(r"([\w.~!$&'()*+,;=%-]*|\[[\da-fA-F:.]+\])(:\d*)?", re.ASCII)
 """Host and port (RFC 9110, 7.2)."""
@@ -44,8 +44,8 @@ _KEPT_ESCAPED: Final = b"#%/?\x7f"
 
 
 def normalised(target: bytes) -> bytes:
-    """A request's target as paths are looked up here: without scheme and host (RFC 9112, 3.2.2), and without escapes
-    that say nothing (RFC 3986, 6.2.2); those stay that would part the path elsewhere.
+    """A request's target in the form in which routes are looked up: without scheme and host (RFC 9112, 3.2.2), and
+    without needless escapes (RFC 3986, 6.2.2); those of characters that delimit a path stay.
     """
     if found := _ABSOLUTE.match(target):
         target = target[found.end() :]
@@ -62,19 +62,19 @@ def _unescaped(escape: "re.Match[bytes]") -> bytes:
 
 
 def malformed(head: Head, version: str) -> InputError | None:
-    """What is wrong with a request by RFC 9112, as far as llhttp leaves that to the server."""
+    """What is wrong with a request by RFC 9112, among what llhttp does not check; None if nothing is."""
     if version not in ("1.0", "1.1"):
-        return InputError("the request is not of HTTP/1.1 or 1.0: send it by one of these")
+        return InputError("the request is neither HTTP/1.1 nor HTTP/1.0: use one of these")
     if head.repeated:
-        return InputError(f"two lines of the header {head.repeated[:40]!r}: send one")
+        return InputError(f"the header {head.repeated[:40]!r} is repeated: send it once")
     if head.host is None and version == "1.1":
-        return InputError("no Host header: HTTP/1.1 asks for one")
+        return InputError("no Host header: HTTP/1.1 requires one")
     if head.host and not _HOST.fullmatch(head.host):
         return InputError(f"the Host header is {head.host[:80]!r}: send host:port")
     if head.transfer_encoding and (head.transfer_encoding.lower() != "chunked" or version == "1.0"):
         return InputError(
-            f"transfer-encoding {head.transfer_encoding[:40]!r} in HTTP/{version}: send the body chunked, as it is, "
-            "or with its length"
+            f"transfer-encoding {head.transfer_encoding[:40]!r} in HTTP/{version} is not supported: use chunked in "
+            "HTTP/1.1, or send a Content-Length"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""What the connections of one process share: limits, deadlines, the budget for bodies, and who is admitted."""
+"""What the connections of one process share: limits, deadlines, the budget for bodies, and access control."""
 
 import asyncio
 import logging
@@ -17,24 +17,24 @@ from gateway.types.request import Head, Request
 
 log = logging.getLogger(__name__)
 
-NO_ROOM: Final = "the bodies that wait take all the room that bodies have: send it again a moment later"
+BUFFERS_FULL: Final = "too many bytes of other requests are buffered: retry in a moment"
 
 LINGER_S: Final = 2.0
-"""How long a connection stays half open behind its last answer, for a client that may still be sending to read it."""
+"""How long a connection stays half open after its last answer, so that a client that is still sending can read it."""
 
 TICK_S: Final = 0.25
-"""How often deadlines are looked at."""
+"""How often deadlines are checked."""
 
-KNOWN_HEADS: Final = 512
-KNOWN_HEAD_BYTES: Final = 1024
-"""How many heads are kept that came before, and how long one may be."""
+MAX_CACHED_HEADS: Final = 512
+MAX_CACHED_HEAD_BYTES: Final = 1024
+"""How many request heads are cached, and how long one may be."""
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _ANSWER: Final = b"%bDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
 
 
-class Asking(Protocol):
-    """A request whose head is there, or a call whose metadata are."""
+class RequestInfo(Protocol):
+    """An HTTP request whose head has arrived, or a gRPC call whose metadata have."""
 
     authorization: str
     method: bytes
@@ -42,13 +42,13 @@ class Asking(Protocol):
 
 
 class Connection(Protocol):
-    """One client's, by HTTP."""
+    """One client's HTTP connection."""
 
     def check_timeouts(self) -> None:
-        """Close the connection where its deadline has passed."""
+        """Close the connection if its deadline has passed."""
 
     def close_if_idle(self) -> None:
-        """Close the connection where no request is being received or answered, and none came for a while."""
+        """Close the connection if no request is being received or answered, and none has been for a while."""
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -62,23 +62,23 @@ class Server:
         self.limits = Limits.from_settings(settings)
         self.connections: set[Connection] = set()
         self.handshakes = 0
-        """Clients that have connected, and are no connections yet."""
-        self.known_heads: dict[bytes, Head] = {}
-        """Heads that came before, by their bytes: of requests that can be told by their head and their length alone."""
+        """Clients that are in their TLS handshake."""
+        self.head_cache: dict[bytes, Head] = {}
+        """Parsed heads by their bytes, of requests whose body is framed by its content length."""
         self.buffered_bytes = 0
-        """Bytes of bodies that are being received or wait for their answers."""
+        """Bytes of bodies that are being received or await their answers."""
         self.draining = False
-        """Whether each answer is the last one of its connection."""
+        """Whether each answer closes its connection."""
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
-        self.admit: Callable[[Asking], FashionMNISTError | None] | None = None
-        """Why a request with this head is not received any further, if it is not; None lets everybody in."""
+        self.admit: Callable[[RequestInfo], FashionMNISTError | None] | None = None
+        """Returns why a request must not be received any further, or None; if unset, every request is admitted."""
         self.cors = Cors(settings.cors_origins).headers
         self._handle = handle
-        self._ticking: asyncio.Task[None] | None = None
-        self._tick()
+        self._timeouts: asyncio.Task[None] | None = None
+        self._read_clock()
 
     def response(self, answer: Answer, headers: bytes, *, with_body: bool = True) -> bytes:
-        """An answer as it goes over the wire; `headers` are whole lines."""
+        """An answer as bytes to send; `headers` are complete lines."""
         return _ANSWER % (
             _STATUS_LINES[answer.status],
             self.date,
@@ -90,55 +90,55 @@ class Server:
             answer.body if with_body and answer.status != HTTPStatus.NOT_MODIFIED else b"",
         )
 
-    def know(self, data: bytes, head: Head) -> None:
-        """Keep a head that was parsed from these bytes, where what follows it is told by its content length alone."""
-        # The bytes begin with it, not with the empty lines that may come before a request.
+    def cache_head(self, data: bytes, head: Head) -> None:
+        """Cache a head that was parsed from these bytes, if its body is framed by its content length."""
+        # Not if empty lines precede the request.
         plain = data.startswith(head.method) and head.method in (b"POST", b"PUT") and head.content_length.isdigit()
-        # One that names its request, or its caller's span, never comes again.
+        # One with a request id or a caller's span never recurs.
         odd = head.transfer_encoding or head.expect or head.request_id or head.traceparent or not head.keep_alive
-        if plain and not odd and len(data) <= KNOWN_HEAD_BYTES:
-            if len(self.known_heads) >= KNOWN_HEADS:
-                self.known_heads.clear()
-            self.known_heads[data] = head
+        if plain and not odd and len(data) <= MAX_CACHED_HEAD_BYTES:
+            if len(self.head_cache) >= MAX_CACHED_HEADS:
+                self.head_cache.clear()
+            self.head_cache[data] = head
 
     def handle(self, request: Request) -> None:
-        """A request is there: it is answered now or later."""
+        """Handle a complete request, which is answered at once or later."""
         try:
             self._handle(request)
         except Exception:
             log.exception("a request could not be handled")
             if request.response is None:
-                error = FashionMNISTError("the request failed, which is not your fault: report it")
+                error = FashionMNISTError("the request failed because of a defect in the service: report it")
                 request.answer_error(error)
 
     def start(self) -> None:
-        """Begin to watch deadlines."""
-        self._ticking = asyncio.get_running_loop().create_task(self._watch())
+        """Start to check deadlines."""
+        self._timeouts = asyncio.get_running_loop().create_task(self._check_timeouts())
 
     def stop(self) -> None:
-        """Close every connection, answered or not."""
-        if self._ticking:
-            self._ticking.cancel()
+        """Close every connection at once."""
+        if self._timeouts:
+            self._timeouts.cancel()
         for connection in list(self.connections):
             connection.abort()
 
-    def tend(self, what: Callable[[Connection], None]) -> None:
-        """Do something with each connection. One that fails at it is cut off, and the others have their turn."""
+    def for_each_connection(self, action: Callable[[Connection], None]) -> None:
+        """Call `action` for each connection. If it raises, log that and abort the connection; the others go on."""
         for connection in list(self.connections):
             try:
-                what(connection)
+                action(connection)
             except Exception:
-                log.exception("a connection failed, and was cut off")
+                log.exception("a connection failed and was closed")
                 self.connections.discard(connection)
                 connection.abort()
 
-    async def _watch(self) -> None:
+    async def _check_timeouts(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._tick()
-            self.tend(lambda connection: connection.check_timeouts())
+            self._read_clock()
+            self.for_each_connection(lambda connection: connection.check_timeouts())
 
-    def _tick(self) -> None:
-        # Once for all: a call to the clock for each request would be a call too many.
+    def _read_clock(self) -> None:
+        # Shared, because reading the clock for each request is too expensive.
         self.now = time.monotonic()
         self.date = formatdate(usegmt=True).encode()

@@ -1,4 +1,4 @@
-"""TLS: the certificate that clients see, and whose certificates we ask of them, read again when their files change."""
+"""TLS: the server's certificate and the authority for client certificates, reloaded when their files change."""
 
 import logging
 import ssl
@@ -17,8 +17,8 @@ CIPHERS: Final = ":".join(
     for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
     for key in ("ECDSA", "RSA")
 )
-"""What clients of TLS 1.2 may choose from: forward secrecy, and no CBC. For HTTP and, with BoringSSL, for gRPC. TLS 1.3
-has no others."""
+"""Cipher suites of TLS 1.2: with forward secrecy, without CBC. For HTTP and, with BoringSSL, for gRPC. TLS 1.3 has only
+such suites."""
 
 
 class Pem(NamedTuple):
@@ -30,10 +30,10 @@ class Pem(NamedTuple):
 
 
 class Tls:
-    """The server's end of TLS. `context` is good for as long as the server runs; `pem` changes."""
+    """The server's side of TLS. `context` stays valid while the server runs; `pem` changes."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises UsageError where the certificate, its key or the authority for clients cannot be used."""
+        """Raises UsageError if the certificate, its key or the authority for clients cannot be used."""
         self._settings = settings
         self._files = WatchedFiles(
             path for path in (settings.tls_certificate, settings.tls_key, settings.tls_client_ca) if path
@@ -41,26 +41,28 @@ class Tls:
         self._files.changed()
         self._current, self.pem = _load(settings)
         self.context, _ = _load(settings)
-        # OpenSSL asks at each handshake, also where the client names no server. A connection keeps what it began with.
+        # OpenSSL calls it at each handshake, even if the client sends no server name. A connection keeps its context.
         self.context.sni_callback = self._take_current
 
     def refresh(self) -> None:
-        """Read the files if one changed. What cannot be used changes nothing, and the log says so."""
-        loaded = self._files.read_changed(lambda: _load(self._settings), log, "the certificate stays as it was")
+        """Reload the files if one changed. If they cannot be used, log that and keep the current certificate."""
+        loaded = self._files.read_changed(
+            lambda: _load(self._settings), log, "unusable certificate: the previous one stays"
+        )
         if loaded is not None:
             self._current, self.pem = loaded
-            log.info("the certificate was read again")
+            log.info("the certificate was reloaded")
 
     def _take_current(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._current
 
 
 def open_tls(settings: Settings) -> Tls | None:
-    """TLS as the settings want it, None where they do not. Raises UsageError."""
+    """TLS by the settings; None without a certificate. Raises UsageError."""
     if bool(settings.tls_certificate) != bool(settings.tls_key):
-        raise UsageError("tls_certificate and tls_key need each other: set both, or neither for plain HTTP")
+        raise UsageError("only one of tls_certificate and tls_key is set: set both, or neither for plain HTTP")
     if settings.tls_client_ca and not settings.tls_certificate:
-        raise UsageError("tls_client_ca asks clients for certificates, which takes TLS: set tls_certificate too")
+        raise UsageError("tls_client_ca requires TLS: set tls_certificate and tls_key, too")
     return Tls(settings) if settings.tls_certificate else None
 
 
@@ -69,14 +71,14 @@ def _load(settings: Settings) -> tuple[ssl.SSLContext, Pem]:
     context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # First, because OpenSSL would wait for a pipe.
+        # First, because OpenSSL would block on a pipe.
         certificate, key = (atomic.read_regular(Path(path)) for path in (settings.tls_certificate, settings.tls_key))
-        # An encrypted key would be asked for at a terminal that nobody sits at.
+        # Without a password OpenSSL would prompt for that of an encrypted key.
         context.load_cert_chain(settings.tls_certificate, settings.tls_key, password="")
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{settings.tls_certificate} and {settings.tls_key} are no certificate and its key ({error}): give PEM "
-            "files, the certificate with the chain behind it, the key without a password"
+            f"{settings.tls_certificate} and {settings.tls_key} are not a certificate and its key ({error}): use PEM "
+            "files, the certificate followed by its chain, the key without a password"
         ) from None
     client_ca = None
     if settings.tls_client_ca:
@@ -84,10 +86,10 @@ def _load(settings: Settings) -> tuple[ssl.SSLContext, Pem]:
             client_ca = atomic.read_regular(Path(settings.tls_client_ca))
             context.load_verify_locations(settings.tls_client_ca)
         except OSError as error:
-            raise UsageError(f"{settings.tls_client_ca} holds no certificates ({error}): give a PEM file") from None
+            raise UsageError(f"{settings.tls_client_ca} has no certificates ({error}): use a PEM file") from None
         context.verify_mode = ssl.CERT_REQUIRED
-        # Who resumes a session shows no certificate again, and would still get in where its authority no longer counts.
-        # Without tickets there is no resumption in TLS 1.3; in TLS 1.2 there is another way, which Python cannot close.
+        # A client that resumes a session presents no certificate again, and would stay admitted after its authority is
+        # removed. TLS 1.3 cannot resume without tickets; TLS 1.2 can, and Python has no option against that.
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.num_tickets = 0
     return context, Pem(certificate, key, client_ca)

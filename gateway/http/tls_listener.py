@@ -1,4 +1,4 @@
-"""A socket whose clients speak TLS. Who has connected and does not shake hands counts as a connection, too."""
+"""Accepts TLS connections. Clients that have not finished their handshake count as connections, too."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _PAUSE_S: Final = 0.25
 
 
 class TlsListener:
-    """Accepts clients from its beginning until it is closed."""
+    """Accepts clients until it is closed."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class TlsListener:
         listening: socket.socket,
         context: ssl.SSLContext,
     ) -> None:
-        """To be made on the event loop. `protocol` makes a connection's, which begins when hands are shaken."""
+        """Create it on the event loop. `protocol` creates a connection's protocol, after its handshake."""
         self._server = server
         self._protocol = protocol
         self._listening = listening
@@ -37,7 +37,7 @@ class TlsListener:
         self._open()
 
     def close(self) -> None:
-        """Accept nobody else. Handshakes that have begun go on."""
+        """Stop accepting clients. Handshakes in progress continue."""
         self._closed = True
         self._loop.remove_reader(self._listening)
 
@@ -53,8 +53,8 @@ class TlsListener:
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as error:
-                # Of open files there are as many as may be. Those who wait are served when others have gone.
-                log.error("nobody can be accepted", extra={"reason": error.strerror})
+                # Too many files are open. Waiting clients are accepted once others have disconnected.
+                log.error("no connection can be accepted", extra={"reason": error.strerror})
                 self._loop.remove_reader(self._listening)
                 self._loop.call_later(_PAUSE_S, self._open)
                 return
@@ -62,14 +62,14 @@ class TlsListener:
                 connection.close()
                 continue
             server.handshakes += 1
-            task = self._loop.create_task(self._shake_hands(connection))
+            task = self._loop.create_task(self._handshake(connection))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
-    async def _shake_hands(self, connection: socket.socket) -> None:
+    async def _handshake(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         try:
-            # Most who fail at it are scanners, or do not trust the certificate: they know why.
+            # Scanners and clients that do not trust the certificate fail here; that is not worth a log line.
             with contextlib.suppress(OSError):
                 await self._loop.connect_accepted_socket(
                     self._protocol,

@@ -1,4 +1,4 @@
-"""Files that operators replace while we run."""
+"""Files that operators replace while the service runs."""
 
 import logging
 import os
@@ -13,24 +13,24 @@ _Content = TypeVar("_Content")
 
 
 class WatchedFiles:
-    """Some files, and how they looked when they were last read."""
+    """Some files, and their state when they were last read."""
 
     def __init__(self, paths: Iterable[str | Path]) -> None:
         self._paths = tuple(paths)
         self._stamps: list[_Stamp] = []
-        self._unusable = ""  # why they could not be read the last time
+        self._last_error = ""
 
     def changed(self) -> bool:
-        """Whether one was written, replaced, removed or put back since the last call. True at the first."""
-        # Before they are read: what is written while we read is noticed the next time.
+        """Whether one was written, replaced, removed or restored since the last call. True at the first call."""
+        # Before they are read, so that a change while they are read is noticed the next time.
         stamps = [_stamp(path) for path in self._paths]
         changed, self._stamps = stamps != self._stamps, stamps
         return changed
 
-    def read_changed(self, read: Callable[[], _Content], log: logging.Logger, otherwise: str) -> _Content | None:
-        """What `read` makes of them where one changed; None where none did, or where it raises FashionMNISTError.
+    def read_changed(self, read: Callable[[], _Content], log: logging.Logger, failure: str) -> _Content | None:
+        """The result of `read` if a file changed; None if none did, or if `read` raises FashionMNISTError.
 
-        Then the log says `otherwise` and why, once, and they are read again at the next call, whatever they look like.
+        In that case `failure` and the reason are logged once, and the next call reads the files again.
         """
         if not self.changed():
             return None
@@ -38,17 +38,17 @@ class WatchedFiles:
             content = read()
         except FashionMNISTError as error:
             self._stamps = []
-            if error.message != self._unusable:
-                log.error(otherwise, extra={"reason": error.message})
-            self._unusable = error.message
+            if error.message != self._last_error:
+                log.error(failure, extra={"reason": error.message})
+            self._last_error = error.message
             return None
-        self._unusable = ""
+        self._last_error = ""
         return content
 
 
 def _stamp(path: str | Path) -> _Stamp:
     try:
-        # A link is followed: Kubernetes replaces mounted files by turning a link to another folder.
+        # Follow links: Kubernetes replaces mounted files by pointing a link to another folder.
         found = os.stat(path)
     except OSError:
         return None

@@ -1,1 +1,1 @@
-"""The versions of the model that are served: each with its engine, its queue, its batches and its health."""
+"""The served versions of the model, each with its engine, queue, batches and health."""

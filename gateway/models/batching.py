@@ -1,10 +1,10 @@
-"""Images of many requests, packed into batches.
+"""Batches the images of many requests.
 
-A batch is taken whenever the engine has room for one: a lone image goes at once, and under load batches grow by
-themselves, because more images come while the engine is busy. There is no delay to tune.
+A batch is formed whenever the engine can take one: a single image is sent at once, and under load batches grow by
+themselves, because more images arrive while the engine is busy. There is no delay to tune.
 
-Requests take turns. In each round one gives at most QUANTUM images and goes to the end of the queue, so a single image
-waits for the batches in flight and for one round of those before it, however many images they hold.
+Requests take turns (round robin). In each round a request gives at most QUANTUM images and goes to the end of the
+queue, so a single image waits for the batches in flight and for one round of earlier requests, whatever their size.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from gateway.types.job import TOO_LATE, Batch, Job, Piece
 log = logging.getLogger(__name__)
 
 QUANTUM: Final = 64
-"""The most images that a request gives before others have their turn."""
+"""Images that a request gives to a batch per turn, at most."""
 
 
 class Batcher:
-    """The queue in front of an engine. Everything in it runs on one event loop."""
+    """The queue in front of an engine. All methods run on one event loop."""
 
     def __init__(self, engine: Backend, max_queued_images: int) -> None:
         self._engine = engine
@@ -41,36 +41,36 @@ class Batcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self.waiting = 0
         self.tracing: Callable[[list[Any], int], AbstractContextManager[None]] | None = None
-        """Surrounds each batch; takes the spans of its requests, and how many images it has."""
+        """A context around each batch; takes the spans of its requests and its number of images."""
         self.on_batch: Callable[[Pixels, Probabilities], None] = lambda images, probabilities: None
         self.on_failure: Callable[[FashionMNISTError], None] = lambda error: None
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, and no batch is in flight."""
+        """Whether nothing is queued and no batch is in flight."""
         return not self._queue and not self._tasks
 
     def submit(self, job: Job) -> None:
-        """Put a job into the queue. Raises Overloaded where the queue is full."""
+        """Put a job into the queue. Raises Overloaded if the queue is full."""
         if self.waiting >= self._max_waiting:
             self.check_room()
         self.waiting += job.waiting
         self._queue.append(job)
-        # Once in this turn of the loop: all that was received in it goes together.
+        # Once per turn of the loop, so that everything received in it goes together.
         if self._wake_up is None:
             self._wake_up = asyncio.get_running_loop().call_soon(self._fill)
 
     def check_room(self) -> None:
-        """Raise Overloaded where the queue is full. It is full with the image that reaches the limit, not before."""
+        """Raise Overloaded if the queue has reached its limit; the last request may exceed it."""
         if self.waiting >= self._max_waiting:
-            raise Overloaded(f"{self.waiting:,} images wait already: send yours again a moment later")
+            raise Overloaded(f"{self.waiting:,} images are queued already: retry in a moment")
 
     async def close(self) -> None:
         """Wait for the batches in flight."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _fill(self) -> None:
-        """Give the engine batches while it has room, and a reason to take one more."""
+        """Send batches while the engine wants one more."""
         self._wake_up = None
         while self._queue and self._engine.wants(self._in_flight, self.waiting):
             pieces = self._take()
@@ -82,7 +82,7 @@ class Batcher:
             task.add_done_callback(self._tasks.discard)
 
     def _take(self) -> list[Piece]:
-        """The next batch: the images of the requests whose turn it is."""
+        """Take the next batch from the queue."""
         pieces: list[Piece] = []
         queue, room, now = self._queue, self._engine.max_batch, time.perf_counter()
         while room and queue:
@@ -115,11 +115,11 @@ class Batcher:
             self._fail(pieces, error)
         except Exception:
             log.exception("the engine failed")
-            self._fail(pieces, Unavailable("the engine failed: try again, and see the server's log"))
+            self._fail(pieces, Unavailable("the engine failed: retry, and see the server's log"))
         else:
             self.on_batch(images, probabilities)
             self._in_flight -= 1
-            # The engine first: it computes the next batch while this one's answers are written.
+            # First, so that the engine computes the next batch while this one's answers are written.
             self._fill()
             batch, row = Batch(probabilities, started, time.perf_counter()), 0
             for job, start, pixels in pieces:

@@ -37,17 +37,17 @@ class Explanations:
         """Give a place back."""
         self._inside -= 1
 
-    def submit(self, work: Callable[[], Any], then: Callable[[Any], None], gone: Callable[[], bool]) -> None:
+    def submit(self, work: Callable[[], Any], then: Callable[[Any], None], is_cancelled: Callable[[], bool]) -> None:
         """Do `work` in the thread; `then` gets its result, or its exception, on the event loop.
 
-        Where `gone` says so when its turn comes, nothing is done, and `then` gets None.
+        Where `is_cancelled` says so when its turn comes, nothing is done, and `then` gets None.
         """
         loop = asyncio.get_running_loop()
 
         def run() -> None:
             result: Any = None
             try:
-                if not gone():
+                if not is_cancelled():
                     result = work()
             except BaseException as error:
                 result = error

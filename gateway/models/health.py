@@ -1,4 +1,4 @@
-"""Whether the engine answers: a real image gets its right label, asked over and over."""
+"""Health checks: the engine must repeatedly predict the right label for a known image."""
 
 import asyncio
 import logging
@@ -14,45 +14,45 @@ log = logging.getLogger(__name__)
 
 READY_PAUSE_S: Final = 1.0
 LOST_PAUSE_S: Final = 0.05
-"""Pauses between two canaries: while all is well, and while the engine is away and everybody waits for it."""
+"""Pauses between two checks: while the engine is healthy, and while it is not."""
 
 DEADLINE_S: Final = 2.0
 
 
 class Health:
-    """What `/health/...` says of one version of the model."""
+    """The health of one version of the model."""
 
-    def __init__(self, engine: Backend, canary: Pixels, version: str, task: Task = FASHION_MNIST) -> None:
-        """`canary` is the task's health-check image, uint8 [1, c, h, w]; `version` is for the log."""
+    def __init__(self, engine: Backend, image: Pixels, version: str, task: Task = FASHION_MNIST) -> None:
+        """`image` is the task's health-check image, uint8 [1, c, h, w]; `version` is for the log."""
         self._task = task
         self._engine = engine
         self._version = version
-        self._canary = canary
+        self._image = image
         self._lost = asyncio.Event()
         self.started = asyncio.Event()
-        """Set when the engine answers rightly for the first time."""
+        """Set after the first successful check."""
         self.answers = False
-        """Whether it does now."""
+        """Whether the last check succeeded."""
         self.draining = False
-        """Whether this process is about to end."""
+        """Whether this process is shutting down."""
         self.on_change: Callable[[bool], None] = lambda ready: None
         """Called with `ready` when that may have changed."""
-        self.on_canary: Callable[[bool], None] = lambda right: None
-        """Called with whether a canary got its label."""
+        self.on_check: Callable[[bool], None] = lambda passed: None
+        """Called after each check with whether it succeeded."""
         self._reason = "the engine has not answered yet"
 
     @property
     def ready(self) -> bool:
-        """Whether to send requests here."""
+        """Whether clients should send requests."""
         return self.answers and not self.draining
 
     @property
     def reason(self) -> str:
-        """Why not."""
+        """Why it is not ready."""
         return "draining" if self.draining else self._reason
 
-    def lose(self, error: FashionMNISTError) -> None:
-        """The engine failed: nothing is sent to it before it gives a canary its label."""
+    def fail(self, error: FashionMNISTError) -> None:
+        """Report a failure of the engine: it gets no requests until the next successful check."""
         if self.answers:
             self.answers = False
             self._reason = error.message
@@ -61,33 +61,33 @@ class Health:
             self.on_change(self.ready)
 
     def drain(self) -> None:
-        """Ask for no more requests; those that come are answered."""
+        """Become not ready; requests that still arrive are answered."""
         self.draining = True
         self.on_change(self.ready)
 
-    async def ask(self) -> None:
-        """Ask once; what came of it is in `answers` and `reason`."""
+    async def check(self) -> None:
+        """Check once; the result is in `answers` and `reason`."""
         try:
             async with asyncio.timeout(DEADLINE_S):
-                probabilities = await self._engine.predict(self._canary)
+                probabilities = await self._engine.predict(self._image)
         except TimeoutError:
-            self._fails(f"the engine did not answer within {DEADLINE_S:g} s")
+            self._failed(f"the engine did not answer within {DEADLINE_S:g} s")
         except FashionMNISTError as error:
-            self._fails(error.message)
+            self._failed(error.message)
         except Exception as error:
-            log.exception("the canary failed")
-            self._fails(f"the engine failed: {type(error).__name__}")
+            log.exception("the health check failed")
+            self._failed(f"the engine failed: {type(error).__name__}")
         else:
-            label, due = self._task.classes[int(probabilities[0].argmax())], self._task.health_check.label
-            if label == due:
-                self._answered()
+            label, due = self._task.classes[int(probabilities[0].argmax())], self._task.health_check
+            if label == due.label:
+                self._passed()
             else:
-                self._fails(f"the engine takes {self._task.health_check.image} for {label!r} instead of {due!r}")
+                self._failed(f"the engine predicts {label!r} for {due.image} instead of {due.label!r}")
 
-    async def watch(self) -> None:
-        """Ask, until cancelled."""
+    async def run_checks(self) -> None:
+        """Check repeatedly, until cancelled."""
         while True:
-            await self.ask()
+            await self.check()
             self._lost.clear()
             try:
                 async with asyncio.timeout(READY_PAUSE_S if self.answers else LOST_PAUSE_S):
@@ -95,8 +95,8 @@ class Health:
             except TimeoutError:
                 continue
 
-    def _answered(self) -> None:
-        self.on_canary(True)
+    def _passed(self) -> None:
+        self.on_check(True)
         if not self.answers:
             log.info("engine answers", extra={"version": self._version})
         self.started.set()
@@ -105,8 +105,8 @@ class Health:
         if changed:
             self.on_change(self.ready)
 
-    def _fails(self, reason: str) -> None:
-        self.on_canary(False)
+    def _failed(self, reason: str) -> None:
+        self.on_check(False)
         if self.answers:
             log.warning("engine lost", extra={"version": self._version, "reason": reason})
         changed, self.answers = self.answers, False

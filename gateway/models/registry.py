@@ -1,12 +1,12 @@
-"""The versions of the model as one gateway serves them: to each an engine, a line in front of it, and its health.
+"""The versions of the model in one gateway: each has an engine, a queue in front of it, and its health.
 
-Requests that name no version go to the default one. Which that is changes between two turns of the event loop: what was
-taken before ends where it began, what comes after goes to the new one, and nobody waits.
+Requests that name no version go to the default one. The default changes between two turns of the event loop: earlier
+requests finish with the old version, later ones go to the new version, and no request is delayed.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from fashion_mnist.decoding.picture import Pixels
@@ -17,6 +17,7 @@ from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import Mode
 from fashion_mnist.task import Task
+from gateway.http.static import File
 from gateway.models.batching import Batcher
 from gateway.models.engines import Backend
 from gateway.models.health import Health
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 RETIRE_POLL_S: Final = 0.01
 RETIRE_S: Final = 30.0
-"""How long what is in flight may take to end before its version is unloaded all the same."""
+"""How long to wait for requests in flight before their version is unloaded anyway."""
 
 NATIVE: Final = "native"
 OIP_REST: Final = "oip_rest"
@@ -39,7 +40,7 @@ V1: Final = "v1"
 
 
 class Model:
-    """One version, loaded."""
+    """One loaded version."""
 
     def __init__(
         self,
@@ -50,10 +51,12 @@ class Model:
         counters: VersionCounters,
         prepare: Mode,
         explainer: Explainer | None = None,
+        files: Mapping[str, File] | None = None,
     ) -> None:
-        """`prepare` is what is done with images where a request does not say it.
+        """`prepare` is the default for requests that do not choose how their images are prepared.
 
-        `explainer` shows the layers, where they are to be shown and the version has what that takes.
+        `explainer` computes the layers' outputs; None if they are not shown, or the version lacks the files. `files`
+        are what browsers are shown of the version, by name.
         """
         name, threshold, card = version.name, unknown_threshold(version.folder), model_card(version.folder)
         self.task = task = Task.from_card(card)
@@ -63,11 +66,11 @@ class Model:
         self.health = health
         self.counters = counters
         health.on_change = counters.write
-        health.on_canary = counters.canary
+        health.on_check = counters.count_check
         self.reference = Reference.from_card(card)
         self.reading = 0
-        """Requests for it that a thread is reading: they are not in its line yet."""
-        self.watching: asyncio.Task[None] | None = None
+        """Requests that a thread is decoding, which are not in the queue yet."""
+        self.health_checks: asyncio.Task[None] | None = None
         self.routes = {
             NATIVE: Route(self, native.Native(task, name, threshold, prepare)),
             OIP_REST: Route(self, oip_rest.OipRest(task, name, threshold, prepare)),
@@ -75,16 +78,17 @@ class Model:
             V1: Route(self, v1.V1(task, threshold, prepare)),
         }
         self.explainer = explainer
+        self.files = files or {}
         self.explain = explain.Explain(task, name, threshold, prepare, explainer.occlusion) if explainer else None
 
     @property
     def idle(self) -> bool:
-        """Whether no request is on its way through it."""
+        """Whether no request is in progress."""
         return not self.reading and self.batcher.idle
 
 
 class Route:
-    """Where requests come in that speak one protocol: to one version, or to the default, whichever that is now."""
+    """The entry point for requests of one protocol, to one version or to the current default."""
 
     __slots__ = ("codec", "model")
 
@@ -94,12 +98,12 @@ class Route:
 
 
 class Models:
-    """All versions of one gateway. Everything in it runs on the event loop."""
+    """All versions of one gateway. All methods run on the event loop."""
 
     def __init__(self, load: Callable[[Version], Model], metrics: Metrics, wanted: Versions) -> None:
-        """Load what is wanted. `load` takes its time, and may run in a thread.
+        """Load the wanted versions. `load` is slow, and later runs in a thread.
 
-        Raises FashionMNISTError where the default cannot be loaded; any other one is then left out.
+        Raises FashionMNISTError if the default cannot be loaded; other versions that cannot are skipped.
         """
         self._load = load
         self._metrics = metrics
@@ -112,10 +116,10 @@ class Models:
             except FashionMNISTError as error:
                 if version.name == wanted.default:
                     raise
-                _leave_out(version, error)
+                _skip(version, error)
         self.default = self._named(wanted.default)
         self.routes = {protocol: Route(route.model, route.codec) for protocol, route in self.default.routes.items()}
-        """Where requests that name no version come in, by protocol: the same objects for good."""
+        """The routes of requests that name no version, by protocol; these objects stay the same."""
         self.on_change: Callable[[], None] = lambda: None
         self._use(self.default)
 
@@ -129,12 +133,12 @@ class Models:
 
     @property
     def open(self) -> dict[str, Model]:
-        """Those that clients may ask for, by name."""
+        """The versions that clients may request, by name."""
         return {model.version.name: model for model in self if model.version.open}
 
     @property
     def offered(self) -> Offered:
-        """What there is to say of them."""
+        """The default, and which versions are ready."""
         ready = {name: model.health.ready for name, model in self.open.items()}
         return Offered(self.default.version.name, ready)
 
@@ -143,76 +147,76 @@ class Models:
         models = self.open
         if name not in models:
             raise NotFound(
-                f"there is no version {name[:40]!r} of {self.task.name}: there are {', '.join(models)}; or name none"
+                f"unknown version {name[:40]!r} of {self.task.name}: use one of {', '.join(models)}, or none"
             )
         return models[name]
 
     def numbered(self, number: int) -> Model | None:
-        """One of them, whether it is open or being checked."""
+        """The version of this number, open or being checked; None if it is not loaded."""
         return self._models.get(number)
 
     def start(self) -> None:
-        """Begin to watch over them."""
+        """Start the health checks."""
         for model in self:
-            self._watch(model)
+            self._start_checks(model)
 
     def drain(self) -> None:
-        """Ask for no more requests; those that come are answered."""
+        """Become not ready; requests that still arrive are answered."""
         self._draining = True
         for model in self:
             model.health.drain()
 
     def count(self) -> None:
-        """Let other processes see how things stand."""
+        """Publish the counters to other processes."""
         for model in self:
             model.counters.write(model.health.ready)
 
     async def apply(self, wanted: Versions) -> None:
-        """Load what is missing, change the default, unload what is too much: in this order.
+        """Load missing versions, change the default, and unload surplus versions, in this order.
 
-        When it returns, requests that were in flight in what was unloaded have been answered. Raises FashionMNISTError
-        where the default, or a version that is being checked, cannot be loaded; nothing has changed then.
+        When it returns, requests in flight in unloaded versions have been answered. Raises FashionMNISTError if the
+        default or a version that is being checked cannot be loaded; then nothing has changed.
         """
         async with self._applying:
             for version in wanted.versions:
                 if version.number not in self._models:
                     try:
-                        await self._load_anew(version)
+                        await self._load_and_check(version)
                     except FashionMNISTError as error:
                         if version.name == wanted.default or not version.open:
                             raise
-                        _leave_out(version, error)
+                        _skip(version, error)
             for version in wanted.versions:
                 model = self._models.get(version.number)
                 if model is None:
                     continue
                 if version.open and not model.version.open:
-                    model.counters.requests = 0  # those that checked it
+                    model.counters.requests = 0  # do not count those of the check
                     model.batcher.on_batch = self._count_other
                 model.version = version
             self._use(self._named(wanted.default))
             numbers = {version.number for version in wanted.versions}
-            gone = [self._models.pop(number) for number in list(self._models) if number not in numbers]
+            removed = [self._models.pop(number) for number in list(self._models) if number not in numbers]
             self.on_change()
             self.count()
-        for model in gone:
+        for model in removed:
             await self._retire(model)
 
     async def close(self) -> None:
-        """Wait for the batches in flight and let go of everything."""
+        """Wait for the batches in flight and close the engines."""
         for model in self:
             await self._close(model)
             model.counters.write(False)
 
-    async def _load_anew(self, version: Version) -> None:
+    async def _load_and_check(self, version: Version) -> None:
         model = await asyncio.to_thread(self._load, version)
         if not version.open:
-            await model.health.ask()
+            await model.health.check()
             if not model.health.answers:
                 await model.engine.close()
                 raise VersionError(f"version {version.name} fails: {model.health.reason}")
         self._add(model)
-        self._watch(model)
+        self._start_checks(model)
 
     def _add(self, model: Model) -> None:
         if model.version.open:
@@ -226,12 +230,12 @@ class Models:
 
     def _use(self, model: Model) -> None:
         if model is not self.default:
-            log.info("another default", extra={"version": model.version.name, "before": self.default.version.name})
+            log.info("the default changed", extra={"version": model.version.name, "before": self.default.version.name})
         self.default.batcher.on_batch = self._count_other
-        # Drift is measured of the default alone, from what it was trained on.
+        # Drift is measured only for the default, against its training images.
         model.batcher.on_batch = self._metrics.batch
         if model is not self.default or self._metrics.reference is not model.reference:
-            self._metrics.watch(model.reference)
+            self._metrics.restart_drift(model.reference)
         self.default = model
         for protocol, route in self.routes.items():
             route.model, route.codec = model, model.routes[protocol].codec
@@ -239,11 +243,11 @@ class Models:
     def _count_other(self, images: Pixels, probabilities: Probabilities) -> None:
         self._metrics.other_batch(probabilities)
 
-    def _watch(self, model: Model) -> None:
-        model.watching = asyncio.get_running_loop().create_task(model.health.watch())
+    def _start_checks(self, model: Model) -> None:
+        model.health_checks = asyncio.get_running_loop().create_task(model.health.run_checks())
 
     async def _retire(self, model: Model) -> None:
-        """Let what is in flight end, then unload a version that nobody finds any more."""
+        """Wait for a removed version's requests in flight, then unload it."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + RETIRE_S
         while not model.idle and loop.time() < deadline:
@@ -252,14 +256,14 @@ class Models:
         log.info("version unloaded", extra={"version": model.version.name})
 
     async def _close(self, model: Model) -> None:
-        if model.watching is not None:
-            model.watching.cancel()
+        if model.health_checks is not None:
+            model.health_checks.cancel()
         await model.batcher.close()
         await model.engine.close()
-        # A circle, which the collector would not see: what is there from the beginning is hidden from it.
+        # Break the reference cycle: objects of the start are frozen and never garbage-collected.
         model.routes.clear()
 
 
-def _leave_out(version: Version, error: FashionMNISTError) -> None:
-    """Go on without a version that was good once: the others must not wait for it."""
+def _skip(version: Version, error: FashionMNISTError) -> None:
+    """Continue without a version that cannot be loaded any more."""
     log.error("a version cannot be loaded", extra={"version": version.name, "reason": error.message})

@@ -1,4 +1,4 @@
-"""The log of this process, on stderr: JSON for programs, text for a terminal. Never what a client sent."""
+"""The log of this process, on stderr: JSON for programs, text for a terminal. It never contains clients' data."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "tas
 
 @contextmanager
 def configured(log_format: str) -> Iterator[None]:
-    """Send this process's log there, without ever waiting for its reader. `log_format` is `json` or `text`."""
+    """Write the log to stderr without ever blocking on its reader. `log_format` is `json` or `text`."""
     sink = LineSink(2)
     handler = _Handler(sink)
     renamed = {"levelname": "level", "name": "logger"}
@@ -52,7 +52,7 @@ class _Handler(logging.Handler):
 
 
 class _Text(logging.Formatter):
-    """A line for people, with what else an event has behind its message."""
+    """A line for people: the message, followed by the record's extra fields."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in logging
         more = [f"{name}={value}" for name, value in vars(record).items() if name not in _STANDARD | {"asctime"}]

@@ -1,7 +1,7 @@
-"""What is counted: in an array that other processes can read, so that neither a scrape nor a restart costs a request.
+"""Metrics, in an array that other processes can read, so that neither scrapes nor restarts delay requests.
 
-A request writes its times into a buffer; now and then they are counted all at once, by NumPy. `families` makes of the
-arrays of all gateways what Prometheus reads.
+Each request writes its times into a buffer, which NumPy counts from time to time. `families` merges the arrays of all
+gateways into Prometheus metrics.
 """
 
 import math
@@ -29,30 +29,29 @@ CONFIDENCE: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 GAUGES: Final = ("ready", "connections", "queued_images", "buffered_bytes")
 
 SAMPLED: Final = 8
-"""Images of one batch, at most, that are watched for drift."""
+"""Images of a batch that are sampled for drift, at most."""
 
 AT_ONCE: Final = 1024
-"""Requests, and images, that are kept before they are counted: that takes a fifth of a millisecond, in which nobody is
-answered."""
+"""Requests and images that are buffered before they are counted; that blocks the event loop for 0.2 ms."""
 
 Times = tuple[float, float, float, float, float, float]
-"""A request's time, and that of each stage, in seconds."""
+"""A request's duration and that of each stage, in seconds."""
 
 
 def _codes(error: type[FashionMNISTError]) -> Iterator[str]:
-    """The codes of an error and of all below it."""
+    """The codes of an error and of all its subclasses."""
     yield error.code
-    for below in error.__subclasses__():
-        yield from _codes(below)
+    for subclass in error.__subclasses__():
+        yield from _codes(subclass)
 
 
 CODES: Final = (
     "ok",
     *sorted({*_codes(InputError), Overloaded.code, Unavailable.code, FashionMNISTError.code}),
 )
-"""What may come of a request: an answer, or an error by its code."""
+"""The outcomes of requests: an answer, or an error by its code."""
 
-# A tuple for each in a list takes as long, and NumPy longer to read them.
+# A list of tuples takes as long to write, and NumPy longer to read.
 _TIMES: Final = struct.Struct(f"{1 + len(STAGES)}d")
 _write_times: Final = _TIMES.pack_into
 
@@ -75,14 +74,14 @@ def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
 
 
 _Rows: TypeAlias = Mapping[tuple[str, ...], tuple[NDArray[Any], float]]
-"""By the values of its labels: the counts of a histogram's buckets, and the sum of what was counted."""
+"""By the values of its labels: the counts of a histogram's buckets, and the sum of the values."""
 
 
 class Metrics:
-    """One gateway's figures. It alone writes them; they outlive it."""
+    """One gateway's metrics. Only that gateway writes them; they outlive it."""
 
     def __init__(self, path: Path, reference: Reference | None = None, task: Task = FASHION_MNIST) -> None:
-        """Count on from what is in the file, if it is there. Drift is measured from `reference`, if there is one."""
+        """Continue from the file's values if it exists. Drift is measured against `reference`, if there is one."""
         if not path.exists():
             path.write_bytes(bytes(8 * sum(map(math.prod, _shapes(task).values()))))
         self._found = _open(path, "r+", task)
@@ -93,16 +92,16 @@ class Metrics:
         """Rows of `_times` that are not counted yet."""
         self._probabilities: list[Probabilities] = []
         self._images = 0
-        """Those that the probabilities are of."""
+        """The number of images in `_probabilities`."""
         self.reference = reference
-        """What drift is measured from."""
+        """The reference of drift."""
         self._sample: list[tuple[Pixels, Probabilities]] = []
         self._sampled = 0
-        self._window = np.empty((len(FIGURES), 0), np.uint16)  # the bins of the last images of the sample
+        self._window = np.empty((len(FIGURES), 0), np.uint16)  # bins of the latest sampled images
         self._codes = dict.fromkeys(CODES, 0)
 
     def answer(self, code: str, times: Times) -> None:
-        """A request was answered with "ok", or with the error of this code because all its images are bad."""
+        """Count an answer: "ok", or the code of an error if all images of the request are invalid."""
         self._codes[code] += 1
         _write_times(self._written, _TIMES.size * self._answers, *times)
         self._answers += 1
@@ -110,29 +109,29 @@ class Metrics:
             self._count_requests()
 
     def refuse(self, code: str) -> None:
-        """A request was refused with the error of this code."""
+        """Count a request that was refused with the error of this code."""
         self._codes[code] += 1
 
     def batch(self, images: Pixels, probabilities: Probabilities) -> None:
-        """The engine answered a batch."""
+        """Count a batch of the default version."""
         self.other_batch(probabilities)
-        # More than the window holds need not be kept until it is counted.
+        # Do not buffer more than the window holds.
         if self.reference is not None and self._sampled < self.reference.window:
             if (step := -(-len(images) // SAMPLED)) > 1:
-                # Copied, so that the whole batch need not be kept.
+                # Copied, so that the whole batch is not kept in memory.
                 images, probabilities = images[::step].copy(), probabilities[::step]
             self._sample.append((images, probabilities))
             self._sampled += len(images)
 
     def other_batch(self, probabilities: Probabilities) -> None:
-        """The engine of a version that is not the default answered a batch: drift is not measured of it."""
+        """Count a batch of a version that is not the default; drift is not measured."""
         self._probabilities.append(probabilities)
         self._images += len(probabilities)
         if self._images >= AT_ONCE:
             self._count_predictions()
 
-    def watch(self, reference: Reference | None) -> None:
-        """Measure drift from another reference, and of what comes from now on."""
+    def restart_drift(self, reference: Reference | None) -> None:
+        """Measure drift against another reference, from now on."""
         self.reference = reference
         self._sample.clear()
         self._sampled = 0
@@ -140,11 +139,11 @@ class Metrics:
         self._found["window"][:] = 0
 
     def gauges(self, *values: float) -> None:
-        """How things stand: see GAUGES."""
+        """Set the gauges, in the order of GAUGES."""
         self._found["gauges"][:] = values
 
     def count(self) -> None:
-        """Count what was kept; to be called now and then."""
+        """Count what is buffered. Call it from time to time."""
         self._count_requests()
         self._count_predictions()
         if self._sample and self.reference is not None:
@@ -182,44 +181,44 @@ class Metrics:
 
 
 def paths_of(folder: Path, gateways: int) -> list[Path]:
-    """The files of the figures of all gateways of a server, whose own folder this is."""
+    """The metrics files of all gateways, in the server's own folder."""
     return [folder / f"metrics-{place}" for place in range(gateways)]
 
 
 def totals(paths: Sequence[Path], task: Task = FASHION_MNIST) -> dict[str, NDArray[np.float64]]:
-    """The figures of all gateways together, by name; those that are not there yet have none."""
+    """The sums over all gateways by name; missing files count as zeros."""
     found = [_open(path, "r", task) for path in paths if path.exists()]
     return {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _shapes(task).items()}
 
 
 def families(paths: Sequence[Path], reference: Reference | None = None, task: Task = FASHION_MNIST) -> Iterator[Metric]:
-    """The figures of all gateways together, for Prometheus; `reference` is what the gateways measure drift from."""
+    """The metrics of all gateways together, for Prometheus; `reference` is the gateways' reference of drift."""
     total = totals(paths, task)
 
-    requests = CounterMetricFamily("serving_requests", "Requests by what came of them.", labels=["code"])
+    requests = CounterMetricFamily("serving_requests", "Requests by outcome.", labels=["code"])
     for code, value in zip(CODES, total["codes"], strict=True):
         requests.add_metric([code], value)
     yield requests
 
     yield _histogram(
         "serving_request_seconds",
-        "From a request's first byte to its answer, those that were predicted.",
+        "Duration of predictions, from a request's first byte to its answer.",
         SECONDS,
         {(): (total["times"][0], total["time_sums"][0])},
     )
     yield _histogram(
         "serving_stage_seconds",
-        "What a request's time went to; parse is also the time in which its bytes came.",
+        "Duration of predictions by stage; parse includes the time until the last byte arrived.",
         SECONDS,
         {(stage,): (total["times"][place], total["time_sums"][place]) for place, stage in enumerate(STAGES, 1)},
         ["stage"],
     )
     batches: _Rows = {(): (total["batches"], total["batch_sum"][0])}
-    yield _histogram("serving_batch_images", "Images of a batch.", IMAGES, batches)
+    yield _histogram("serving_batch_images", "Images per batch.", IMAGES, batches)
     confidence: _Rows = {(): (total["confidence"], total["confidence_sum"][0])}
-    yield _histogram("serving_confidence", "Probability of the likeliest class.", CONFIDENCE, confidence)
+    yield _histogram("serving_confidence", "Probability of the most likely class.", CONFIDENCE, confidence)
 
-    predictions = CounterMetricFamily("serving_predictions", "Images by their likeliest class.", labels=["label"])
+    predictions = CounterMetricFamily("serving_predictions", "Images by predicted class.", labels=["label"])
     for label, value in zip(task.classes, total["classes"], strict=True):
         predictions.add_metric([label], value)
     yield predictions
@@ -227,8 +226,8 @@ def families(paths: Sequence[Path], reference: Reference | None = None, task: Ta
     helps = (
         "Gateways whose engine answers.",
         "Open connections.",
-        "Images in line for the engine.",
-        "Bytes of bodies that are being received or wait for their answers.",
+        "Images that are queued for the engine.",
+        "Bytes of bodies that are being received or await their answers.",
     )
     for name, help, value in zip(GAUGES, helps, total["gauges"], strict=True):
         yield GaugeMetricFamily(f"serving_{name}", help, value=value)
@@ -237,34 +236,34 @@ def families(paths: Sequence[Path], reference: Reference | None = None, task: Ta
 
 
 def version_families(listed: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
-    """The figures of each version of the model; see `gateway.process.rollout.Rollout.listed`."""
+    """The metrics of each version of the model; see `gateway.process.rollout.Rollout.listed`."""
     requests = CounterMetricFamily(
-        "serving_version_requests", "Requests that a version of the model answered.", labels=["version"]
+        "serving_version_requests", "Requests answered by a version of the model.", labels=["version"]
     )
     ready = GaugeMetricFamily("serving_version_ready", "Whether a version is ready.", labels=["version"])
     default = GaugeMetricFamily(
         "serving_version_default", "Whether a version answers requests that name none.", labels=["version"]
     )
-    canaries = CounterMetricFamily(
+    health_checks = CounterMetricFamily(
         "serving_version_health_checks",
-        "Images of the server's own that a version was asked for, by what came of them.",
+        "Health checks of a version by outcome.",
         labels=["version", "outcome"],
     )
     for row in listed:
         requests.add_metric([row["version"]], row["requests"])
         for outcome, count in row["health_checks"].items():
-            canaries.add_metric([row["version"], outcome], count)
+            health_checks.add_metric([row["version"], outcome], count)
         ready.add_metric([row["version"]], row["state"] == "ready")
         default.add_metric([row["version"]], row["default"])
-    yield from (requests, ready, default, canaries)
+    yield from (requests, ready, default, health_checks)
 
 
 def _drift(window: NDArray[np.float64], reference: Reference) -> Iterator[Metric]:
     images = window[0].sum()
-    yield GaugeMetricFamily("serving_drift_images", "Images that drift is measured of.", value=images)
+    yield GaugeMetricFamily("serving_drift_images", "Images from which drift is measured.", value=images)
     index = GaugeMetricFamily(
         "serving_drift_psi",
-        "Population stability index against the training images; none before there are images enough.",
+        "Population stability index against the training images; absent until there are enough images.",
         labels=["figure"],
     )
     if images >= reference.window:
@@ -272,7 +271,7 @@ def _drift(window: NDArray[np.float64], reference: Reference) -> Iterator[Metric
             index.add_metric([figure], value)
     yield index
     threshold = GaugeMetricFamily(
-        "serving_drift_threshold", "What the index seldom exceeds where nothing has drifted.", labels=["figure"]
+        "serving_drift_threshold", "The index rarely exceeds this without drift.", labels=["figure"]
     )
     for figure, value in zip(FIGURES, reference.thresholds, strict=True):
         threshold.add_metric([figure], value)
@@ -286,7 +285,7 @@ def _open(path: Path, mode: Literal["r", "r+"], task: Task) -> dict[str, NDArray
 
 
 def _add(counts: NDArray[np.float64], bounds: Sequence[float], values: NDArray[Any]) -> None:
-    """Count values into the buckets that end at `bounds`, and one behind."""
+    """Count values into the buckets that end at `bounds`, and one beyond."""
     counts += np.bincount(np.searchsorted(bounds, values), minlength=len(counts))
 
 

@@ -1,7 +1,7 @@
-"""What each of the server's processes takes of the machine, read from the kernel when Prometheus asks.
+"""Resource usage of the server's processes, read from the kernel at each scrape.
 
-Processes of one kind are one figure. The counters go on when a process is started again: what one used after the last
-scrape before its death is lost, and of two that died between two scrapes only the second one's start is seen.
+Processes of one kind share one value. Counters continue across restarts: what a process used between the last scrape
+and its death is lost, and if one is restarted twice between two scrapes, only one start is counted.
 """
 
 import threading
@@ -16,22 +16,22 @@ from prometheus_client.registry import Collector
 from serving import processes
 
 KINDS: Final = ("supervisor", "gateway", "jvm", "worker")
-"""The supervisor, which is this process; gateways; TorchServe's JVM; and what that started: its workers."""
+"""The supervisor, which is this process; gateways; TorchServe's JVM; and the workers that it started."""
 
 Pids = Callable[[], Collection[int]]
 
 
 class Processes(Collector):
-    """This process and all that it started."""
+    """This process and its descendants."""
 
     def __init__(self, gateways: Pids, jvms: Pids) -> None:
-        """`gateways` and `jvms` tell the process ids of those that there are now."""
+        """`gateways` and `jvms` return the ids of the processes that run now."""
         self._gateways = gateways
         self._jvms = jvms
         self._lock = threading.Lock()
         self._starts: Counter[str] = Counter()
         self._cpu: defaultdict[str, float] = defaultdict(float)
-        self._known: dict[psutil.Process, float] = {}  # equal are those of the same id and start time
+        self._known: dict[psutil.Process, float] = {}  # psutil compares id and start time
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
@@ -40,9 +40,9 @@ class Processes(Collector):
     def _collect(self) -> Iterator[Metric]:
         gauges = {
             "serving_processes": "Processes of the server.",
-            "serving_process_resident_bytes": "Memory that they hold, shared pages counted by each.",
-            "serving_process_threads": "Their threads.",
-            "serving_process_open_files": "Their open files, of which each connection is one.",
+            "serving_process_resident_bytes": "Resident memory of the processes; shared pages count in each.",
+            "serving_process_threads": "Threads of the processes.",
+            "serving_process_open_files": "Open files of the processes, connections included.",
         }
         now: dict[str, Counter[str]] = {name: Counter() for name in gauges}
         known: dict[psutil.Process, float] = {}
@@ -62,7 +62,7 @@ class Processes(Collector):
             self._cpu[kind] += known[process] - self._known.get(process, 0.0)
         self._known = known
 
-        # A kind that this engine has not is left out; one that has died is there, with no process.
+        # Kinds that this engine does not use are absent; one that has died has the value 0.
         kinds_seen = [kind for kind in KINDS if kind in self._starts]
         for name, help in gauges.items():
             gauge = GaugeMetricFamily(name, help, labels=["process"])
@@ -70,8 +70,8 @@ class Processes(Collector):
                 gauge.add_metric([kind], now[name][kind])
             yield gauge
         counters: dict[str, tuple[str, Mapping[str, float]]] = {
-            "serving_process_cpu_seconds": ("Processor time that they used.", self._cpu),
-            "serving_process_starts": ("Those that were seen for the first time.", self._starts),
+            "serving_process_cpu_seconds": ("CPU time of the processes.", self._cpu),
+            "serving_process_starts": ("Starts of processes.", self._starts),
         }
         for name, (help, values) in counters.items():
             counter = CounterMetricFamily(name, help, labels=["process"])

@@ -1,7 +1,6 @@
-"""What TorchServe and its JVM tell of themselves, under our names and in seconds and bytes.
+"""TorchServe's and its JVM's own metrics, under our names and in seconds and bytes.
 
-They listen on loopback and write into a folder of the server's own: nobody else could ask them. The supervisor does,
-when Prometheus asks it.
+TorchServe listens on loopback only, so the supervisor reads its metrics at each scrape.
 """
 
 import threading
@@ -19,25 +18,25 @@ from serving.gc_log import GcLog
 from serving.torchserve import TorchServe
 
 TIMEOUT_S: Final = 0.5
-"""It is on this machine, and Prometheus waits."""
+"""Short, because TorchServe is on this machine and Prometheus waits."""
 
 _COUNTERS: Final = {
-    "ts_inference_requests": ("batches", 1, "Batches that TorchServe was sent, the canary's included."),
-    "ts_inference_latency_microseconds": ("seconds", 1e-6, "What TorchServe took for them, its queue included."),
-    "ts_queue_latency_microseconds": ("queue_seconds", 1e-6, "What they waited in TorchServe's queue."),
-    metrics.IMAGES: ("images", 1, "Images that the workers answered with a prediction."),
-    metrics.REFUSED: ("refused_images", 1, "Images that the workers answered with an error."),
+    "ts_inference_requests": ("batches", 1, "Batches sent to TorchServe, health checks included."),
+    "ts_inference_latency_microseconds": ("seconds", 1e-6, "Time of the batches in TorchServe, its queue included."),
+    "ts_queue_latency_microseconds": ("queue_seconds", 1e-6, "Time of the batches in TorchServe's queue."),
+    metrics.IMAGES: ("images", 1, "Images that the workers predicted."),
+    metrics.REFUSED: ("refused_images", 1, "Images that the workers refused."),
 }
-"""By TorchServe's name: ours, the factor to it, and what it is."""
+"""By TorchServe's name: our name, the unit's factor, and the help text."""
 
 _ANSWERS: Final = {f"Requests{status}XX": f"{status}xx" for status in (2, 4, 5)}
 
 
 class TorchServes(Collector):
-    """Those of all versions of the model."""
+    """The TorchServes of all versions of the model."""
 
     def __init__(self, running: Callable[[], Mapping[str, TorchServe]]) -> None:
-        """`running` tells which there are now, by version."""
+        """`running` returns the current ones by version."""
         self._running = running
         self._lock = threading.Lock()
         self._client = httpx.Client(timeout=TIMEOUT_S, trust_env=False)
@@ -61,7 +60,7 @@ class TorchServes(Collector):
         for version, torchserve in running.items():
             found = self._ask(torchserve.ports.metrics)
             if found is None:
-                continue  # a gap tells more than a zero
+                continue  # a gap is better than a zero
             for name, counter in counters.items():
                 counter.add_metric([version], _COUNTERS[name][1] * found.get(name, 0.0))
             for name, status in _ANSWERS.items():
@@ -70,7 +69,7 @@ class TorchServes(Collector):
         yield answers
 
     def _ask(self, port: int) -> dict[str, float] | None:
-        """The sums of a TorchServe's metrics, by name; None where it does not answer."""
+        """The sums of a TorchServe's metrics by name; None if it does not answer."""
         try:
             answer = self._client.get(f"http://127.0.0.1:{port}/metrics").raise_for_status()
         except httpx.HTTPError:
@@ -83,13 +82,13 @@ class TorchServes(Collector):
     def _jvms(self, running: Mapping[str, TorchServe]) -> Iterator[Metric]:
         pauses = CounterMetricFamily("serving_jvm_gc_pauses", "Garbage collections.", labels=["version"])
         seconds = CounterMetricFamily(
-            "serving_jvm_gc_pause_seconds", "In which the JVM stood still for them.", labels=["version"]
+            "serving_jvm_gc_pause_seconds", "Time of the JVM's garbage collection pauses.", labels=["version"]
         )
         heap = GaugeMetricFamily(
-            "serving_jvm_heap_bytes", "Of the heap in use after the last collection.", labels=["version"]
+            "serving_jvm_heap_bytes", "Heap in use after the last garbage collection.", labels=["version"]
         )
-        capacity = GaugeMetricFamily("serving_jvm_heap_capacity_bytes", "The heap's size.", labels=["version"])
-        limit = GaugeMetricFamily("serving_jvm_heap_limit_bytes", "What it may become.", labels=["version"])
+        capacity = GaugeMetricFamily("serving_jvm_heap_capacity_bytes", "Current size of the heap.", labels=["version"])
+        limit = GaugeMetricFamily("serving_jvm_heap_limit_bytes", "Maximum size of the heap.", labels=["version"])
         paths = {version: torchserve.folder.gc_log for version, torchserve in running.items()}
         self._gc_logs = {path: self._gc_logs.get(path) or GcLog(path) for path in paths.values()}
         for version, path in paths.items():

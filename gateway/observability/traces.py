@@ -1,8 +1,8 @@
-"""Traces of requests and of batches. Without `traces_endpoint` this module is not even imported.
+"""Traces of requests and batches. Without `traces_endpoint` this module is not imported.
 
-A request that is traced has a span, with one below it for each stage. A batch holds images of many requests, so it
-cannot belong to the trace of one of them: its span stands in a trace of its own, links to those of its requests, and
-they to it. Where a batch is of one request alone, its span stands below that one's.
+A traced request has a span with a child for each stage. A batch contains images of many requests, so its span is in a
+trace of its own; it links to the spans of its requests, and they to it. The span of a batch with a single request is
+that request's child.
 """
 
 import random
@@ -36,16 +36,16 @@ _EPOCH_NS: Final = time.time_ns() - time.perf_counter_ns()
 
 
 class Traces:
-    """What one gateway notes down."""
+    """The traces of one gateway."""
 
     def __init__(self, settings: Settings, version: str) -> None:
-        """`version` is the model's. Nothing is sent yet."""
+        """`version` is the model's. Does not connect yet."""
         self._provider = open_provider(settings.traces_endpoint, "gateway", version)
         self._tracer = self._provider.get_tracer("gateway")
         self._share = settings.traces_percent / 100
 
     def begin(self, request: Exchange) -> Span | None:
-        """A span for a request: where its caller traces it, or else for a share of those whose caller says nothing."""
+        """A span for a request if its caller traces it, or, without a caller's span, for a share of requests."""
         context = Context()
         if request.traceparent:
             context, caller = parent(request.traceparent, request.tracestate)
@@ -68,53 +68,53 @@ class Traces:
         )
 
     def end(self, span: Span, status: int, images: int, moments: Sequence[float]) -> None:
-        """A request was answered; `moments`, of `time.perf_counter`, are the beginnings of its stages and their end."""
-        below = set_span_in_context(span, Context())
+        """End an answered request's span. `moments`, from `time.perf_counter`, are its stages' starts and the end."""
+        parent_context = set_span_in_context(span, Context())
         for stage, start, end in zip(STAGES, moments[:-1], moments[1:], strict=True):
-            self._tracer.start_span(stage, below, start_time=_ns(start)).end(_ns(end))
+            self._tracer.start_span(stage, parent_context, start_time=_ns(start)).end(_ns(end))
         span.set_attributes({"http.response.status_code": status, "fashion_mnist.images": images})
         span.end(_ns(moments[-1]))
 
     def fail(self, span: Span, error: FashionMNISTError) -> None:
-        """A request was refused."""
+        """End a refused request's span."""
         span.set_attributes({"http.response.status_code": error.status, "error.type": error.code})
         if error.status >= 500:
             span.set_status(Status(StatusCode.ERROR, error.message))
         span.end()
 
-    def leave(self, span: Span) -> None:
-        """The client of a request hung up before its answer."""
+    def cancel(self, span: Span) -> None:
+        """End the span of a request whose client has disconnected."""
         span.set_attribute("error.type", "cancelled")
         span.end()
 
     def headers(self, span: Span) -> bytes:
-        """What an answer says of its trace, as whole lines: how callers find it who did not begin it."""
+        """The answer's header with its trace, as complete lines, for callers that did not start the trace."""
         return f"Traceresponse: {traceparent(span)}\r\n".encode()
 
     @contextmanager
     def batch(self, requests: Sequence[Span], images: int) -> Iterator[None]:
-        """While it lasts the engine computes a batch with images of these requests, those that are traced."""
+        """A span around the engine's computation of a batch; `requests` are the spans of its traced requests."""
         if not requests:
             yield
             return
-        alone = set_span_in_context(requests[0], Context()) if len(requests) == 1 else Context()
+        context = set_span_in_context(requests[0], Context()) if len(requests) == 1 else Context()
         links = [Link(request.get_span_context()) for request in requests]
         attributes = {"fashion_mnist.images": images}
-        span = self._tracer.start_span("engine", alone, SpanKind.CLIENT, attributes, links)
+        span = self._tracer.start_span("engine", context, SpanKind.CLIENT, attributes, links)
         for request in requests:
-            if request.is_recording():  # its client may have left meanwhile
+            if request.is_recording():  # its client may have disconnected meanwhile
                 request.add_link(span.get_span_context())
-        # Of this task alone: several batches may be on their way.
+        # For this task only: several batches may be in flight.
         with use_span(span, end_on_exit=True, record_exception=False):
             yield
 
     def engine_headers(self) -> str:
-        """What goes with the batch that this task sends to another process, as whole lines."""
+        """Headers for the batch that this task sends to another process, as complete lines."""
         span = get_current_span()
         return f"traceparent: {traceparent(span)}\r\n" if span.is_recording() else ""
 
     def close(self) -> None:
-        """Send what is left, unless the collector takes its time: nobody waits for that."""
+        """Send the remaining spans, for at most CLOSE_S."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_S)

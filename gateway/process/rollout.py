@@ -96,9 +96,9 @@ class Rollout:
 
     # For the main thread
 
-    def begin(self, model_store: Path, canary: bytes) -> None:
+    def begin(self, model_store: Path, health_image: bytes) -> None:
         """Take the version that the server starts with; nothing is started yet. Raises ServingError, ModelError."""
-        self._canary = canary
+        self._health_image = health_image
         self.task = model_task(model_store)
         if self._settings.engine == "oip" and importlib.util.find_spec("grpc") is None:
             raise ServingError("engine oip needs grpcio, of the extra oip: install it, or choose another engine")
@@ -210,7 +210,7 @@ class Rollout:
         for loaded in rows:
             tallies = [VersionCounters.read(counters_path(path, loaded.version.number)) for path in self._metrics]
             ready = all(counters.ready for counters in tallies)
-            reason = loaded.given_up or ("" if ready else "it does not give the canary its label now")
+            reason = loaded.given_up or ("" if ready else "its health check fails now")
             found.append(
                 {
                     "version": loaded.version.name,
@@ -276,7 +276,7 @@ class Rollout:
                 return
             # As late as can be: what was right when it was loaded may have died since.
             for private_socket in self._private_sockets:
-                version_check.check_canary(private_socket, version, self.task, self._canary)
+                version_check.check_health_image(private_socket, version, self.task, self._health_image)
             self._change(dataclasses.replace(self.wanted, default=name))
 
     def unload(self, name: str) -> None:
@@ -315,7 +315,7 @@ class Rollout:
                 more = (*self.wanted.versions, version)
                 self._change(dataclasses.replace(self.wanted, versions=more), once=True)
             for private_socket in self._private_sockets:
-                version_check.check_canary(private_socket, version, self.task, self._canary)
+                version_check.check_health_image(private_socket, version, self.task, self._health_image)
             measured = None
             if held is not None:
                 measured = version_check.measure(self._private_sockets[0], version, held, self._settings, self._go_on)
@@ -346,7 +346,7 @@ class Rollout:
         number = next(self._numbers)
         folder = self._folder / f"v{number}"
         try:
-            versions.keep(source, folder, self.task, self._canary)
+            versions.copy_served_files(source, folder, self.task, self._health_image)
             self._files.keep([folder])
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)

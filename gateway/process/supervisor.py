@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Final
 
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import read_canary
+from fashion_mnist.model_store import read_health_image
 from fashion_mnist.settings import Settings
 from fashion_mnist.system.line_sink import LineSink, relayed
 from gateway.grpc import ENVIRONMENT as GRPC_ENVIRONMENT
@@ -91,12 +91,12 @@ class _Server:
         self._model_store = model_store
         self._build_archive = build_archive
         self._tell = tell
-        self._canary = read_canary(model_store)
+        self._health_image = read_health_image(model_store)
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._deaths: list[float] = []
         Cors(settings.cors_origins)  # raises here, where a person reads it
         self._tls = open_tls(settings)
-        self._keyring = Keyring(Path(settings.key_file)) if keys.wanted(settings) else None
+        self._keyring = Keyring(Path(settings.key_file)) if keys.required(settings) else None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> "_Server":
@@ -125,7 +125,7 @@ class _Server:
                 settings, self._folder, self._private_sockets(), self._metrics(), self._build_archive
             )
             cleanup.callback(self._rollout.close)
-            self._rollout.begin(self._model_store, self._canary)
+            self._rollout.begin(self._model_store, self._health_image)
             cleanup.callback(self._kill_gateways)
             pages = admin.application(self._metrics(), self._gateway_pids, self._rollout, self._keyring)
             self._admin_port = cleanup.enter_context(
@@ -200,7 +200,7 @@ class _Server:
         for place, gateway in enumerate(self._gateways):
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                listening.admit(self._sockets[place])
+                listening.accept_new_connections(self._sockets[place])
                 self._gateways[place] = self._start_gateway(place)
                 return "a gateway"
         return "TorchServe" if self._rollout.attend(self._tell) else ""
@@ -220,7 +220,7 @@ class _Server:
         """Whether a real image gets its right label through every gateway and the engine."""
         try:
             for private_socket in self._private_sockets():
-                readiness.ask_canary_at(private_socket, self._rollout.task, self._canary)
+                readiness.check_health_image_at(private_socket, self._rollout.task, self._health_image)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(

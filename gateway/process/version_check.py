@@ -40,7 +40,7 @@ def held_out(settings: Settings, *, without_data: bool) -> Split | None:
         raise VersionError(
             "the data set is not on the server's machine, so nobody can check how often the version is right: "
             "`apt-get install dataset-fashion-mnist` or set FASHION_MNIST_DATA there; or load it with --without-data, "
-            "after which only the canary was asked"
+            "after which only its health was checked"
         )
     try:
         return dataset.load_test(folder)
@@ -48,10 +48,10 @@ def held_out(settings: Settings, *, without_data: bool) -> Split | None:
         raise VersionError(error.message) from None
 
 
-def check_canary(private_socket: Path, version: Version, task: Task, canary: bytes) -> None:
-    """Raise VersionError where a version does not give the canary its label now."""
+def check_health_image(private_socket: Path, version: Version, task: Task, health_image: bytes) -> None:
+    """Raise VersionError where a version fails its health check."""
     try:
-        readiness.ask_canary_at(private_socket, task, canary, f"{NUMBERED}{version.number}")
+        readiness.check_health_image_at(private_socket, task, health_image, f"{NUMBERED}{version.number}")
     except readiness.NotReady as error:
         raise VersionError(f"version {version.name} does not answer rightly: {error}") from None
 

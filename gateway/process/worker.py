@@ -19,7 +19,7 @@ from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError, ModelError
 from fashion_mnist.explanation import Explainer, open_explainer
-from fashion_mnist.model_store import model_task, read_canary
+from fashion_mnist.model_store import model_task, read_health_image
 from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
 from gateway.app import Service
@@ -27,6 +27,7 @@ from gateway.http import listening
 from gateway.http.connection import Connection
 from gateway.http.keys import Keyring
 from gateway.http.server import Server
+from gateway.http.static import File
 from gateway.http.tls import open_tls
 from gateway.http.tls_listener import TlsListener
 from gateway.models.batching import Batcher
@@ -38,6 +39,7 @@ from gateway.observability import logs
 from gateway.observability.metrics import Metrics, paths_of
 from gateway.observability.traffic import Traffic
 from gateway.process.control import Control
+from gateway.web.model_files import files_of
 from gateway.web.routes import is_on
 
 if TYPE_CHECKING:
@@ -140,16 +142,16 @@ class Gateway:
         """Load a version, which takes half a second. Raises FashionMNISTError."""
         settings = self._task.settings
         task = model_task(version.folder)
-        canary = decode(read_canary(version.folder), "", Limits.from_settings(settings), task.geometry).pixels
+        image = decode(read_health_image(version.folder), "", Limits.from_settings(settings), task.geometry).pixels
         engine = _engine(settings, version, task, self._traces)
-        health = Health(engine, canary, version.name, task)
+        health = Health(engine, image, version.name, task)
         batcher = Batcher(engine, settings.max_queued_images)
-        batcher.on_failure = health.lose
+        batcher.on_failure = health.fail
         if self._traces is not None:
             batcher.tracing = self._traces.batch
         counters = VersionCounters(counters_path(self._task.metrics, version.number))
-        explainer = _explainer(version) if is_on(settings) else None
-        return Model(version, engine, batcher, health, counters, parse_mode(settings.prepare), explainer)
+        explainer, files = _shown(version) if is_on(settings) else (None, None)
+        return Model(version, engine, batcher, health, counters, parse_mode(settings.prepare), explainer, files)
 
     async def _accept(self, server: Server, public: socket.socket) -> asyncio.Server | TlsListener:
         if self._tls is not None:
@@ -183,14 +185,14 @@ class Gateway:
         server.draining = True
         if politely:
             await asyncio.sleep(min(settings.drain_s, settings.shutdown_timeout_s))
-        listening.admit_no_more(public)
+        listening.drop_new_connections(public)
         calls = asyncio.create_task(grpc.stop(max(0.0, deadline - loop.time()))) if grpc else None
         await asyncio.sleep(ACCEPT_S)
         accepting.close()
         try:
             async with asyncio.timeout_at(deadline):
                 while server.connections:
-                    server.tend(lambda connection: connection.close_if_idle())
+                    server.for_each_connection(lambda connection: connection.close_if_idle())
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
             log.warning("connections cut off", extra={"connections": len(server.connections)})
@@ -239,13 +241,14 @@ async def _run(task: Task) -> None:
     await gateway.run()
 
 
-def _explainer(version: Version) -> Explainer | None:
-    """What shows the version's layers, if it has that; without it all else is served."""
+def _shown(version: Version) -> tuple[Explainer | None, dict[str, File]]:
+    """What shows a version's layers, and its files for browsers; without them all else is served."""
+    explainer = None
     try:
-        return open_explainer(version.folder)
+        explainer = open_explainer(version.folder)
     except (ModelError, ImportError) as error:
         log.error("layers cannot be shown", extra={"version": version.name, "reason": str(error)})
-        return None
+    return explainer, files_of(version, explainer)
 
 
 def _traces(settings: Settings, version: str) -> "Traces | None":

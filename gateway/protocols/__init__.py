@@ -1,4 +1,4 @@
-"""What clients speak: a module for each protocol, from a request to images, and from probabilities to an answer.
+"""The protocols: a codec for each, from a request to images and from probabilities to an answer.
 
-All of them decode by the core, wait in the same queue and raise the same errors; only the words differ.
+All protocols decode with the core, share one queue and raise the same errors; only their formats differ.
 """

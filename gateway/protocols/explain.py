@@ -123,7 +123,7 @@ _AS_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 def _understand(head: Head) -> _Wanted:
     """What requests with this head want. Raises BadParameter."""
     query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
-    mode = parse_mode(head.prepare) if head.prepare else None  # wrong is wrong, even where the query wins
+    mode = parse_mode(head.prepare) if head.prepare else None  # invalid values are always refused
     if "prepare" in query:
         mode = parse_mode(query["prepare"])
     if unknown := [name for name in query if name not in _PARAMETERS]:

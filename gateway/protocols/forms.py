@@ -1,4 +1,4 @@
-"""Multipart forms: the files in them."""
+"""Multipart forms and the files in them."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from python_multipart.multipart import parse_options_header
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import BadMultipart, TooManyImages
 
-_MOST_BOUNDARY: Final = 200
+_MAX_BOUNDARY: Final = 200
 
 
 class Field:
@@ -24,14 +24,13 @@ class Field:
 
 
 def parse(body: bytes, content_type: str, limits: Limits) -> list[Field]:
-    """The fields of a form, in order. `content_type` is the request's, with the boundary in it.
+    """The fields of a form, in order. `content_type` is the request's, which contains the boundary.
 
-    Raises BadMultipart where the form cannot be read, TooManyImages where it has more fields than a request may have
-    images.
+    Raises BadMultipart if the form is invalid, and TooManyImages if it has more fields than a request may have images.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
-    if not boundary or len(boundary) > _MOST_BOUNDARY:
-        raise BadMultipart("the content type names no boundary: let your HTTP library make the form")
+    if not boundary or len(boundary) > _MAX_BOUNDARY:
+        raise BadMultipart("the content type has no boundary: let your HTTP library create the form")
     fields: list[Field] = []
     header: list[bytes] = [b"", b""]
     chunks: list[bytes] = []
@@ -82,7 +81,7 @@ def parse(body: bytes, content_type: str, limits: Limits) -> list[Field]:
     try:
         parser.write(body)
     except FormParserError as error:
-        raise BadMultipart(f"the form cannot be read ({str(error)[:100]}): let your HTTP library make it") from None
+        raise BadMultipart(f"the form is invalid ({str(error)[:100]}): let your HTTP library create it") from None
     if not ended:
-        raise BadMultipart("the form is cut short, its last boundary is missing: send it whole")
+        raise BadMultipart("the form is truncated, its last boundary is missing: send it completely")
     return fields

@@ -1,4 +1,4 @@
-"""Our own protocol, TorchServe's path: any body to `/predictions/` and the task's name; docs/bodies.md describes it."""
+"""Our own protocol, at TorchServe's path: any body to `/predictions/TASK`, described in docs/bodies.md."""
 
 from math import inf
 from typing import Final, NamedTuple
@@ -17,32 +17,32 @@ from gateway.types.request import Head, Request
 
 
 def path(task: Task) -> bytes:
-    """Where the default version is."""
+    """The path of the default version."""
     return f"/predictions/{task.name}".encode()
 
 
 def path_of(task: Task, version: str) -> bytes:
-    """Where a version is, in TorchServe's way to name one."""
+    """The path of a version, as in TorchServe."""
     return b"%b/%b" % (path(task), version.encode())
 
 
 _WHOLE: Final = Form()
 
 
-class Wanted(NamedTuple):
-    """What a head says: how the body is to be read, and how to answer."""
+class Plan(NamedTuple):
+    """How to read the body and how to answer, by a request's head."""
 
     content_type: str
     form: Form
     is_multipart: bool
-    names_top_k: bool
-    """Whether it said how many classes; a field of a form may do so too."""
+    has_top_k: bool
+    """Whether the head chooses the number of classes; otherwise a field of a form may."""
     prepare: Mode | None
-    """How images are to be prepared; None where it does not say."""
+    """How to prepare images; None if the head does not choose it."""
 
 
 class Native:
-    """See `gateway.protocols.Codec`. A bad image has its error in its place of the answer."""
+    """See `gateway.types.exchange.Codec`. An invalid image has its error at its place in the answer."""
 
     def __init__(self, task: Task, model_version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._task = task
@@ -54,19 +54,17 @@ class Native:
         return is_plain(request.body, request.head.content_type)
 
     def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
-        wanted: Wanted | None = request.head.plan
-        if wanted is None:
-            wanted = request.head.plan = _understand(request.head, self._task)
-        prepare = wanted.prepare or self._prepare
-        if not wanted.is_multipart:
-            return wanted.form, decode(
-                request.body, wanted.content_type, limits, self._task.geometry, allowance, prepare
-            )
-        form = wanted.form
-        parts = parts_of(request, wanted.content_type, limits, self._task)
-        if parts.top_k is not None and not wanted.names_top_k:
+        plan: Plan | None = request.head.plan
+        if plan is None:
+            plan = request.head.plan = _plan(request.head, self._task)
+        prepare = plan.prepare or self._prepare
+        if not plan.is_multipart:
+            return plan.form, decode(request.body, plan.content_type, limits, self._task.geometry, allowance, prepare)
+        form = plan.form
+        parts = parts_of(request, plan.content_type, limits, self._task)
+        if parts.top_k is not None and not plan.has_top_k:
             form = form._replace(top_k=parts.top_k)
-        prepare = wanted.prepare or parts.prepare or self._prepare
+        prepare = plan.prepare or parts.prepare or self._prepare
         if len(parts.bodies) == 1:
             return form, decode(*parts.bodies[0], limits, self._task.geometry, allowance, prepare)
         return form, decode_many(parts.bodies, limits, self._task.geometry, allowance, prepare)
@@ -78,16 +76,16 @@ class Native:
 
 
 class Parts(NamedTuple):
-    """What a form holds."""
+    """The content of a form."""
 
     bodies: list[tuple[bytes, str]]
-    """Of the images, each with its content type; one at least."""
+    """The images, each with its content type; at least one."""
     top_k: int | None
     prepare: Mode | None
 
 
 def parts_of(request: Request, content_type: str, limits: Limits, task: Task) -> Parts:
-    """The fields of a form. Raises BadMultipart and BadParameter: wrong is wrong, even where another one wins."""
+    """The fields of a form. Raises BadMultipart and BadParameter, also for a parameter that the head overrides."""
     bodies = []
     options: dict[str, str] = {}
     for field in forms.parse(request.body, content_type, limits):
@@ -98,28 +96,27 @@ def parts_of(request: Request, content_type: str, limits: Limits, task: Task) ->
     top_k = parse_top_k(options["top_k"], task) if "top_k" in options else None
     prepare = parse_mode(options["prepare"]) if "prepare" in options else None
     if not bodies:
-        raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
+        raise BadMultipart("the form has no field with an image: send one or more, as curl's -F image=@FILE does")
     return Parts(bodies, top_k, prepare)
 
 
 def body_type(content_type: str) -> str:
-    """The content type of a body, as far as it says something of it."""
-    # What curl says of --data-binary unless it is told better.
+    """The content type of a body; "" for curl's default for --data-binary, whatever the body is."""
     return "" if content_type[:33].lower() == "application/x-www-form-urlencoded" else content_type
 
 
-def _understand(head: Head, task: Task) -> Wanted:
-    """What requests with this head want. Raises BadParameter."""
+def _plan(head: Head, task: Task) -> Plan:
+    """How to read and answer requests with this head. Raises BadParameter."""
     query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
-    # An empty parameter is a wrong one: somebody's variable had nothing in it. An empty header is none.
+    # An empty parameter is refused, because a client's variable was probably unset. An empty header is ignored.
     top_k = query.pop("top_k", head.top_k or None)
-    mode = parse_mode(head.prepare) if head.prepare else None  # wrong is wrong, even where the query wins
+    mode = parse_mode(head.prepare) if head.prepare else None  # invalid values are always refused
     if "prepare" in query:
         mode = parse_mode(query.pop("prepare"))
     if query:
-        raise BadParameter(f"unknown parameter {next(iter(query))[:40]!r}: there are top_k and prepare")
+        raise BadParameter(f"unknown parameter {next(iter(query))[:40]!r}: use top_k or prepare")
     form = Form(binary=wants_binary(head.accept))
     if top_k is not None:
         form = form._replace(top_k=parse_top_k(top_k, task))
     content_type = body_type(head.content_type)
-    return Wanted(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None, mode)
+    return Plan(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None, mode)

@@ -1,7 +1,7 @@
-"""The Open Inference Protocol, version 2: what its REST and its gRPC form have in common.
+"""The Open Inference Protocol, version 2: what its REST and gRPC forms share.
 
-One input, `images`: uint8 pixels, or files as bytes. The outputs: `OUTPUTS`.
-https://github.com/kserve/open-inference-protocol; binary tensors as Triton's extension has them,
+One input, `images`: uint8 pixels, or files as bytes. The outputs are `OUTPUTS`.
+https://github.com/kserve/open-inference-protocol; binary tensors as in Triton's extension,
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md.
 """
 
@@ -30,7 +30,7 @@ EXTENSIONS: Final = ("binary_tensor_data",)
 
 
 class Tensor(NamedTuple):
-    """What the protocol says of a tensor; -1 is the number of images."""
+    """A tensor's metadata; -1 stands for the number of images."""
 
     name: str
     datatype: str
@@ -47,12 +47,11 @@ OTHER_OUTPUTS: Final = (
 OUTPUTS: Final = (PROBABILITIES, *(output.name for output in OTHER_OUTPUTS))
 
 _LENGTH: Final = struct.Struct("<I")
-
 Values: TypeAlias = NDArray[Any] | list[bytes]
 
 
 class Tensors:
-    """The tensors of a task: its input, its outputs, and what may be said of them."""
+    """The input and the outputs of a task."""
 
     def __init__(self, task: Task) -> None:
         channels, *rows = task.geometry
@@ -60,7 +59,7 @@ class Tensors:
             "UINT8": [[*task.geometry], *([rows] if channels == 1 else [])],
             "BYTES": [[], [1]],
         }
-        """The types of the input, and of each what may stand behind the number of images in its shape."""
+        """By the type of the input: the dimensions that may follow the number of images in its shape."""
         shapes = " or ".join(f"[n, {', '.join(map(str, tail))}]" for tail in self._tails["UINT8"])
         self.input_forms = f"UINT8 of shape {shapes}, or BYTES of shape [n] with an image file in each"
         self.inputs = (Tensor(INPUT, "UINT8", [-1, *task.geometry]),)
@@ -68,10 +67,10 @@ class Tensors:
         self.labels = [name.encode() for name in task.classes]
 
     def count_images(self, name: str, datatype: str, shape: list[Any], budget: Budget) -> int:
-        """How many images an input holds, by its own words. Raises BadTensor, and TooManyImages."""
+        """The number of images of an input, by its shape. Raises BadTensor, and TooManyImages."""
         advice = f"send {INPUT} as {self.input_forms}"
         if name != INPUT:
-            raise BadTensor(f"there is no input {name[:40]!r}: {advice}")
+            raise BadTensor(f"unknown input {name[:40]!r}: {advice}")
         if datatype not in self._tails:
             raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {advice}")
         if set(map(type, shape)) != {int} or shape[1:] not in self._tails[datatype] or shape[0] < 1:
@@ -81,50 +80,48 @@ class Tensors:
         return count
 
     def output(self, name: str) -> Tensor:
-        """What there is to say of an output that `check_outputs` let pass."""
+        """The metadata of an output that `check_outputs` returned."""
         return self.outputs[OUTPUTS.index(name)]
 
 
 @functools.lru_cache(maxsize=16)
 def tensors(task: Task) -> Tensors:
-    """Those of a task."""
+    """The tensors of a task."""
     return Tensors(task)
 
 
 def check_model(task: Task, name: str, version: str, versions: Collection[str]) -> None:
-    """Raise NotFound where a request names another model, or a version that is none of these."""
+    """Raise NotFound if a request names another model or an unknown version."""
     if name != task.name:
-        raise NotFound(f"there is no model {name[:40]!r}: the only one is {task.name!r}")
+        raise NotFound(f"unknown model {name[:40]!r}: the only one is {task.name!r}")
     if version and version not in versions:
-        raise NotFound(
-            f"there is no version {version[:40]!r} of {task.name}: there are {', '.join(versions)}; or name none"
-        )
+        raise NotFound(f"unknown version {version[:40]!r} of {task.name}: use one of {', '.join(versions)}, or none")
 
 
 def _shown(shape: list[Any]) -> str:
-    """A shape in a message: whatever a client put into it, it is not printed before it is known to be short."""
+    """A shape for an error message, of bounded length."""
     if all(type(length) is int and abs(length) < 10**12 for length in shape[:8]):
         return str(shape[:8])
-    return "of something else than lengths"
+    return "that is not a list of integers"
 
 
 def from_pixels(pixels: Bytes, count: int, budget: Budget) -> Decoded:
-    """The images of a UINT8 tensor, one byte a pixel. Raises BadTensor."""
+    """The images of a UINT8 tensor, one byte per pixel. Raises BadTensor."""
     due = count * image_bytes(budget.geometry)
     if len(pixels) != due:
-        raise BadTensor(f"{INPUT} has {len(pixels):,} bytes of data, and its shape says {due:,}: make them agree")
+        raise BadTensor(f"{INPUT} has {len(pixels):,} bytes of data, but its shape requires {due:,}: correct one")
     return decode_pixels(pixels, budget)
 
 
 def from_files(files: Sequence[Bytes], count: int, budget: Budget) -> Decoded:
-    """The images of a BYTES tensor, each a file. Raises BadTensor, and the first bad image's own error."""
+    """The images of a BYTES tensor, each a file. Raises BadTensor, and the first invalid image's own error."""
     if len(files) != count:
-        raise BadTensor(f"{INPUT} has {len(files):,} elements, and its shape says {count:,}: make them agree")
+        raise BadTensor(f"{INPUT} has {len(files):,} elements, but its shape requires {count:,}: correct one")
     return refuse_bad(join(files, lambda file: decode_image(file, budget), budget))
 
 
 def split(content: bytes, count: int) -> list[bytes]:
-    """The elements of a BYTES tensor: before each stands its length, 4 bytes, little-endian. Raises BadTensor."""
+    """The elements of a BYTES tensor, each preceded by its length, 4 bytes, little-endian. Raises BadTensor."""
     elements: list[bytes] = []
     position = 0
     while position < len(content) and len(elements) < count:
@@ -135,31 +132,29 @@ def split(content: bytes, count: int) -> list[bytes]:
         elements.append(content[start:position])
     if position != len(content) or len(elements) != count:
         raise BadTensor(
-            f"the data of {INPUT} are not {count:,} elements, each its length in 4 bytes, little-endian, and "
-            "its bytes: send them whole"
+            f"the data of {INPUT} do not consist of {count:,} elements: send each as its length, 4 bytes, "
+            "little-endian, followed by its bytes"
         )
     return elements
 
 
 def check_outputs(names: Iterable[str]) -> tuple[str, ...]:
-    """The outputs that are asked for, all of them where none is named. Raises BadTensor."""
-    asked = tuple(names) or OUTPUTS
-    for name in asked:
+    """The requested outputs; all of them if none is named. Raises BadTensor."""
+    requested = tuple(names) or OUTPUTS
+    for name in requested:
         if name not in OUTPUTS:
-            raise BadTensor(f"there is no output {name[:40]!r}: there are {', '.join(OUTPUTS)}")
-    if len(set(asked)) < len(asked):
-        raise BadTensor("an output is asked for twice: ask once")
-    return asked
+            raise BadTensor(f"unknown output {name[:40]!r}: use {', '.join(OUTPUTS)}")
+    if len(set(requested)) < len(requested):
+        raise BadTensor("an output is requested twice: request it once")
+    return requested
 
 
 def values(
     names: Sequence[str], probabilities: Probabilities, decoded: Decoded, unknown_threshold: float, task: Task
 ) -> list[Values]:
-    """Outputs, in the order of their names: numbers as NumPy has them, of the output's shape; labels as bytes.
+    """Outputs in the order of their names: numbers as NumPy arrays of the output's shape, labels as bytes.
 
-    `probabilities` are those of `decoded`, whose images are all good.
-
-    What several of them rest on is computed once.
+    `probabilities` are those of `decoded`, whose images are all valid.
     """
     index: list[int] = []
     scores: list[float] = []
@@ -184,13 +179,15 @@ def values(
     return found
 
 
-def preparation(said: Any, default: Mode) -> Mode:
-    """The request's parameter `prepare`, None where it is not there. Raises BadParameter."""
-    return default if said is None else parse_mode(said if isinstance(said, str) else "something else than a text")
+def preparation(parameter: Any, default: Mode) -> Mode:
+    """How to prepare images, by the request's parameter `prepare`, None if absent. Raises BadParameter."""
+    if parameter is None:
+        return default
+    return parse_mode(parameter if isinstance(parameter, str) else "not a string")
 
 
 def raw_bytes(values: Values) -> bytes:
-    """An output as a binary tensor: little-endian, BOOL a byte each, and its length before each label."""
+    """An output as a binary tensor: little-endian, one byte per BOOL, each label preceded by its length."""
     if isinstance(values, list):
         return b"".join([_LENGTH.pack(len(label)) + label for label in values])
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -23,11 +23,11 @@ from gateway.types.page import Offered
 SERVICE: Final = "inference.GRPCInferenceService"
 INFER: Final = f"/{SERVICE}/ModelInfer".encode()
 HEALTH: Final = frozenset((f"/{SERVICE}/ServerLive".encode(), f"/{SERVICE}/ServerReady".encode()))
-"""What load balancers ask."""
+"""The calls of load balancers."""
 _CONTENT_TYPE: Final = "application/grpc"
 _VERSION: Final = (pb.ModelInferRequest.MODEL_VERSION_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
 _RAW_OUTPUT: Final = (pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
-"""What stands before each raw output on the wire: its field's number, and that a length follows."""
+"""The tag of each raw output."""
 
 _CONTENTS: Final = {
     "FP32": "fp32_contents",
@@ -35,16 +35,16 @@ _CONTENTS: Final = {
     "BOOL": "bool_contents",
     "BYTES": "bytes_contents",
 }
-"""Where a tensor's elements stand that are not raw, by its type."""
+"""The field of a tensor's elements if they are not raw, by its type."""
 
 
 class Form(NamedTuple):
-    """What the answer carries."""
+    """The content of the answer."""
 
     id: str
     outputs: tuple[str, ...]
     raw: bool
-    """Whether tensors are bytes, as those of the request were, or lists of numbers."""
+    """Whether tensors are raw bytes, as those of the request, or typed lists."""
 
     @property
     def binary(self) -> bool:
@@ -52,7 +52,7 @@ class Form(NamedTuple):
 
 
 class OipGrpc:
-    """See `gateway.protocols.Codec`. One bad image refuses all: tensors have no room for an error."""
+    """See `gateway.types.exchange.Codec`. One invalid image refuses the request: tensors cannot contain errors."""
 
     def __init__(self, task: Task, version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._task = task
@@ -61,7 +61,7 @@ class OipGrpc:
         self._version = version
 
     def is_plain(self, request: Exchange) -> bool:
-        # The lists of numbers are what takes time, and files; the message itself is read in no time.
+        # Lists of numbers and files take time.
         return wire.outline(request.body).plain
 
     def read(self, request: Exchange, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
@@ -73,15 +73,15 @@ class OipGrpc:
         outputs = oip.check_outputs([output.name for output in message.outputs])
         inputs = message.inputs
         if len(inputs) != 1:
-            raise BadTensor(f"{len(inputs)} inputs where one must be: send {oip.INPUT}")
-        said = message.parameters["prepare"].string_param if "prepare" in message.parameters else None
-        budget = Budget(limits, self._task.geometry, allowance, oip.preparation(said, self._prepare))
+            raise BadTensor(f"the request has {len(inputs)} inputs: send one, {oip.INPUT}")
+        parameter = message.parameters["prepare"].string_param if "prepare" in message.parameters else None
+        budget = Budget(limits, self._task.geometry, allowance, oip.preparation(parameter, self._prepare))
         tensor = inputs[0]
         count = oip.tensors(self._task).count_images(tensor.name, tensor.datatype, list(tensor.shape), budget)
         raw = message.raw_input_contents
         if raw:
             if len(raw) != 1 or tensor.HasField("contents"):
-                raise BadTensor("send the contents of each input once: in raw_input_contents, or in its own contents")
+                raise BadTensor("send the contents of the input once: in raw_input_contents or in its own contents")
             if tensor.datatype == "UINT8":
                 decoded = oip.from_pixels(raw[0], count, budget)
             else:
@@ -98,7 +98,7 @@ class OipGrpc:
         found = oip.values(form.outputs, probabilities, decoded, self._unknown_threshold, self._task)
         parts = [_head(self._task, self._version, form.outputs, count) if form.raw else b""]
         if form.raw:
-            # A message's fields may stand behind each other in any order, each as it would be alone.
+            # Serialised fields of a message may be concatenated in any order.
             for values in found:
                 content = oip.raw_bytes(values)
                 parts += (_RAW_OUTPUT, _varint(len(content)), content)
@@ -120,9 +120,9 @@ def _named(task: Task) -> bytes:
 
 
 def version_of(task: Task, message: bytes) -> str:
-    """The version that a ModelInferRequest asks for; "" for none. Raises BadTensor where it cannot be read.
+    """The version that a ModelInferRequest names; "" for none. Raises BadTensor if it cannot be parsed.
 
-    Fields are written in the order of their numbers: the version's, if there is one, behind the model's name.
+    Clients write fields in the order of their numbers: the version's, if there is one, follows the model's name.
     """
     named = _named(task)
     if message.startswith(named) and not message.startswith(_VERSION, len(named)):
@@ -136,8 +136,8 @@ def version_of(task: Task, message: bytes) -> str:
     return version.decode("utf-8", "replace")
 
 
-def say(task: Task, path: bytes, message: bytes, offered: Offered) -> Answer | None:
-    """The answer of a call that predicts nothing; None where there is no such call. Raises FashionMNISTError."""
+def answer_metadata(task: Task, path: bytes, message: bytes, offered: Offered) -> Answer | None:
+    """The answer to a call for health or metadata; None for an unknown call. Raises FashionMNISTError."""
     page = _PAGES.get(path)
     if page is not None and len(message) > wire.BESIDE_TENSORS:
         raise BadTensor(f"the message has {len(message):,} bytes: send one shorter than {wire.BESIDE_TENSORS:,}")
@@ -159,7 +159,7 @@ def _model_ready(task: Task, message: bytes, offered: Offered) -> pb.ModelReadyR
     try:
         oip.check_model(task, request.name, request.version, offered.ready)
     except NotFound:
-        # To ask whether a model is there is no mistake.
+        # Clients may ask for the readiness of unknown models.
         return pb.ModelReadyResponse(ready=False)
     return pb.ModelReadyResponse(ready=offered.ready[request.version or offered.default])
 
@@ -177,8 +177,8 @@ def _model_metadata(task: Task, message: bytes, offered: Offered) -> pb.ModelMet
         name=task.name,
         versions=list(offered.ready),
         platform=oip.PLATFORM,
-        inputs=[tensor(**said._asdict()) for said in oip.tensors(task).inputs],
-        outputs=[tensor(**said._asdict()) for said in oip.tensors(task).outputs],
+        inputs=[tensor(**described._asdict()) for described in oip.tensors(task).inputs],
+        outputs=[tensor(**described._asdict()) for described in oip.tensors(task).outputs],
     )
 
 
@@ -198,11 +198,11 @@ def _parse(kind: Any, message: bytes) -> Any:
     try:
         return kind.FromString(message)
     except DecodeError:
-        raise BadTensor(f"the message is no {kind.__name__}: make it from gateway/protocols/inference.proto") from None
+        raise BadTensor(f"the message is no {kind.__name__}: use gateway/protocols/inference.proto") from None
 
 
 def _response(task: Task, version: str, outputs: tuple[str, ...], count: int) -> pb.ModelInferResponse:
-    """The answer but for its contents."""
+    """The answer without its contents."""
     response = pb.ModelInferResponse(model_name=task.name, model_version=version)
     for name in outputs:
         tensor = oip.tensors(task).output(name)
@@ -217,7 +217,7 @@ def _head(task: Task, version: str, outputs: tuple[str, ...], count: int) -> byt
 
 
 def _varint(value: int) -> bytes:
-    """A number as protobuf writes it: seven bits a byte, the lowest first."""
+    """A number in protobuf's encoding: seven bits per byte, the lowest first."""
     found = bytearray()
     while value >= 128:
         found.append(value & 127 | 128)

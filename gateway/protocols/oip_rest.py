@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP: JSON, or JSON with binary tensors behind it."""
+"""The Open Inference Protocol over HTTP: JSON, or JSON followed by binary tensors."""
 
 from collections.abc import Mapping
 from math import inf
@@ -22,18 +22,18 @@ from gateway.types.request import Request
 
 SHAPE: Final = '{"inputs": [{"name": "images", "shape": [...], "datatype": "UINT8", "data": [...]}]}'
 
-_MOST_NESTING: Final = 8
+_MAX_NESTING: Final = 8
 
 
 class Output(NamedTuple):
-    """An output that is asked for, and whether as bytes behind the JSON."""
+    """A requested output, and whether to send it as bytes after the JSON."""
 
     name: str
     binary: bool
 
 
 class Form(NamedTuple):
-    """What the answer carries."""
+    """The content of the answer."""
 
     id: str | None
     outputs: tuple[Output, ...]
@@ -47,17 +47,17 @@ INFER: Final = b"/infer"
 
 
 def path(task: Task) -> bytes:
-    """Where the default version is."""
+    """The path of the default version."""
     return f"/v2/models/{task.name}".encode()
 
 
 def path_of(task: Task, version: str) -> bytes:
-    """Where a version is."""
+    """The path of a version."""
     return b"%b/versions/%b" % (path(task), version.encode())
 
 
 def pages(task: Task, offered: Offered) -> dict[bytes, Page]:
-    """What is asked by GET."""
+    """The answers to GET."""
     tensors = oip.tensors(task)
     server = {"name": oip.SERVER, "version": offered.default, "extensions": oip.EXTENSIONS}
     model = {
@@ -80,7 +80,7 @@ def pages(task: Task, offered: Offered) -> dict[bytes, Page]:
 
 
 class OipRest:
-    """See `gateway.protocols.Codec`. One bad image refuses all: tensors have no room for an error."""
+    """See `gateway.types.exchange.Codec`. One invalid image refuses the request: tensors cannot contain errors."""
 
     def __init__(self, task: Task, version: str, unknown_threshold: float, prepare: Mode) -> None:
         self._task = task
@@ -93,7 +93,7 @@ class OipRest:
         if not (length.isdecimal() and len(length) < 7 and int(length) <= QUICK_BYTES):
             return False
         head = request.body[: int(length)]
-        # Whatever hides its type behind escapes is no slower for it, but in a thread.
+        # A request that escapes its type is read in a thread.
         return b"UINT8" in head and b"BYTES" not in head and b"\\" not in head
 
     def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
@@ -102,11 +102,11 @@ class OipRest:
         document, binary = _document(request)
         if not isinstance(document, dict):
             raise BadJSON(f"the body is no JSON object: send {SHAPE}")
-        # What the outputs are is quickly said: it comes before what takes time.
+        # First what is cheap to check.
         form = _form(document)
         inputs = _list(document, "inputs")
         if len(inputs) != 1:
-            raise BadTensor(f"{len(inputs)} inputs where one must be: send {SHAPE}")
+            raise BadTensor(f"the request has {len(inputs)} inputs: send one, {SHAPE}")
         prepare = oip.preparation(_parameters(document).get("prepare"), preparation(request.head, self._prepare))
         budget = Budget(limits, self._task.geometry, allowance, prepare)
         return form, _images(inputs[0], binary, budget, oip.tensors(self._task))
@@ -120,17 +120,17 @@ class OipRest:
         tensors = oip.tensors(self._task)
         for (name, as_binary), values in zip(form.outputs, found, strict=True):
             tensor = tensors.output(name)
-            said: dict[str, Any] = {
+            written: dict[str, Any] = {
                 "name": name,
                 "datatype": tensor.datatype,
                 "shape": [len(probabilities), *tensor.shape[1:]],
             }
             if as_binary:
                 binary.append(oip.raw_bytes(values))
-                said["parameters"] = {"binary_data_size": len(binary[-1])}
+                written["parameters"] = {"binary_data_size": len(binary[-1])}
             else:
-                said["data"] = _json_values(values)
-            outputs.append(said)
+                written["data"] = _json_values(values)
+            outputs.append(written)
         answer = {**self._head, "outputs": outputs} | ({} if form.id is None else {"id": form.id})
         body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
         if not binary:
@@ -147,14 +147,14 @@ def _json_values(values: oip.Values) -> Any:
 
 
 def _document(request: Request) -> tuple[Any, bytes | None]:
-    """The JSON of a request, and the bytes behind it where it says that there are some."""
+    """The JSON of a request, and the bytes after it; None without Inference-Header-Content-Length."""
     body, length = request.body, request.head.inference_length
     binary: bytes | None = None
     if length:
         if not (length.isascii() and length.isdecimal() and len(length) < 12 and 0 < int(length) <= len(body)):
             raise BadTensor(
-                f"Inference-Header-Content-Length is {length[:20]!r} and the body has {len(body):,} bytes: "
-                "it is the length of the JSON in front of the tensor"
+                f"Inference-Header-Content-Length is {length[:20]!r}, but the body has {len(body):,} bytes: "
+                "send the length of the JSON before the tensor"
             )
         body, binary = body[: int(length)], body[int(length) :]
     return parse(body, SHAPE), binary
@@ -163,72 +163,72 @@ def _document(request: Request) -> tuple[Any, bytes | None]:
 def _form(document: Mapping[str, Any]) -> Form:
     request_id = document.get("id")
     if not isinstance(request_id, str | None):
-        raise BadJSON('"id" must be a text')
+        raise BadJSON('"id" must be a string')
     all_binary = _flag(_parameters(document), "binary_data_output", default=False)
-    asked: dict[str, bool] = {}
+    binary: dict[str, bool] = {}
     names: list[str] = []
-    for wanted in _list(document, "outputs") if "outputs" in document else []:
-        names.append(_text(wanted, "name"))
-        parameters = _parameters(wanted)
+    for output in _list(document, "outputs") if "outputs" in document else []:
+        names.append(_text(output, "name"))
+        parameters = _parameters(output)
         if "classification" in parameters:
-            raise BadTensor("outputs as classifications are not given: ask for index and label")
-        asked[names[-1]] = _flag(parameters, "binary_data", default=all_binary)
-    return Form(request_id, tuple(Output(name, asked.get(name, all_binary)) for name in oip.check_outputs(names)))
+            raise BadTensor("the classification extension is not supported: request index and label")
+        binary[names[-1]] = _flag(parameters, "binary_data", default=all_binary)
+    return Form(request_id, tuple(Output(name, binary.get(name, all_binary)) for name in oip.check_outputs(names)))
 
 
-def _images(said: Any, binary: bytes | None, budget: Budget, tensors: oip.Tensors) -> Decoded:
-    """The images of an input; `binary` is what stands behind the JSON."""
-    name, datatype = _text(said, "name"), _text(said, "datatype")
-    count = tensors.count_images(name, datatype, _list(said, "shape"), budget)
-    size = _parameters(said).get("binary_data_size")
+def _images(tensor: Any, binary: bytes | None, budget: Budget, tensors: oip.Tensors) -> Decoded:
+    """The images of an input; `binary` are the bytes after the JSON."""
+    name, datatype = _text(tensor, "name"), _text(tensor, "datatype")
+    count = tensors.count_images(name, datatype, _list(tensor, "shape"), budget)
+    size = _parameters(tensor).get("binary_data_size")
     if size is not None:
-        if "data" in said:
-            raise BadTensor(f'{name} has "data" and "binary_data_size": send one')
+        if "data" in tensor:
+            raise BadTensor(f'{name} has both "data" and "binary_data_size": send only one')
         if type(size) is not int or size != len(binary or b""):
-            said_size = size if type(size) is int else "no whole number"
+            shown = size if type(size) is int else "not an integer"
             raise BadTensor(
-                f"binary_data_size is {said_size} and {len(binary or b''):,} bytes stand behind the JSON, which "
-                "Inference-Header-Content-Length ends: make them agree"
+                f"binary_data_size is {shown}, but {len(binary or b''):,} bytes follow the JSON, whose length is "
+                "Inference-Header-Content-Length: correct one"
             )
         content = binary or b""
         if datatype == "UINT8":
             return oip.from_pixels(content, count, budget)
         return oip.from_files(oip.split(content, count), count, budget)
     if binary:
-        raise BadTensor(f'{len(binary):,} bytes behind the JSON, and no "binary_data_size" for them')
-    data = _flat(_list(said, "data"))
+        raise BadTensor(f'{len(binary):,} bytes follow the JSON, but no tensor has a "binary_data_size": set it')
+    data = _flat(_list(tensor, "data"))
     if datatype == "UINT8":
         return oip.from_pixels(pixel_bytes(data), count, budget)
     if not all(isinstance(text, str) for text in data):
-        raise BadTensor(f"{name} of type BYTES has data that are no texts: send each file in base64")
+        raise BadTensor(f"{name} of type BYTES has data that are not strings: send each file in base64")
     return oip.from_files([decode_base64(text) for text in data], count, budget)
 
 
 def _flat(data: list[Any]) -> list[Any]:
-    """The elements of a tensor in row-major order, which may be nested in the way of its shape or not at all."""
-    for _ in range(_MOST_NESTING):
+    """The elements of a tensor in row-major order, which may be nested by its shape or flat."""
+    for _ in range(_MAX_NESTING):
         if not data or not all(isinstance(row, list) for row in data):
             return data
         data = [value for row in data for value in row]
-    raise BadTensor("the data are nested deeper than any shape that there is")
+    raise BadTensor("the data are nested too deeply: nest them by the shape, or not at all")
 
 
-def _text(said: Any, key: str) -> str:
-    found = said.get(key) if isinstance(said, dict) else None
+def _text(tensor: Any, key: str) -> str:
+    found = tensor.get(key) if isinstance(tensor, dict) else None
     if not isinstance(found, str):
-        raise BadJSON(f'"{key}" of a tensor is missing or no text: send {SHAPE}')
+        raise BadJSON(f'"{key}" of a tensor is missing or not a string: send {SHAPE}')
     return found
 
 
-def _list(said: Mapping[str, Any], key: str) -> list[Any]:
-    found = said.get(key)
+def _list(document: Mapping[str, Any], key: str) -> list[Any]:
+    found = document.get(key)
     if not isinstance(found, list):
-        raise BadJSON(f'"{key}" is missing or no list: send {SHAPE}')
+        raise BadJSON(f'"{key}" is missing or not a list: send {SHAPE}')
     return found
 
 
-def _parameters(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = said.get("parameters")
+def _parameters(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = document.get("parameters")
     if not isinstance(found, dict | None):
         raise BadJSON('"parameters" must be an object')
     return found or {}

@@ -1,4 +1,4 @@
-"""What the HTTP API is, for programs, and for the page that shows it to people: an OpenAPI 3.1 document.
+"""The description of the HTTP API: an OpenAPI 3.1 document.
 
 https://spec.openapis.org/oas/v3.1.0
 """
@@ -11,6 +11,7 @@ from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from fashion_mnist.preparation import MODES
 from fashion_mnist.task import Task
 from gateway.protocols import native, oip, oip_rest, openapi_page, v1
+from gateway.protocols.openapi_schemas import schemas
 from gateway.protocols.schemas import Schema, answer, errors, list_of, object_of, ref
 from gateway.types.page import Offered, Page
 
@@ -19,24 +20,24 @@ HTML_PATH: Final = b"/docs"
 
 
 def pages(task: Task, offered: Offered, *, page: bool) -> dict[bytes, Page]:
-    """The document; `page` says whether the web page is served, and what it asks."""
+    """The document; `page` is whether the web page and its requests are served."""
     as_json = Answer(200, JSON, json.dumps(describe(task, offered, page=page)).encode())
     return {PATH: Page(as_json, as_json)}
 
 
 def describe(task: Task, offered: Offered, *, page: bool = True) -> dict[str, Any]:
-    """The document, with the versions of the model that there are now."""
+    """The document, with the current versions of the model."""
     versions = list(offered.ready)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": task.title,
             "version": offered.default,
-            "summary": f"Which of {len(task.classes)} kinds of {task.noun} an image shows.",
-            "description": "One model by three protocols: its own, the Open Inference Protocol, and TensorFlow "
-            "Serving's. Several versions of it may be there; a path without one means the default. The Open Inference "
-            "Protocol is spoken over gRPC too, at a port of its own. Where the server asks for keys, send "
-            "`Authorization: Bearer KEY`; health and this document need none.",
+            "summary": f"Classifies images, each of one {task.noun}, into {len(task.classes)} classes.",
+            "description": "One model behind three protocols: its own, the Open Inference Protocol, and TensorFlow "
+            "Serving's. Several versions may be loaded; a path without a version refers to the default. The Open "
+            "Inference Protocol is also served over gRPC, on its own port. If the server requires keys, send "
+            "`Authorization: Bearer KEY`; health checks and this document need none.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {
@@ -48,9 +49,9 @@ def describe(task: Task, offered: Offered, *, page: bool = True) -> dict[str, An
             **_about(),
         },
         "components": {
-            "schemas": _schemas(task, versions) | (openapi_page.schemas(task, versions) if page else {}),
+            "schemas": schemas(task, versions) | (openapi_page.schemas(task, versions) if page else {}),
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "Only where the server asks for keys."}
+                "key": {"type": "http", "scheme": "bearer", "description": "Only if the server requires keys."}
             },
         },
         "security": [{"key": []}, {}],
@@ -64,10 +65,10 @@ _PREPARE: Final = [
     {
         "name": name,
         "in": place,
-        "description": "How images become such as the network knows: auto prepares photographs.",
+        "description": "How to prepare images for the network: auto prepares photographs.",
         "schema": {"enum": values},
     }
-    # An empty header is none.
+    # An empty header is ignored.
     for name, place, values in (("prepare", "query", list(MODES)), ("X-Prepare", "header", [*MODES, ""]))
 ]
 
@@ -93,29 +94,30 @@ def _bodies(fields: Schema) -> dict[str, Any]:
 def _native(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     bodies = _bodies({"top_k": ref("TopK"), "prepare": {"enum": list(MODES)}})
     operation = {
-        "summary": "Predict images of any kind, one or many",
+        "summary": "Predict one or more images of any format",
         "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes "
-        f"({task.image_bytes} an image), .npy, IDX, JSON, or a form of these. "
-        "The first bytes say which it is. Of several images a bad one has its error in its place.",
+        f"({task.image_bytes} per image), .npy, IDX, JSON, or a form of these. "
+        "The first bytes determine the format. If one of several images is invalid, the answer has "
+        "its error in its place.",
         "parameters": [
             {
                 "name": "top_k",
                 "in": "query",
-                "description": "How many classes, the likeliest first.",
+                "description": "Number of classes to return, the most likely first.",
                 "schema": ref("TopK"),
             },
             *_PREPARE,
             {
                 "name": "X-Request-Id",
                 "in": "header",
-                "description": "A name for the request, which the answer and the log repeat.",
+                "description": "An id for the request, which the answer and the log repeat.",
                 "schema": {"type": "string"},
             },
         ],
         "requestBody": {"required": True, "content": bodies},
         "responses": {
             "200": answer(
-                "The predictions; with `Accept: application/octet-stream` the probabilities alone, float32 "
+                "The predictions; with `Accept: application/octet-stream` only the probabilities, float32 "
                 f"[n, {len(task.classes)}].",
                 ref("Predictions"),
                 {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
@@ -134,16 +136,16 @@ def _native(task: Task, versions: Sequence[str]) -> dict[str, Any]:
 
 
 def _health() -> dict[str, Any]:
-    said = {
-        "/health/live": ("Whether the process lives", ["live"]),
-        "/health/ready": ("Whether a real image gets its right label", ["ready", "not ready"]),
-        "/health/startup": ("Whether it has got it once", ["started", "starting"]),
-        "/ping": ("The same as ready, in TorchServe's words", ["Healthy", "Unhealthy"]),
+    paths = {
+        "/health/live": ("Whether the process is alive", ["live"]),
+        "/health/ready": ("Whether the health check succeeds", ["ready", "not ready"]),
+        "/health/startup": ("Whether the health check has succeeded once", ["started", "starting"]),
+        "/ping": ("The same as ready, in TorchServe's format", ["Healthy", "Unhealthy"]),
     }
     found = {}
-    for path, (summary, words) in said.items():
+    for path, (summary, words) in paths.items():
         status = object_of({"status": {"enum": words}}, reason={"type": "string"})
-        answers = {"200": answer(summary, status)} | ({"503": answer("Not now.", status)} if words[1:] else {})
+        answers = {"200": answer(summary, status)} | ({"503": answer("Not ready.", status)} if words[1:] else {})
         found[path] = {"get": {"summary": summary, "security": [], "responses": {**answers, **errors("Error", "405")}}}
     return found
 
@@ -154,20 +156,19 @@ def _oip(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     metadata = object_of({"name": {"type": "string"}, "version": {"type": "string"}, "extensions": list_of("string")})
     found = {
         "/v2": _get("Open Inference Protocol: the server", metadata),
-        "/v2/health/live": _get("Open Inference Protocol: whether it lives", live, takes_key=False),
-        "/v2/health/ready": _get(
-            "Open Inference Protocol: whether it is ready", ready, may_be_away=True, takes_key=False
-        ),
+        "/v2/health/live": _get("Open Inference Protocol: whether it is alive", live, takes_key=False),
+        "/v2/health/ready": _get("Open Inference Protocol: whether it is ready", ready, has_503=True, takes_key=False),
     }
     infer = {
         "summary": "Open Inference Protocol: predict",
-        "description": f"One input, `{oip.INPUT}`: {oip.tensors(task).input_forms}, in base64. Tensors may "
-        "stand behind the JSON as bytes, both ways: then Inference-Header-Content-Length is the length of the JSON.",
+        "description": f"One input, `{oip.INPUT}`: {oip.tensors(task).input_forms}, in base64. "
+        "In requests and answers, tensors may follow the JSON as bytes: then "
+        "Inference-Header-Content-Length is the length of the JSON.",
         "parameters": [
             {
                 "name": "Inference-Header-Content-Length",
                 "in": "header",
-                "description": "The length of the JSON, where tensors stand behind it.",
+                "description": "The length of the JSON, if tensors follow it.",
                 "schema": {"type": "integer", "minimum": 1},
             },
             *_PREPARE,
@@ -191,7 +192,7 @@ def _oip(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     for path in (oip_rest.path(task), *(oip_rest.path_of(task, version) for version in versions)):
         model = path.decode()
         found[model] = _get("Open Inference Protocol: the model", ref("Model"))
-        found[f"{model}/ready"] = _get("Open Inference Protocol: whether it is ready", ready, may_be_away=True)
+        found[f"{model}/ready"] = _get("Open Inference Protocol: whether it is ready", ready, has_503=True)
         found[f"{model}/infer"] = {"post": infer, "put": infer}
     return found
 
@@ -233,148 +234,12 @@ def _about() -> dict[str, Any]:
     }
 
 
-def _schemas(task: Task, versions: Sequence[str]) -> dict[str, Any]:
-    pixel: Schema = {"type": "integer", "minimum": 0, "maximum": 255}
-    (channels, height, width), classes = task.geometry, len(task.classes)
-    rows = _array(_array(pixel, width), height)
-    flat = _array(pixel, task.image_bytes)
-    text: Schema = {"type": "string", "description": "An image file in base64."}
-    one: Schema = {"anyOf": [*([rows] if channels == 1 else []), _array(rows, channels), flat, text]}
-    image: Schema = {
-        "anyOf": [
-            *one["anyOf"],
-            {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": True},
-        ]
-    }
-    probability: Schema = {"type": "number", "minimum": 0, "maximum": 1.000001}
-    index: Schema = {"type": "integer", "minimum": 0, "maximum": classes - 1}
-    label: Schema = {"enum": list(task.classes)}
-    unknown: dict[str, Schema] = {
-        "unknown": {
-            "type": "boolean",
-            "description": "Whether the image probably shows none of the classes: the score is above the threshold in "
-            "the model's card.",
-        },
-        "unknown_score": {"type": "number", "minimum": 1, "maximum": classes},
-    }
-    some: Schema = {"type": "array", "items": ref("Image"), "minItems": 1}
-    prediction = object_of(
-        {
-            "label": label,
-            "index": index,
-            "probabilities": {
-                "type": "object",
-                "properties": dict.fromkeys(task.classes, probability),
-                "additionalProperties": False,
-            },
-            **unknown,
-        },
-        adjusted=list_of("string"),
-    )
-    error = object_of(
-        {"code": {"type": "string"}, "message": {"type": "string"}}, index={"type": "integer", "minimum": 0}
-    )
-    parameters: Schema = {"type": ["object", "null"]}
-    name: Schema = {"const": oip.INPUT}
-    tensor = object_of(
-        {
-            "name": {"type": "string"},
-            "datatype": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer"}},
-        }
-    )
-    shape: Schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4}
-    data: Schema = {"type": "array", "minItems": 1}
-    output_names = list(oip.OUTPUTS)
-    return {
-        "TopK": {"type": "integer", "minimum": 1, "maximum": classes},
-        "Image": image,
-        "Images": {
-            "anyOf": [ref("Image"), some, object_of({"instances": some})],
-        },
-        "Prediction": prediction,
-        "Predictions": object_of(
-            {
-                "predictions": {
-                    "type": "array",
-                    "items": {"anyOf": [ref("Prediction"), ref("Error")]},
-                    "minItems": 1,
-                },
-                "model_version": {"enum": list(versions)},
-            }
-        ),
-        "Error": object_of({"error": error}),
-        "ProtocolError": object_of({"error": {"type": "string"}}),
-        "Model": object_of(
-            {
-                "name": {"type": "string"},
-                "versions": list_of("string"),
-                "platform": {"type": "string"},
-                "inputs": {"type": "array", "items": tensor},
-                "outputs": {"type": "array", "items": tensor},
-            }
-        ),
-        "InferRequest": object_of(
-            {
-                "inputs": {
-                    "type": "array",
-                    "minItems": 1,
-                    "maxItems": 1,
-                    "items": object_of(
-                        {"name": name, "datatype": {"enum": ["UINT8", "BYTES"]}, "shape": shape, "data": data},
-                        parameters=parameters,
-                    ),
-                }
-            },
-            id={"type": ["string", "null"]},
-            parameters=parameters,
-            outputs={
-                "type": "array",
-                "maxItems": len(output_names),
-                "items": object_of({"name": {"enum": output_names}}, parameters=parameters),
-            },
-        ),
-        "InferResponse": object_of(
-            {
-                "model_name": {"type": "string"},
-                "model_version": {"enum": list(versions)},
-                "outputs": {"type": "array", "items": tensor},
-            },
-            id={"type": "string"},
-        ),
-        "Instances": object_of({"instances": some}, signature_name={}),
-        "V1Predictions": object_of(
-            {
-                "predictions": {
-                    "type": "array",
-                    "items": object_of(
-                        {
-                            "probabilities": {"type": "array", "items": probability},
-                            "index": index,
-                            "label": label,
-                            **unknown,
-                        },
-                        adjusted=list_of("string"),
-                    ),
-                }
-            }
-        ),
-        "V1Model": object_of(
-            {
-                "name": {"type": "string"},
-                "ready": {"type": "boolean"},
-                "model_version_status": {"type": "array", "items": {"type": "object"}},
-            }
-        ),
-    }
-
-
 def _array(items: Schema, length: int) -> Schema:
     return {"type": "array", "items": items, "minItems": length, "maxItems": length}
 
 
-def _get(summary: str, schema: Schema, *, may_be_away: bool = False, takes_key: bool = True) -> dict[str, Any]:
-    answers = {"200": answer(summary, schema)} | ({"503": answer("Not now.", schema)} if may_be_away else {})
+def _get(summary: str, schema: Schema, *, has_503: bool = False, takes_key: bool = True) -> dict[str, Any]:
+    answers = {"200": answer(summary, schema)} | ({"503": answer("Not ready.", schema)} if has_503 else {})
     failures = errors("ProtocolError", *(["401", "403"] if takes_key else []), "405")
     security = {} if takes_key else {"security": list[Any]()}
     return {"get": {"summary": summary, **security, "responses": {**answers, **failures}}}

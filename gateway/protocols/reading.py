@@ -1,4 +1,4 @@
-"""What reading a request has in common in all protocols."""
+"""Reading requests: what all protocols share."""
 
 from typing import Final, Protocol
 from urllib.parse import parse_qsl
@@ -13,9 +13,9 @@ QUICK_BYTES: Final = 16 * 1024
 
 
 def read_quickly(reader: BodyReader[R, F], request: R, limits: Limits) -> tuple[F, Decoded]:
-    """Read a request, unless other requests would have to wait for that: then TooSlow, and `read` belongs in a thread.
+    """Read a request if that is quick. Otherwise raise TooSlow: call `reader.read` in a thread.
 
-    A short body may hold a large image: what is quick, decoding finds out. Raises InputError.
+    A short body may contain a large image, which decoding detects. Raises InputError.
     """
     if len(request.body) > QUICK_BYTES and not reader.is_plain(request):
         raise TooSlow(len(request.body))
@@ -23,18 +23,18 @@ def read_quickly(reader: BodyReader[R, F], request: R, limits: Limits) -> tuple[
 
 
 class Options(Protocol):
-    """What a head says beside the body."""
+    """The options in a request's head."""
 
     prepare: str
     url: bytes
 
 
 def preparation(head: Options, default: Mode) -> Mode:
-    """How a request's images are to be prepared: as the query says, else the header, else the setting.
+    """How to prepare a request's images: by the query, else by the header, else by the setting.
 
     Raises BadParameter.
     """
-    mode = parse_mode(head.prepare) if head.prepare else default  # wrong is wrong, even where the query wins
+    mode = parse_mode(head.prepare) if head.prepare else default  # invalid values are always refused
     if b"prepare" in head.url:
         query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
         if "prepare" in query:
@@ -43,15 +43,17 @@ def preparation(head: Options, default: Mode) -> Mode:
 
 
 def check_encoding(content_encoding: str) -> None:
-    """Raise UnsupportedMediaType where a body is packed: what is in it would be unknown before it is unpacked."""
+    """Raise UnsupportedMediaType for a compressed body, whose uncompressed length is unknown."""
     if content_encoding.lower() not in ("", "identity"):
-        raise UnsupportedMediaType(f"content-encoding {content_encoding[:20]!r}: send the body as it is, unpacked")
+        raise UnsupportedMediaType(
+            f"content-encoding {content_encoding[:20]!r} is not supported: send the body uncompressed"
+        )
 
 
 def refuse_bad(decoded: Decoded) -> Decoded:
-    """The images where all are good, for answers that have no room for an error among them.
+    """The images if all are valid, for protocols whose answers cannot contain errors of single images.
 
-    Raises the error of the first bad one, which then names its place.
+    Raises the error of the first invalid one, with its index in the message.
     """
     if decoded.errors:
         place = min(decoded.errors)

@@ -1,4 +1,4 @@
-"""The parts of an OpenAPI document that its descriptions share.
+"""Building blocks of the OpenAPI document.
 
 https://spec.openapis.org/oas/v3.1.0
 """
@@ -11,16 +11,16 @@ from fashion_mnist.predictions import JSON
 Schema = dict[str, Any]
 
 _REASONS: Final = {
-    "400": "What was sent is at fault; the message says what to change.",
-    "401": "No key, or one that is unknown, revoked or expired; only where the server asks for keys.",
-    "403": "The key is for something else.",
-    "405": "Another method.",
-    "408": "It did not arrive in time.",
-    "413": "More than the limit, of bytes, pixels or images.",
-    "415": "None of the kinds that are understood.",
-    "429": "Too much waits already: again a moment later.",
+    "400": "The request is invalid; the message says what to change.",
+    "401": "No key, or one that is unknown, revoked or expired; only if the server requires keys.",
+    "403": "The key has another scope.",
+    "405": "The path does not support the method.",
+    "408": "The request did not arrive in time.",
+    "413": "The request exceeds a limit of bytes, pixels or images.",
+    "415": "The media type is not supported.",
+    "429": "The server is overloaded: retry in a moment.",
     "431": "The headers are too long.",
-    "503": "The engine does not answer: again later.",
+    "503": "The engine does not answer: retry later.",
 }
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API, which is also KServe's first protocol: `{"instances": [...]}`.
+"""TensorFlow Serving's REST API, which is also KServe's v1 protocol: `{"instances": [...]}`.
 
 https://www.tensorflow.org/tfx/serving/api_rest,
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
@@ -27,7 +27,7 @@ _SHAPE: Final = '{"instances": [...]} with the rows of pixels, or {"b64": "..."}
 
 
 class Form(NamedTuple):
-    """There is just one."""
+    """The only form of answers."""
 
     binary: bool = False
 
@@ -36,24 +36,24 @@ PREDICT: Final = b":predict"
 
 
 def path(task: Task) -> bytes:
-    """Where the default version is."""
+    """The path of the default version."""
     return f"/v1/models/{task.name}".encode()
 
 
 def path_of(task: Task, version: str) -> bytes:
-    """Where a version is."""
+    """The path of a version."""
     return b"%b/versions/%b" % (path(task), version.encode())
 
 
 def pages(task: Task) -> dict[bytes, Page]:
-    """What is asked by GET and is always the same."""
+    """The constant answers to GET."""
     return {b"/v1/models": page({"models": [task.name]})}
 
 
 def state(task: Task, offered: Offered, version: str = "") -> Answer:
-    """The state of a version, or of all, in the words of both protocols.
+    """The state of a version, or of all, in the format of both protocols.
 
-    A model that cannot answer now is not an error in either: 200, and the state says it.
+    The status is 200 even if the model is not ready; the body reports that.
     """
     statuses = [
         {
@@ -69,7 +69,7 @@ def state(task: Task, offered: Offered, version: str = "") -> Answer:
 
 
 class V1:
-    """See `gateway.protocols.Codec`. One bad image refuses all."""
+    """See `gateway.types.exchange.Codec`. One invalid image refuses the request."""
 
     def __init__(self, task: Task, unknown_threshold: float, prepare: Mode) -> None:
         self._task = task
@@ -84,7 +84,7 @@ class V1:
         check_encoding(request.head.content_encoding)
         document = parse(request.body, _SHAPE)
         if not isinstance(document, dict) or "instances" not in document:
-            raise BadJSON(f"no instances in it: send {_SHAPE}")
+            raise BadJSON(f"the body has no instances: send {_SHAPE}")
         budget = Budget(limits, self._task.geometry, allowance, preparation(request.head, self._prepare))
         return Form(), refuse_bad(decode_instances(document["instances"], budget))
 

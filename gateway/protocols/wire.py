@@ -1,6 +1,6 @@
-"""Protobuf's wire format, as far as it takes to know what a message will cost before it is parsed.
+"""Protobuf's wire format, scanned to bound the cost of a message before it is parsed.
 
-Two bytes that say "an empty message follows" become an object of a hundred: 16 MiB of them take seconds and a GiB.
+Two bytes that encode an empty message become an object of a hundred bytes: 16 MiB of them take seconds and a GiB.
 https://protobuf.dev/programming-guides/encoding/
 """
 
@@ -11,8 +11,8 @@ from fashion_mnist.errors import BadTensor
 from gateway.protocols import inference_pb2 as pb
 
 BESIDE_TENSORS: Final = 4096
-"""The most bytes of a message that are not contents of a tensor: names, shapes, parameters and what stands before them.
-Shorter messages cost little whatever is in them."""
+"""The maximum of a message's bytes that are not contents of a tensor: names, shapes, parameters and tags. Shorter
+messages are cheap to parse whatever they contain."""
 
 _VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
 _INPUTS: Final = pb.ModelInferRequest.INPUTS_FIELD_NUMBER
@@ -23,11 +23,11 @@ _PIXELS_OR_FILES: Final = (
     pb.InferTensorContents.UINT_CONTENTS_FIELD_NUMBER,
     pb.InferTensorContents.BYTES_CONTENTS_FIELD_NUMBER,
 )
-_NO_MESSAGE: Final = "the message is no ModelInferRequest: make it from gateway/protocols/inference.proto"
+_NO_MESSAGE: Final = "the message is no ModelInferRequest: use gateway/protocols/inference.proto"
 
 
 class Field(NamedTuple):
-    """One field: its number, where its tag begins, and where its content begins and ends."""
+    """One field: its number, and the offsets of its tag, its content and its end."""
 
     number: int
     begin: int
@@ -36,18 +36,18 @@ class Field(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """What a ModelInferRequest holds."""
+    """A summary of a ModelInferRequest."""
 
     plain: bool
-    """Whether its tensors are UINT8 and raw, so that reading them takes no time."""
+    """Whether its tensors are raw UINT8, which take negligible time to read."""
     contents: list[tuple[int, int]]
-    """Where the typed contents of its inputs begin and end."""
+    """The offsets of its inputs' typed contents, start and end."""
 
 
 def outline(message: bytes) -> Outline:
-    """What a ModelInferRequest of any length holds, in no time.
+    """Summarise a ModelInferRequest of any length in negligible time.
 
-    Raises BadTensor where it is none, or has much beside its tensors.
+    Raises BadTensor if it is none, or has more than BESIDE_TENSORS bytes beside its tensors' contents.
     """
     raw, pixels, beside = False, True, 0
     contents: list[tuple[int, int]] = []
@@ -77,20 +77,20 @@ def outline(message: bytes) -> Outline:
     return Outline(raw and pixels and not contents, contents)
 
 
-def check_contents(message: bytes, contents: list[tuple[int, int]], most: int) -> None:
-    """Raise BadTensor where typed contents are no pixels or files, or have more than so many elements."""
+def check_contents(message: bytes, contents: list[tuple[int, int]], max_elements: int) -> None:
+    """Raise BadTensor if typed contents are neither pixels nor files, or have more elements than allowed."""
     for start, stop in contents:
         for field in fields(message, start, stop):
-            most -= 1
-            if most < 0 or field.number not in _PIXELS_OR_FILES:
+            max_elements -= 1
+            if max_elements < 0 or field.number not in _PIXELS_OR_FILES:
                 raise BadTensor(
-                    "the contents of an input are uint_contents in one piece, or bytes_contents with a file in each, "
-                    "and no more of them than there may be images: send them so"
+                    "send the contents of an input as packed uint_contents, or as bytes_contents with one file each, "
+                    "not more than a request may have images"
                 )
 
 
 def fields(message: bytes, position: int, end: int) -> Iterator[Field]:
-    """The fields of a message between two places. Raises BadTensor where they are none."""
+    """The fields of a message between two offsets. Raises BadTensor if they are malformed."""
     while position < end:
         begin = position
         tag, position = _varint(message, position, end)
@@ -110,7 +110,7 @@ def fields(message: bytes, position: int, end: int) -> Iterator[Field]:
 
 
 def _varint(message: bytes, position: int, end: int) -> tuple[int, int]:
-    """A number in seven bits a byte, the lowest first; and the place behind it. Raises BadTensor."""
+    """A number in seven bits per byte, the lowest first, and the offset after it. Raises BadTensor."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= end:

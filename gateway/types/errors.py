@@ -1,4 +1,4 @@
-"""Errors as answers: in the words of the protocol that was asked, and with the headers that belong to them."""
+"""Errors as answers: in the format of the request's protocol, with the headers that belong to them."""
 
 import json
 
@@ -8,14 +8,14 @@ from fashion_mnist.predictions import answer_error as answer_native_error
 
 
 def answer_error(url: bytes, error: FashionMNISTError) -> Answer:
-    """An error in the words of the protocol that a path belongs to."""
+    """An error in the format of the protocol that a path belongs to."""
     if url.startswith((b"/v2", b"/v1")):
         return Answer(error.status, JSON, json.dumps({"error": error.message}).encode())
     return answer_native_error(error)
 
 
 def headers_of(error: FashionMNISTError) -> bytes:
-    """What an error says in the head of its answer, as whole lines."""
+    """The headers of an error's answer, as complete lines."""
     if isinstance(error, Overloaded | Unavailable):
         return b"Retry-After: 1\r\n"
     if isinstance(error, Unauthorized | Forbidden):
@@ -24,5 +24,5 @@ def headers_of(error: FashionMNISTError) -> bytes:
 
 
 def challenge(error: FashionMNISTError) -> str:
-    """What a refused client is asked for (RFC 6750, 3)."""
+    """The challenge to a refused client (RFC 6750, 3)."""
     return 'Bearer realm="fashion_mnist"' + (', error="insufficient_scope"' if isinstance(error, Forbidden) else "")

@@ -1,4 +1,4 @@
-"""A request and the way back, whatever the transport; and what a protocol makes of it."""
+"""Requests independent of their transport, and the codecs of protocols."""
 
 from collections.abc import Callable
 from math import inf
@@ -15,48 +15,48 @@ if TYPE_CHECKING:
 
 
 class Exchange(Protocol):
-    """A request and the way back, over HTTP or gRPC."""
+    """A request by HTTP or gRPC that can be answered."""
 
     body: bytes
     started: float
     received: float
-    gone: bool
-    on_gone: Callable[[], None] | None
+    cancelled: bool
+    on_cancel: Callable[[], None] | None
     span: "Span | None"
 
     @property
     def expires(self) -> float:
-        """When nobody waits for the answer any more, by `time.perf_counter`; infinite where it does not say."""
+        """The client's deadline, by `time.perf_counter`; infinity if it has none."""
 
     @property
     def url(self) -> bytes:
-        """Path and query, or the name of a call."""
+        """Path and query, or the name of a gRPC method."""
 
     @property
     def traceparent(self) -> str:
-        """Its caller's span, as https://www.w3.org/TR/trace-context/ writes it."""
+        """The caller's span, by https://www.w3.org/TR/trace-context/."""
 
     @property
     def tracestate(self) -> str:
-        """More of that."""
+        """The header of that name, by the same specification."""
 
     @property
     def request_id(self) -> bytes:
-        """Its name in answers and logs."""
+        """The id in answers and logs."""
 
     def answer(self, answer: Answer, headers: bytes = b"") -> None:
-        """Send the answer, once; `headers` are whole lines."""
+        """Send the answer, once; `headers` are complete lines."""
 
     def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
-        """Send an error instead, in the words of the protocol that was asked."""
+        """Send an error instead, in the format of the request's protocol."""
 
 
 class Form(Protocol):
-    """What a request wants to have back; each protocol has its own."""
+    """The requested form of an answer; each protocol has its own."""
 
     @property
     def binary(self) -> bool:
-        """Whether the answer is numbers as they are, written in no time whatever their number."""
+        """Whether the answer is raw numbers, which take negligible time to write."""
 
 
 R = TypeVar("R", bound=Exchange, contravariant=True)
@@ -65,20 +65,20 @@ F_co = TypeVar("F_co", bound=Form, covariant=True)
 
 
 class BodyReader(Protocol[R, F_co]):
-    """What makes images of a request."""
+    """Decodes the images of a request."""
 
     def is_plain(self, request: R) -> bool:
-        """Whether a long request holds pixels as they are, so that reading it takes no time whatever its length."""
+        """Whether a long request has raw pixels, which take negligible time to read."""
 
     def read(self, request: R, limits: Limits, allowance: float = inf) -> tuple[F_co, Decoded]:
-        """The form of the answer, and the images. Raises InputError where the request as a whole is at fault.
+        """The form of the answer, and the images. Raises InputError if the request as a whole is invalid.
 
-        What costs more pixels than the allowance raises TooSlow.
+        Raises TooSlow if decoding costs more than the allowance, in pixels.
         """
 
 
 class Codec(BodyReader[R, F], Protocol[R, F]):
-    """One protocol's way to predict."""
+    """One protocol's format of prediction requests and answers."""
 
     def write(self, job: Job, decoded: Decoded, form: F) -> Answer:
-        """The answer; the job has the probabilities of `decoded.pixels`."""
+        """The answer. `job` has the probabilities of `decoded.pixels`."""

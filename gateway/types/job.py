@@ -1,4 +1,4 @@
-"""One request's images on their way through an engine."""
+"""One request's images on their way through the engine."""
 
 import logging
 import time
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TOO_LATE: Final = "the deadline passed before its turn came: ask again with a later one"
+TOO_LATE: Final = "the deadline passed while the request was queued: retry with a later one"
 
 FEW: Final = 16
-"""Images of a request whose answer is written together with that of others."""
+"""Requests with up to this many images have their JSON written together with that of the rest of the batch."""
 
 _NEVER: Final = float("inf")
 _NOTHING: Final = np.empty((0, 1), np.float32)
 
 
 class Batch:
-    """What the engine said of one batch, and when."""
+    """The engine's result for one batch, and its times."""
 
     __slots__ = ("_rows", "ended", "probabilities", "started")
 
     def __init__(self, probabilities: Probabilities, started: float, ended: float) -> None:
-        """`probabilities` is float32 [n, classes]; the times are those of `time.perf_counter`."""
+        """`probabilities` is float32 [n, classes]; the times are from `time.perf_counter`."""
         self.probabilities = probabilities
         self.started = started
         self.ended = ended
         self._rows: list[bytes] | None = None
 
     def rows(self, unknown_threshold: float, task: Task) -> list[bytes]:
-        """Each image's part of an answer as JSON. Written for all of them at once, when the first is asked for."""
+        """Each image's part of the JSON answer. Written for the whole batch at the first call."""
         if self._rows is None:
             self._rows = json_rows(self.probabilities, unknown_threshold, task)
         return self._rows
 
 
 class Job:
-    """One request's images on their way through the engine, and the times at which it got there."""
+    """One request's images on their way through the engine, and the times of its stages."""
 
     __slots__ = (
         "_batch",
@@ -65,28 +65,29 @@ class Job:
     def __init__(self, pixels: Pixels) -> None:
         """`pixels` is uint8 [n, channels, height, width]."""
         self._pixels = pixels
-        self._missing = self.waiting = len(pixels)
-        """Images, those of them without an answer; and those that no batch has taken yet."""
+        self._missing = len(pixels)  # images without an answer
+        self.waiting = len(pixels)
+        """Images that are not in a batch yet."""
         self.probabilities: Probabilities = _NOTHING
-        self._batch: Batch | None = None  # the only one
-        self._row = 0  # its place there
+        self._batch: Batch | None = None  # the one that has all images, if there is one
+        self._row = 0  # of the first image in that batch
         self.queued = time.perf_counter()
         self.started = self.ended = 0.0
         self.expires = _NEVER
-        """When nobody waits for the answer any more, where that is known beforehand; by `time.perf_counter`."""
+        """The client's deadline, by `time.perf_counter`."""
         self.cancelled = False
-        """Whether nobody waits for the answer any more."""
+        """Whether the answer is no longer needed."""
         self.span: Span | None = None
-        """Its request's, where that is traced."""
+        """The request's, if that is traced."""
 
     def done(self, error: FashionMNISTError | None) -> None:
-        """All images have their probabilities, or it is known why not. Called once, unless cancelled before."""
+        """Called once, when all images have their probabilities or the request has failed, unless it is cancelled."""
         raise NotImplementedError
 
     def rows(self, unknown_threshold: float, task: Task) -> list[bytes] | None:
-        """Each image's part of an answer as JSON, where they are few and were all in one batch.
+        """Each image's part of the JSON answer if they are few and were in one batch, else None.
 
-        Threshold and task are the model's, so the same for all that share a batch.
+        Threshold and task are the model's, so the same for all requests of a batch.
         """
         count = len(self.probabilities)
         if self._batch is None or count > FEW:
@@ -94,11 +95,11 @@ class Job:
         return self._batch.rows(unknown_threshold, task)[self._row : self._row + count]
 
     def cancel(self) -> None:
-        """Nobody waits for the answer: what no batch has taken yet is dropped."""
+        """Drop the images that are not in a batch yet, because the answer is no longer needed."""
         self.cancelled = True
 
     def take(self, count: int) -> "Piece":
-        """The next images, at most so many."""
+        """The next images for a batch, at most `count`."""
         size = len(self._pixels)
         start = size - self.waiting
         if not start and count >= size:
@@ -109,7 +110,7 @@ class Job:
         return self, start, pixels
 
     def deliver(self, start: int, batch: Batch, row: int, count: int) -> None:
-        """Take the answers to `count` images from `start` on; they stand in the batch from `row` on."""
+        """Take the results of `count` images from `start` on; in the batch they start at `row`."""
         if self.cancelled:
             return
         size = len(self._pixels)
@@ -128,7 +129,7 @@ class Job:
             self._end(None)
 
     def fail(self, error: FashionMNISTError) -> None:
-        """Learn that some images will have no answer: the request fails, and the rest is not computed in vain."""
+        """Fail the request, because some of its images have no result; the others are dropped."""
         if not self.cancelled:
             self._end(error)
 
@@ -137,9 +138,9 @@ class Job:
         try:
             self.done(error)
         except Exception:
-            # One request's alone: its neighbours in the batch still have their answers to come.
+            # Only this request fails: the rest of the batch still needs its answers.
             log.exception("an answer could not be sent")
 
 
 Piece: TypeAlias = tuple[Job, int, Pixels]
-"""What a job gives to a batch: the place of the first image, and the images."""
+"""A job's part of a batch: the index of its first image there, and the images."""

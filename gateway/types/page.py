@@ -1,4 +1,4 @@
-"""What a path answers that is asked by GET."""
+"""Answers to GET."""
 
 import json
 from collections.abc import Mapping
@@ -8,24 +8,24 @@ from fashion_mnist.predictions import JSON, Answer
 
 
 class Offered(NamedTuple):
-    """The versions of the model that clients may ask for."""
+    """The versions of the model that clients may request."""
 
     default: str
-    """Which one answers where none is named."""
+    """The version for requests that name none."""
     ready: Mapping[str, bool]
-    """Whether each is ready, by name, in the order in which they were loaded."""
+    """Whether each version is ready, by name, in the order in which they were loaded."""
 
 
 class Page(NamedTuple):
-    """What a path that is asked by GET answers, by whether the engine is ready."""
+    """The answer to GET on one path, depending on whether the engine is ready."""
 
     ready: Answer
     not_ready: Answer
     version: str = ""
-    """Of which version; "" for the default."""
+    """The version whose readiness counts; "" for the default."""
 
 
 def page(document: Mapping[str, Any], not_ready: Mapping[str, Any] | None = None, version: str = "") -> Page:
-    """A page of JSON: the same at all times, or with another one, and 503, while the engine is not ready."""
+    """A page of JSON; while the engine is not ready, it answers `not_ready`, if given, with 503."""
     ready = Answer(200, JSON, json.dumps(document).encode())
     return Page(ready, Answer(503, JSON, json.dumps(not_ready).encode()) if not_ready else ready, version)

@@ -1,4 +1,4 @@
-"""One request by HTTP, from its head to its answer."""
+"""One HTTP request, from its head to its answer."""
 
 import itertools
 import os
@@ -22,10 +22,10 @@ _NUMBERS: Final = itertools.count()
 
 
 class Head:
-    """What a request's first line and its headers say.
+    """A request's first line and headers.
 
-    Clients send the same head over and over, and requests with the same share one object: whatever follows from a head
-    alone is found out once.
+    Clients send the same head over and over. Such requests share one object, so that what depends only on the head is
+    computed once.
     """
 
     __slots__ = (
@@ -64,32 +64,32 @@ class Head:
         self.authorization = self.origin = self.traceparent = self.tracestate = ""
         self.host: str | None = None
         self.repeated = ""
-        """A header that has two lines and may have one."""
+        """The name of a header that is repeated and must not be; "" if there is none."""
         self.keep_alive = True
         self.plan: Any = None
-        """What its protocol makes of it, once that is known."""
+        """What its protocol has parsed from it; None before."""
         self.route: Callable[[Request], None] | None = None
-        """What answers such requests, once that is known."""
+        """The function that answers such requests; None before it is looked up."""
 
 
 class Sender(Protocol):
-    """The connection that a request came by."""
+    """A request's connection."""
 
     def answer(self, request: "Request", answer: Answer, headers: bytes) -> None:
-        """Send a request's answer as soon as those of earlier requests are sent."""
+        """Send a request's answer once those of earlier requests are sent."""
 
 
 class Request:
-    """One request and, in the end, its answer."""
+    """One request and its answer."""
 
     __slots__ = (
         "_request_id",
         "body",
+        "cancelled",
         "connection",
-        "gone",
         "head",
         "keep_alive",
-        "on_gone",
+        "on_cancel",
         "origin",
         "received",
         "response",
@@ -105,15 +105,15 @@ class Request:
         self.keep_alive = head.keep_alive
         self._request_id = b""
         self.span: Span | None = None
-        """Where it is traced."""
-        self.gone = False
-        """Whether nobody waits for the answer any more."""
+        """None unless it is traced."""
+        self.cancelled = False
+        """Whether the client has disconnected."""
         self.response: bytes | None = None
-        self.on_gone: Callable[[], None] | None = None
-        """Called when that comes to be."""
+        self.on_cancel: Callable[[], None] | None = None
+        """Called when the client disconnects."""
 
     expires: Final = _NEVER
-    """When nobody waits for the answer any more: that is not said in HTTP."""
+    """HTTP clients send no deadline."""
 
     @property
     def url(self) -> bytes:
@@ -127,35 +127,35 @@ class Request:
 
     @property
     def traceparent(self) -> str:
-        """Its caller's span, as https://www.w3.org/TR/trace-context/ writes it."""
+        """The caller's span, by https://www.w3.org/TR/trace-context/."""
         return self.head.traceparent
 
     @property
     def tracestate(self) -> str:
-        """More of that."""
+        """The header of that name, by the same specification."""
         return self.head.tracestate
 
     @property
     def request_id(self) -> bytes:
-        """Its name in answers and logs."""
+        """The id in answers and logs."""
         if not self._request_id:
             self._request_id = request_id(self.head.request_id)
         return self._request_id
 
     def answer(self, answer: Answer, headers: bytes = b"") -> None:
-        """Send the answer as soon as those of earlier requests are sent; `headers` are whole lines.
+        """Send the answer once those of earlier requests are sent; `headers` are complete lines.
 
-        To be called once, on the event loop. Where the client is gone it does nothing.
+        Call it once, on the event loop. After the client has disconnected it does nothing.
         """
         self.connection.answer(self, answer, headers)
 
     def answer_error(self, error: FashionMNISTError, headers: bytes = b"") -> None:
-        """Send an error, in the words of the protocol that was asked."""
+        """Send an error in the format of the request's protocol."""
         self.answer(answer_error(self.url, error), headers)
 
 
 def request_id(given: str) -> bytes:
-    """The name of a request: what the client calls it, where that can be one, or a new one."""
+    """The client's id for a request if it is valid, or a new one."""
     if given and _REQUEST_ID.fullmatch(given):
         return given.encode()
     return _NAME % next(_NUMBERS)

@@ -60,7 +60,7 @@ class Explaining:
                 found = read_quickly(codec, request, self._limits)
             except TooSlow as slow:
                 read = functools.partial(codec.read, request, self._limits)
-                self._slow.submit(slow.cost, read, submit, lambda: request.gone)
+                self._slow.submit(slow.cost, read, submit, lambda: request.cancelled)
             else:
                 submit(found)
         except FashionMNISTError as error:
@@ -82,7 +82,7 @@ class Explaining:
             explained = time.perf_counter()
             return _Computed(codec.write(explanation, decoded, form), began, explained)
 
-        self._queue.submit(compute, functools.partial(self._send, request, read), lambda: request.gone)
+        self._queue.submit(compute, functools.partial(self._send, request, read), lambda: request.cancelled)
 
     def _send(self, request: Request, read: float, found: Any) -> None:
         if not isinstance(found, _Computed):
@@ -96,7 +96,7 @@ class Explaining:
     def _refuse(self, request: Request, error: BaseException | None) -> None:
         """Give the place back, and say why; None where nobody waits any more."""
         self._queue.leave()
-        if error is None or request.gone:
+        if error is None or request.cancelled:
             return
         if not isinstance(error, FashionMNISTError):
             log.error("an explanation failed", exc_info=error, extra={"request_id": request.request_id.decode()})

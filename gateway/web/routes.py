@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,12 +55,12 @@ class Web:
         self._keyring = keyring
         self._fail = fail
         self._folder = Folder(_FOLDER, FILES.decode())
-        self._of_model: dict[str, File] = {}
         self.on = is_on(settings)
 
-    def change(self) -> None:
-        """Find out anew what there is of the default version."""
-        self._of_model = model_files.files_of(self._models.default) if self.on else {}
+    @property
+    def _of_model(self) -> Mapping[str, File]:
+        """The files of the default version, by name."""
+        return self._models.default.files
 
     def find(self, path: bytes) -> Handler | None:
         """What answers GET at a path; None where that is no path of the page."""

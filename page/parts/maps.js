@@ -56,7 +56,7 @@ export class Maps {
     this.buffer = document.createElement("canvas");
     this.layout = { across: 1, cell: 1 };
     new ResizeObserver(() => this.measure()).observe(this.box);
-    dark.addEventListener("change", () => this.paint());
+    dark.addEventListener("change", () => this.colour());
     this.canvas.addEventListener("keydown", (event) => this.press(event));
     this.canvas.addEventListener("focus", () => this.take(this.chosen ?? { map: 0, row: 0, column: 0 }));
     this.canvas.addEventListener("pointerdown", (event) => this.click(event));
@@ -72,7 +72,7 @@ export class Maps {
   set(values, most) {
     this.values = values;
     this.most = most ?? largest(values);
-    this.paint();
+    this.colour();
     if (this.chosen) this.say(this.chosen);
   }
 
@@ -81,6 +81,7 @@ export class Maps {
    * @param {Window[]} windows
    */
   outline(windows) {
+    if (!windows.length && !this.windows.length) return;
     this.windows = windows;
     this.paint();
   }
@@ -90,6 +91,7 @@ export class Maps {
    * @param {Cell | null} cell
    */
   mark(cell) {
+    if (!cell && !this.chosen) return;
     this.chosen = cell;
     if (cell) this.say(cell);
     this.paint();
@@ -148,9 +150,6 @@ export class Maps {
     if (!context || !this.values.length || !this.canvas.width) return;
     const [maps, height, width] = this.options.shape;
     const scale = this.canvas.width / parseFloat(this.canvas.style.width);
-    this.buffer.width = width;
-    this.buffer.height = height * maps;
-    this.buffer.getContext("2d")?.putImageData(this.image(), 0, 0);
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.imageSmoothingEnabled = false;
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -165,8 +164,11 @@ export class Maps {
     if (this.chosen) this.frame(context, { ...this.chosen, height: 1, width: 1 }, ink, paper, 2);
   }
 
-  image() {
+  /** Turn the values into colours, one pixel each, for `paint` to enlarge. */
+  colour() {
     const [maps, height, width] = this.options.shape;
+    this.buffer.width = width;
+    this.buffer.height = height * maps;
     const image = new ImageData(width, height * maps);
     const colours = colourTable(this.options.scale, dark.matches);
     for (let place = 0; place < width * height * maps; place++) {
@@ -176,7 +178,8 @@ export class Maps {
       image.data[4 * place + 2] = colours[step + 2];
       image.data[4 * place + 3] = 255;
     }
-    return image;
+    this.buffer.getContext("2d")?.putImageData(image, 0, 0);
+    this.paint();
   }
 
   /**
@@ -237,6 +240,8 @@ export class Maps {
    * @param {PointerEvent} event
    */
   hover(event) {
+    // Whoever draws does not read.
+    if (event.buttons) return;
     const cell = this.cellAt(event);
     if (cell) this.readout.textContent = this.options.describe(cell);
     this.options.point?.(cell);

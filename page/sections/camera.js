@@ -66,6 +66,7 @@ async function open(session, button) {
     session.show({ name: "camera picture", body, raw: false, origin: "camera" });
   });
   dialog.showModal();
+  await video.play();
 }
 
 /**

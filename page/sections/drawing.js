@@ -35,7 +35,7 @@ class Drawing {
     this.eraser = element("input", { type: "checkbox", id: "eraser" });
     this.undo = element("button", { type: "button", disabled: true, onclick: () => this.back() }, "Undo");
     this.clear = element("button", { type: "button", onclick: () => this.empty() }, "Clear");
-    this.edit = element("button", { type: "button", disabled: true, onclick: () => this.take() }, "Edit the picture above");
+    this.edit = element("button", { type: "button", disabled: true, onclick: () => this.take() }, "Draw on the picture");
     this.maps = new Maps({
       label: `Drawing grid of ${height} by ${width} pixels. Arrow keys move, the space bar draws, Delete erases.`,
       shape: [1, height, width],
@@ -69,34 +69,36 @@ class Drawing {
       // The choice of a cell is for the keyboard; a pointer draws.
       canvas.setPointerCapture(event.pointerId);
       this.keep();
-      this.last = this.pointOf(event);
-      this.drawTo(this.last);
+      this.last = this.pointsOf([event])[0];
+      this.draw([this.last]);
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!this.last) return;
       const all = event.getCoalescedEvents?.() ?? [];
-      for (const one of all.length ? all : [event]) this.drawTo(this.pointOf(one));
+      this.draw(this.pointsOf(all.length ? all : [event]));
     });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (this.last = null));
     canvas.addEventListener("keydown", (event) => this.press(event));
   }
 
   /**
-   * @param {PointerEvent} event
+   * @param {PointerEvent[]} events
    */
-  pointOf(event) {
+  pointsOf(events) {
     const { cell } = this.maps.layout;
     const box = this.maps.canvas.getBoundingClientRect();
-    return { x: (event.clientX - box.left) / cell, y: (event.clientY - box.top) / cell };
+    return events.map(({ clientX, clientY }) => ({ x: (clientX - box.left) / cell, y: (clientY - box.top) / cell }));
   }
 
   /**
-   * @param {{x: number, y: number}} point
+   * @param {{x: number, y: number}[]} points
    * @param {boolean} [erase]
    */
-  drawTo(point, erase = this.eraser.checked) {
-    stroke(this.pixels, this.width, this.last ?? point, point, { radius: this.radius.valueAsNumber, erase });
-    if (this.last) this.last = point;
+  draw(points, erase = this.eraser.checked) {
+    for (const point of points) {
+      stroke(this.pixels, this.width, this.last ?? point, point, { radius: this.radius.valueAsNumber, erase });
+      if (this.last) this.last = point;
+    }
     this.changed();
   }
 
@@ -123,7 +125,7 @@ class Drawing {
    * @param {boolean} erase
    */
   dot(cell, erase) {
-    this.drawTo({ x: cell.column + 0.5, y: cell.row + 0.5 }, erase);
+    this.draw([{ x: cell.column + 0.5, y: cell.row + 0.5 }], erase);
   }
 
   keep() {

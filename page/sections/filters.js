@@ -41,17 +41,21 @@ class Filters {
     const last = convolutions[convolutions.length - 1];
     this.layer = element(
       "select",
-      { id: "filter-layer", onchange: () => this.select(this.layer.value, 0) },
+      { id: "filter-layer", onchange: () => this.first() },
       ...convolutions.map(({ name, weight }) => element("option", { value: name }, `${name}: ${this.inWords(/** @type {string} */ (weight))}`)),
     );
     this.layer.value = last.name;
-    this.filter = element("select", { id: "filter-number", onchange: () => this.show() });
+    this.filter = element("select", { id: "filter-number", onchange: () => this.update() });
     this.options();
     this.view = element("div", { class: "filter" });
-    /** @type {Maps[]} */
-    this.partial = [];
+    /** @type {Kernel[]} */
+    this.kernels = [];
     /** @type {Maps | null} */
     this.sum = null;
+    /** The layer whose filters are shown. */
+    this.shown = "";
+    this.title = element("h3", {});
+    this.output = element("p", { class: "hint" });
     this.check = element("p", { class: "hint", id: "filter-check" });
     this.root = element(
       "div",
@@ -83,74 +87,110 @@ class Filters {
     fill(this.filter, ...all);
   }
 
+  /** Show the first filter of a layer that was chosen. */
+  first() {
+    this.options();
+    this.show();
+  }
+
   /**
    * @param {string} name
    * @param {number} filter
    */
   select(name, filter) {
+    if (name === this.layer.value && filter === Number(this.filter.value)) return;
+    const other = name !== this.shown;
     this.layer.value = name;
-    this.options();
+    if (other) this.options();
     this.filter.value = String(filter);
-    this.show();
+    if (other) this.show();
+    else this.update();
   }
 
-  /** Build the view of the chosen filter. */
+  /** Build the view of the chosen layer's filters. */
   show() {
     const { network } = this;
-    const [name, filter] = [this.layer.value, Number(this.filter.value)];
+    const name = (this.shown = this.layer.value);
     const layer = described(network, name);
-    const { shape, values } = network.weights[/** @type {string} */ (layer.weight)];
-    const [, channels, size, across] = shape;
-    const most = largest(values.subarray(filter * channels * size * across, (filter + 1) * channels * size * across));
+    const [, channels, size, across] = network.weights[/** @type {string} */ (layer.weight)].shape;
     const [, height, width] = threeOf(layer.shape);
-    this.partial = [];
-    const columns = Array.from({ length: channels }, (_, channel) => {
-      const weights = kernel(network, name, filter, channel);
-      const kernels = small(`Kernel ${channel + 1}`, size, across, 18);
-      kernels.set(weights, most);
-      const partial = small(`Partial map ${channel + 1}`, height, width, width > 12 ? 5 : 12);
-      this.partial.push(partial);
-      const head = channels > 1 ? `Kernel ${channel + 1}, for channel ${channel + 1}` : "Its one kernel";
-      return element(
-        "div",
-        { class: "kernel" },
-        element("h3", {}, head),
-        kernels.root,
-        asTable(`${head}, as a table`, weights, size, across),
-        element("p", { class: "hint makes" }, "makes"),
-        partial.root,
-      );
-    });
-    this.sum = small(`Map of filter ${filter + 1}`, height, width, width > 12 ? 7 : 16);
-    const bias = network.weights[/** @type {string} */ (layer.bias)].values[filter];
+    this.kernels = Array.from({ length: channels }, (_, channel) => new Kernel(channel, channels, [size, across], [height, width]));
+    this.sum = small("The filter’s map", height, width, width > 12 ? 7 : 16);
     fill(
       this.view,
-      element("div", { class: "kernels" }, ...columns),
-      element(
-        "div",
-        { class: "kernel-sum" },
-        element("h3", {}, `Their sum, and the bias ${fixed(bias, 4)}`),
-        element("p", { class: "hint" }, `Output channel ${filter + 1} of ${name}`),
-        this.sum.root,
-      ),
+      element("div", { class: "kernels" }, ...this.kernels.map(({ root }) => root)),
+      element("div", { class: "kernel-sum" }, this.title, this.output, this.sum.root),
     );
     this.update();
   }
 
-  /** Show the partial maps of the picture that is there. */
+  /** Show the chosen filter, and its partial maps of the picture that is there. */
   update() {
+    const { network } = this;
+    const [name, filter] = [this.layer.value, Number(this.filter.value)];
+    const layer = described(network, name);
+    const kernels = this.kernels.map((_, channel) => kernel(network, name, filter, channel));
+    const strongest = Math.max(...kernels.map(largest));
+    this.kernels.forEach((one, channel) => one.show(kernels[channel], strongest));
+    fill(this.title, `Their sum, and the bias ${fixed(network.weights[/** @type {string} */ (layer.bias)].values[filter], 4)}`);
+    fill(this.output, `Output channel ${filter + 1} of ${name}`);
     const { explanation } = this.session;
     if (!explanation || !this.sum) return fill(this.check, "Put a picture in to see the partial maps.");
-    const [name, filter] = [this.layer.value, Number(this.filter.value)];
-    const { partial, sum } = partialMaps(this.network, explanation, name, filter);
+    const { partial, sum } = partialMaps(network, explanation, name, filter);
     const most = Math.max(...partial.map(largest), largest(sum));
-    partial.forEach((values, place) => this.partial[place].set(values, most));
+    partial.forEach((values, place) => this.kernels[place].partial.set(values, most));
     this.sum.set(sum, most);
     const { values } = found(explanation, name);
     const start = filter * sum.length;
     const difference = sum.reduce((worst, value, place) => Math.max(worst, Math.abs(value - values[start + place])), 0);
     const exponent = difference ? difference.toExponential(0) : "0";
     fill(this.check, `Added up in this browser; the largest difference from what the server’s network computed: ${exponent}.`);
+  }
+}
+
+/** A kernel and the partial map that it makes. */
+class Kernel {
+  /**
+   * @param {number} channel
+   * @param {number} channels
+   * @param {[number, number]} size
+   * @param {[number, number]} made the partial map's size
+   */
+  constructor(channel, channels, size, [height, width]) {
+    this.size = size;
+    /** @type {Float32Array | null} */
+    this.weights = null;
+    this.title = channels > 1 ? `Kernel ${channel + 1}, for channel ${channel + 1}` : "Its one kernel";
+    this.kernel = small(`Kernel ${channel + 1}`, ...size, 18);
+    this.partial = small(`Partial map ${channel + 1}`, height, width, width > 12 ? 5 : 12);
+    this.table = element("div", {});
+    this.root = element(
+      "div",
+      { class: "kernel" },
+      element("h3", {}, this.title),
+      this.kernel.root,
+      element("details", {}, element("summary", {}, "As a table"), this.table),
+      element("p", { class: "hint makes" }, "makes"),
+      this.partial.root,
+    );
+  }
+
+  /**
+   * @param {Float32Array} weights
+   * @param {number} most
+   */
+  show(weights, most) {
+    // While somebody draws, pictures change and kernels do not.
+    if (weights.byteOffset === this.weights?.byteOffset) return;
+    this.weights = weights;
+    const [height, width] = this.size;
+    this.kernel.set(weights, most);
+    const rows = Array.from({ length: height }, (_, row) => [
+      String(row + 1),
+      ...Array.from({ length: width }, (_, column) => fixed(weights[row * width + column], 3)),
+    ]);
+    const head = ["Row", ...Array.from({ length: width }, (_, column) => String(column + 1))];
+    fill(this.table, scrolling(this.title, table(this.title, head, rows)));
   }
 }
 
@@ -171,19 +211,4 @@ function small(name, height, width, cell) {
     describe: (at) => `row ${at.row + 1}, column ${at.column + 1}: ${fixed(maps.valueAt(at), 4)}`,
   });
   return maps;
-}
-
-/**
- * @param {string} title
- * @param {ArrayLike<number>} values
- * @param {number} height
- * @param {number} width
- */
-function asTable(title, values, height, width) {
-  const rows = Array.from({ length: height }, (_, row) => [
-    String(row + 1),
-    ...Array.from({ length: width }, (_, column) => fixed(values[row * width + column], 3)),
-  ]);
-  const head = ["Row", ...Array.from({ length: width }, (_, column) => String(column + 1))];
-  return element("details", {}, element("summary", {}, "As a table"), scrolling(title, table(title, head, rows)));
 }

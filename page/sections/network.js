@@ -54,6 +54,8 @@ class View {
     this.list = list;
     /** @type {{layer: LayerDescription, cell: Cell} | null} */
     this.chosen = null;
+    /** @type {number | null} */
+    this.frame = null;
     this.narrow = window.matchMedia("(max-width: 60rem)");
     this.narrow.addEventListener("change", () => this.place());
   }
@@ -63,8 +65,7 @@ class View {
    */
   show(explanation) {
     for (const row of this.rows.values()) row.show(explanation);
-    if (this.chosen) this.arithmetic.show(explanation, this.chosen.layer, this.chosen.cell);
-    else this.arithmetic.invite();
+    this.write();
   }
 
   /**
@@ -80,9 +81,20 @@ class View {
     }
     this.chosen = { layer, cell };
     this.place();
-    this.arithmetic.show(explanation, layer, cell);
+    this.write();
     this.outline(layer, cell);
-    selection.dispatchEvent(new CustomEvent("choose", { detail: this.chosen }));
+  }
+
+  /** Write the arithmetic of the chosen cell, once a frame: a key that is held down asks for more. */
+  write() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      const { explanation } = this.session;
+      if (!explanation) return;
+      if (!this.chosen) return this.arithmetic.invite();
+      this.arithmetic.show(explanation, this.chosen.layer, this.chosen.cell);
+      selection.dispatchEvent(new CustomEvent("choose", { detail: this.chosen }));
+    });
   }
 
   /**

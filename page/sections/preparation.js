@@ -18,7 +18,7 @@ const MODES = {
  */
 export function showPreparation(session) {
   const section = byId("preparation");
-  const steps = element("div", { class: "steps", role: "group", "aria-label": "Steps" });
+  const steps = element("div", { class: "steps", role: "group", "aria-label": "Stop after this step" });
   const pixels = element("div", {});
   const problem = element("div", {});
   section.hidden = false;
@@ -69,10 +69,9 @@ function showSteps(session, list) {
       const chosen = stop === null ? last : stop === place;
       const picture = element("canvas", { width, height, "aria-hidden": "true" });
       draw(picture, png);
-      const text = last ? "all of it" : `stop after: ${step}`;
       const button = element(
         "button",
-        { type: "button", class: "step", "aria-pressed": String(chosen), "aria-label": `${step}, ${text}` },
+        { type: "button", class: "step", "aria-pressed": String(chosen) },
         picture,
         element("span", {}, `${place + 1}. ${step}`),
       );

@@ -33,7 +33,7 @@ def test_writes_beside_where_it_is_called(model_store: Path, tmp_path: Path, mon
     ("content", "arguments", "error", "message"),
     [
         (b"no image at all", [], InputError, "no image file"),
-        (bytes(2 * 784), [], InputError, "2 images where one must be"),
+        (bytes(2 * 784), [], InputError, "2 images instead of one"),
         (bytes(784), ["--prepare", "some"], UsageError, "choose one of auto"),
         (bytes(784), ["--output", "image"], UsageError, "the image itself"),
     ],

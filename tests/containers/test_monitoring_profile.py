@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from fashion_mnist.data.splits import Dataset
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from loadtest.kinds import find_kind
 from tests.containers.building import ROOT
 from tests.containers.compose import Project, project
@@ -54,7 +54,7 @@ def test_prometheus_has_an_answer_for_every_panel(watched: Project, dataset: Dat
 
     def predicted() -> Counter[str]:
         # But for the class that the server itself asks for, when it starts.
-        now = prometheus.ask(f'serving_predictions_total{{label!="{CANARY[1]}"}}')
+        now = prometheus.ask(f'serving_predictions_total{{label!="{HEALTH_IMAGE[1]}"}}')
         return Counter({found["label"]: int(value) for found, value in now})
 
     found = 'up{job="fashion-mnist",service="server"} == 1'
@@ -70,7 +70,7 @@ def test_prometheus_has_an_answer_for_every_panel(watched: Project, dataset: Dat
             expected.update(labels[place] for place in places)
             sent += kind.images
         assert client.post(request.path, content=b"1").status_code == 400
-    del expected[CANARY[1]]
+    del expected[HEALTH_IMAGE[1]]
     wait_until(lambda: predicted() - before == expected, "every image, by its class", SCRAPES_S)
     wait_until(lambda: prometheus.ask("job:serving_slow:ratio_rate5m >= 0"), "the rules' look at it", SCRAPES_S)
     for panel in panels():

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fashion_mnist.model_store import CANARY, read_canary
+from fashion_mnist.model_store import HEALTH_IMAGE, read_health_image
 from fashion_mnist.settings import Settings
 from gateway.http import keys
 from tests.containers.conftest import BuildImage
@@ -74,7 +74,7 @@ def pod(request: pytest.FixtureRequest, engine: Engine, image: BuildImage, tmp_p
     settings = Settings.from_environment(environment)
 
     file = tmp_path / Path(settings.key_file).name
-    text, key = keys.make("pod", [keys.PREDICT])
+    text, key = keys.create("pod", [keys.PREDICT])
     with keys.editing(file) as known:
         known.append(key)
     # As the kubelet lays a Secret out: root's, read by the group that the pod has.
@@ -114,7 +114,7 @@ def arrivals(pod: Pod, image: bytes) -> Iterator[Counter[str]]:
                 connection.request("POST", PATH, image, {"authorization": f"Bearer {pod.key}"})
                 response = connection.getresponse()
                 content = response.read()
-                right = response.status == 200 and json.loads(content)["predictions"][0]["label"] == CANARY[1]
+                right = response.status == 200 and json.loads(content)["predictions"][0]["label"] == HEALTH_IMAGE[1]
                 outcomes["right" if right else f"{response.status} {content[:200]!r}"] += 1
             except (OSError, http.client.HTTPException) as error:
                 outcomes[repr(error)] += 1
@@ -136,7 +136,7 @@ def test_pod_that_is_to_end_takes_connections_while_the_cluster_learns_of_it(pod
     wait_until(lambda: pod.probe("startupProbe") == 200, "the start", 60)
     wait_until(lambda: pod.probe("readinessProbe") == 200, "readiness", 10)
     grace_s = pod.spec["terminationGracePeriodSeconds"]
-    with arrivals(pod, read_canary(model_store)) as outcomes:
+    with arrivals(pod, read_health_image(model_store)) as outcomes:
         wait_until(lambda: outcomes["right"] >= 50, "answers")
         began = time.monotonic()
         pod.engine.docker("kill", "--signal", "TERM", pod.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from fashion_mnist.settings import Settings
 from gateway.http import keys
 from tests.containers.conftest import BuildImage
@@ -105,7 +105,7 @@ def images(engine: Engine, image: BuildImage, tmp_path_factory: pytest.TempPathF
 def swarm(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     """The stack on two machines, both of its tasks ready."""
     file = tmp_path_factory.mktemp("keys") / "keys.json"
-    text, key = keys.make("swarm", [keys.PREDICT])
+    text, key = keys.create("swarm", [keys.PREDICT])
     with keys.editing(file) as known:
         known.append(key)
     with two_machines() as machines:
@@ -165,8 +165,8 @@ def load(swarm: Swarm) -> Iterator[Load]:
     task = {
         "host": "server",
         "key": swarm.key,
-        "image": f"/app/model_store/{CANARY[0]}",
-        "label": CANARY[1],
+        "image": f"/app/model_store/{HEALTH_IMAGE[0]}",
+        "label": HEALTH_IMAGE[1],
         "clients": CLIENTS,
         "pause_s": PAUSE_S,
     }

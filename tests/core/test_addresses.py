@@ -7,7 +7,7 @@ import pytest
 
 from fashion_mnist.client.http import Client
 from fashion_mnist.errors import UsageError
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from fashion_mnist.system.addresses import checked_url, is_loopback, open_http
 from tests.support.command import ServeCommand
 
@@ -26,8 +26,8 @@ def test_our_own_server_is_asked_past_any_proxy(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with Client(embedded.url) as client:
-        (prediction,) = client.classify((model_store / CANARY[0]).read_bytes())
-    assert getattr(prediction, "label", None) == CANARY[1]
+        (prediction,) = client.classify((model_store / HEALTH_IMAGE[0]).read_bytes())
+    assert getattr(prediction, "label", None) == HEALTH_IMAGE[1]
 
 
 @pytest.mark.parametrize(

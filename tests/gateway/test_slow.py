@@ -10,7 +10,7 @@ import pytest
 from fashion_mnist.decoding.limits import TooSlow
 from fashion_mnist.errors import Overloaded
 from gateway import slow_work as slow
-from gateway.slow_work import MODEST_COST, MOST_JOBS, SlowWork
+from gateway.slow_work import MAX_JOBS, MODEST_COST, SlowWork
 
 TIMEOUT_S = 20
 
@@ -27,9 +27,11 @@ class Blocked:
         return "blocked"
 
 
-def submit(work: SlowWork, cost: float, function: Callable[[float], Any], gone: bool = False) -> "asyncio.Future[Any]":
+def submit(
+    work: SlowWork, cost: float, function: Callable[[float], Any], cancelled: bool = False
+) -> "asyncio.Future[Any]":
     future = asyncio.get_running_loop().create_future()
-    work.submit(cost, function, future.set_result, lambda: gone)
+    work.submit(cost, function, future.set_result, lambda: cancelled)
     return future
 
 
@@ -95,7 +97,7 @@ def test_past_what_may_wait_jobs_are_refused() -> None:
         waiting = [submit(work, 60 * MODEST_COST, lambda allowance: "done")]
         with pytest.raises(Overloaded):
             submit(work, 60 * MODEST_COST, lambda allowance: "done")
-        waiting += [submit(work, 1, lambda allowance: "done") for _ in range(MOST_JOBS - 1)]
+        waiting += [submit(work, 1, lambda allowance: "done") for _ in range(MAX_JOBS - 1)]
         with pytest.raises(Overloaded):
             submit(work, 1, lambda allowance: "done")
         dear.may_end.set()
@@ -108,8 +110,8 @@ def test_past_what_may_wait_jobs_are_refused() -> None:
 def test_what_nobody_waits_for_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         work, done = SlowWork(1e9), list[str]()
-        assert isinstance(await submit(work, 1, lambda allowance: done.append("gone"), gone=True), Overloaded)
-        monkeypatch.setattr(slow, "WAIT_S", -1)
+        assert isinstance(await submit(work, 1, lambda allowance: done.append("gone"), cancelled=True), Overloaded)
+        monkeypatch.setattr(slow, "MAX_WAIT_S", -1)
         assert isinstance(await submit(work, 1, lambda allowance: done.append("late")), Overloaded)
         assert not done
 

@@ -15,7 +15,7 @@ from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.handler_interface import metrics
-from fashion_mnist.model_store import CANARY, model_card, model_store_path
+from fashion_mnist.model_store import HEALTH_IMAGE, model_card, model_store_path
 from fashion_mnist.settings import Settings
 from handlers.worker import TELL_S
 from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, good_bodies
@@ -32,8 +32,8 @@ def post(server: RunningServer, content: bytes, content_type: str = OCTET_STREAM
 
 
 def alive(server: RunningServer) -> bool:
-    content = (model_store_path(Settings.from_environment()) / CANARY[0]).read_bytes()
-    return bool(post(server, content, "image/png").json()["predictions"][0]["label"] == CANARY[1])
+    content = (model_store_path(Settings.from_environment()) / HEALTH_IMAGE[0]).read_bytes()
+    return bool(post(server, content, "image/png").json()["predictions"][0]["label"] == HEALTH_IMAGE[1])
 
 
 @pytest.mark.parametrize("body", good_bodies(GARMENTS), ids=lambda body: body.name)

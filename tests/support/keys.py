@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from gateway.http.keys import PREDICT, Key, editing, make
+from gateway.http.keys import PREDICT, Key, create, editing
 
 
 def add_key(path: Path, *scopes: str, expires_in_s: float | None = None) -> tuple[str, Key]:
-    text, key = make("somebody", scopes or [PREDICT], expires_in_s)
+    text, key = create("somebody", scopes or [PREDICT], expires_in_s)
     with editing(path) as keys:
         keys.append(key)
     return text, key

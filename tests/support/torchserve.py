@@ -16,7 +16,7 @@ RunningServer = TorchServe
 def running_server(
     settings: Settings | None = None, build: Callable[[Path], object] | None = None
 ) -> Iterator[RunningServer]:
-    """A TorchServe that answers its canary, with the released model unless `build` makes another archive."""
+    """A TorchServe that passes its health check, with the released model unless `build` makes another archive."""
     settings = settings or Settings.from_environment(port=0, device="cpu")
     store = model_store_path(settings)
     with TorchServe(settings, store) as server:

@@ -1,4 +1,4 @@
-"""What answers the gateway: TorchServe, or a runtime within this process. Answer for answer the same."""
+"""The engines behind the gateway: TorchServe, a runtime in this process, or another server. Their answers are equal."""
 
 from typing import Protocol
 
@@ -7,17 +7,17 @@ from fashion_mnist.predictions import Probabilities
 
 
 class Backend(Protocol):
-    """An engine as the gateway sees it: all of its methods run on the gateway's event loop."""
+    """An engine. All methods run on the gateway's event loop."""
 
     @property
     def max_batch(self) -> int:
-        """The most images of one batch."""
+        """The maximum number of images of a batch."""
 
     def wants(self, in_flight: int, waiting: int) -> bool:
-        """Whether to send one more batch now, with so many batches in flight and so many images in line."""
+        """Whether to send a batch now, given the numbers of batches in flight and of queued images."""
 
     async def predict(self, images: Pixels) -> Probabilities:
-        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]. Raises Unavailable, at the latest in time."""
+        """Probabilities, float32 [n, 10], of images, uint8 [n, 28, 28]. Raises Unavailable, also after a timeout."""
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Release its resources."""

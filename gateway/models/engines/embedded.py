@@ -1,4 +1,4 @@
-"""The model in the gateway's own process: no Java, no torch, no second hop."""
+"""The model in the gateway's own process, without Java, torch or a second process."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +12,14 @@ from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
 
 AT_ONCE: Final = 64
-"""Images that are computed on the event loop itself: 0.65 ms, and the way to a thread and back would cost 0.05 ms."""
+"""Batches of up to this many images are computed on the event loop: they take 0.65 ms, a thread would add 0.05 ms."""
 
 CPU_BATCH: Final = 256
-"""Images of a batch on the CPU, at most; on a GPU the setting `max_gpu_batch` says it."""
+"""The maximum batch on the CPU; on a GPU it is the setting `max_gpu_batch`."""
 
 
 class EmbeddedEngine:
-    """ONNX Runtime, or TorchScript, here. See `gateway.engines.Engine`."""
+    """ONNX Runtime or TorchScript in this process. See `gateway.models.engines.Backend`."""
 
     def __init__(self, settings: Settings, model_store: Path) -> None:
         """Load the model and warm it up, which takes half a second. Raises ModelError, DeviceUnavailable."""
@@ -42,7 +42,7 @@ class EmbeddedEngine:
     async def predict(self, images: Pixels) -> Probabilities:
         if len(images) <= AT_ONCE and not self._in_thread:
             return self._engine.predict(images)
-        # ONNX Runtime lets go of the interpreter while it computes: other requests are received meanwhile.
+        # ONNX Runtime releases the GIL while it computes, so that other requests are received meanwhile.
         computing = asyncio.get_running_loop().run_in_executor(self._thread, self._engine.predict, images)
         self._in_thread += 1
         computing.add_done_callback(self._leave_thread)
@@ -50,7 +50,7 @@ class EmbeddedEngine:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.shield(computing)
         except TimeoutError:
-            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: try again") from None
+            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: retry") from None
 
     def _leave_thread(self, _: object) -> None:
         self._in_thread -= 1

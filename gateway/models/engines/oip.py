@@ -1,6 +1,6 @@
 """A server of the Open Inference Protocol behind the gateway: Triton, KServe, OpenVINO Model Server, MLServer.
 
-Of the protocol's two forms gRPC is the one in which all of them take tensors as bytes.
+gRPC is the form of the protocol in which all of them accept tensors as bytes.
 """
 
 from typing import Any, Final
@@ -17,38 +17,38 @@ from fashion_mnist.task import FASHION_MNIST, Task
 from gateway.protocols import inference_pb2 as pb
 
 WORTH_A_BATCH: Final = 32
-"""Images in line that are worth one more batch beside one in flight; see `gateway.models.engines.torchserve`."""
+"""Queued images that justify a second batch in flight; see `gateway.models.engines.torchserve`."""
 
 SLOTS: Final = 2
-"""Batches in flight: one that is computed, and one on its way."""
+"""Batches in flight: one that is being computed, and one on its way."""
 
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 INPUT: Final = "images"
 OUTPUT: Final = "probabilities"
 
 _TOO_MANY: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
-"""What servers say of more images than they take at once."""
+"""Servers' answers to a batch that is too large."""
 
-_MOST_OFF: Final = 0.01
-"""How far from 1 the sum of an image's probabilities may be: half floats do not reach it."""
+_SUM_TOLERANCE: Final = 0.01
+"""How far from 1 the sum of an image's probabilities may be: half-precision floats stay below."""
 
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_http_proxy", 0),
-    # A server that was restarted should be found again within the second that its clients are told to wait.
+    # Reconnect to a restarted server within the second that clients are told to wait (Retry-After).
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 
 class OipEngine:
-    """A server elsewhere, with our exported graph in it. See `gateway.engines.Engine`."""
+    """Another server that runs our exported graph. See `gateway.models.engines.Backend`."""
 
     def __init__(self, settings: Settings, task: Task = FASHION_MNIST) -> None:
-        """Nothing is connected yet."""
+        """Does not connect yet."""
         self._task = task
         self.max_batch = 256
-        """Less where the server has shown that it takes less."""
+        """Reduced when the server refuses a batch as too large."""
         self._address = settings.oip_address
         self._model, self._version = settings.oip_model or task.name, settings.oip_version
         self._timeout_s = settings.engine_timeout_s
@@ -65,9 +65,9 @@ class OipEngine:
             return await self._predict(images)
         except grpc.aio.AioRpcError as error:
             if error.code() not in _TOO_MANY or len(images) == 1:
-                said = f"{error.code().name}, {(error.details() or '')[:200]!r}"
-                raise Unavailable(f"the engine at {self._address} answered {said}: try again") from None
-        # Servers have limits of their own (Triton's max_batch_size), and no way in which all of them could be asked.
+                reason = f"{error.code().name}, {(error.details() or '')[:200]!r}"
+                raise Unavailable(f"the engine at {self._address} answered {reason}: retry") from None
+        # Servers have limits of their own (Triton's max_batch_size), and no common call that returns them.
         half = len(images) // 2
         found = np.concatenate([await self.predict(images[:half]), await self.predict(images[half:])])
         self.max_batch = min(self.max_batch, len(images) - half)
@@ -86,13 +86,13 @@ class OipEngine:
         found = _probabilities(response, shape)
         if found is None:
             raise Unavailable(
-                f"the engine at {self._address} gave no {OUTPUT}, FP32 {shape}: try again, and "
-                "see that it serves our exported graph"
+                f"the engine at {self._address} returned no {OUTPUT}, FP32 {shape}: check "
+                "that it serves our exported graph"
             )
-        if not ((found >= 0).all() and (abs(found.sum(axis=1) - 1) < _MOST_OFF).all()):
+        if not ((found >= 0).all() and (abs(found.sum(axis=1) - 1) < _SUM_TOLERANCE).all()):
             raise Unavailable(
-                f"the engine at {self._address} gave {OUTPUT} that are none, below 0 or not 1 together: see that it "
-                "serves our exported graph"
+                f"the engine at {self._address} returned invalid {OUTPUT}, below 0 or with a sum other than 1: check "
+                "that it serves our exported graph"
             )
         return found
 
@@ -101,7 +101,7 @@ class OipEngine:
 
 
 def _probabilities(response: Any, shape: list[int]) -> Probabilities | None:
-    """The output, from wherever the server has put it; None where it is not there, or is no FP32 of this shape."""
+    """The output, raw or typed; None if it is missing or is not FP32 of this shape."""
     for place, output in enumerate(response.outputs):
         if output.name == OUTPUT and output.datatype == "FP32" and list(output.shape) == shape:
             raw = response.raw_output_contents

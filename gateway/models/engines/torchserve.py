@@ -1,6 +1,6 @@
 """TorchServe behind the gateway: each batch is one request, answered as raw float32.
 
-Its pixels lie in memory that the worker maps, where it can; else they are in the body.
+The pixels are in memory that the worker maps if it can; otherwise they are in the body.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ from fashion_mnist.task import FASHION_MNIST, Task
 log = logging.getLogger(__name__)
 
 WORTH_A_BATCH: Final = 32
-"""Images in line that are worth one more batch beside one in flight; a request costs TorchServe some 0.3 ms."""
+"""Queued images that justify one more batch in flight; a request costs TorchServe some 0.3 ms."""
 
 _HEAD: Final = f"POST /predictions/%s HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
 
 _IDX: Final = struct.Struct(">5I")
-"""The header of an IDX file of images. Bare pixels would be told by the first of them, which may look like a PNG's."""
+"""The header of an IDX file of images. Without it, pixels could be mistaken for an image file by their first bytes."""
 
 
 class TorchServeEngine:
-    """TorchServe, at a port or a Unix socket of this machine. See `gateway.engines.Engine`."""
+    """TorchServe at a port or a Unix socket of this machine. See `gateway.models.engines.Backend`."""
 
     def __init__(
         self, settings: Settings, address: "str | int", task: Task = FASHION_MNIST, *, shared: bool = True
     ) -> None:
-        """`address` is a port on loopback, or the path of a Unix socket. Nothing is connected yet.
+        """`address` is a port on loopback, or the path of a Unix socket. Does not connect yet.
 
-        Pixels are sent as bytes unless `shared`, and where there is no memory to share or the worker cannot read it.
+        If `shared`, pixels are in shared memory, unless there is none or the worker cannot read it.
         """
         self._address = address
         self._task = task
@@ -47,7 +47,7 @@ class TorchServeEngine:
         self._slots = settings.workers + 1
         self._idle: list[_Connection] = []
         self.headers: Callable[[], str] = lambda: ""
-        """More lines for the head of the batch that is being sent."""
+        """Additional headers of the batch that is being sent."""
         most = settings.max_gpu_batch if settings.device == "cuda" else 256
         in_body = (settings.max_body_bytes - _IDX.size) // task.image_bytes
         self.max_batch = max(1, min(most, settings.max_images, in_body))
@@ -58,20 +58,20 @@ class TorchServeEngine:
     async def predict(self, images: Pixels) -> Probabilities:
         try:
             async with asyncio.timeout(self._timeout_s):
-                shared = self._shared  # as this batch is sent: it may be over before the answer comes
+                shared = self._shared  # for this batch: it may change before the answer arrives
                 status, body = await self._ask(images)
                 if status == 400 and shared:
-                    self._share_no_more("the worker cannot read this process's memory")
+                    self._stop_sharing("the worker cannot read this process's memory")
                     status, body = await self._ask(images)
         except TimeoutError:
-            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: try again") from None
+            raise Unavailable(f"the engine did not answer within {self._timeout_s} s: retry") from None
         except (OSError, httptools.HttpParserError) as error:
-            raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): try again") from None
+            raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): retry") from None
         if status != 200:
-            raise Unavailable(f"the engine answered {status}: try again")
+            raise Unavailable(f"the engine answered {status}: retry")
         classes = len(self._task.classes)
         if len(body) != 4 * classes * len(images):
-            raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: try again")
+            raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: retry")
         return np.frombuffer(body, "<f4").reshape(len(images), classes)
 
     async def _ask(self, images: Pixels) -> tuple[int, bytes]:
@@ -92,11 +92,11 @@ class TorchServeEngine:
             try:
                 return MEDIA_TYPE, connection.share(images, self.max_batch)
             except OSError as error:
-                self._share_no_more(f"there is no memory to share ({error})")
+                self._stop_sharing(f"there is no shared memory ({error})")
         header = _IDX.pack(0x00000804, len(images), *self._task.geometry)
         return OCTET_STREAM, header + images.tobytes()
 
-    def _share_no_more(self, reason: str) -> None:
+    def _stop_sharing(self, reason: str) -> None:
         if self._shared:
             log.warning("%s: pixels are sent as bytes from now on", reason)
             self._shared = False
@@ -115,7 +115,7 @@ class TorchServeEngine:
 
 
 class _Connection(asyncio.Protocol):
-    """A kept connection with one request at a time on it."""
+    """A persistent connection with one request at a time."""
 
     def __init__(self, idle: "list[_Connection]", task: Task) -> None:
         self._idle = idle
@@ -125,14 +125,14 @@ class _Connection(asyncio.Protocol):
         self._pixels: Writer | None = None
         self.reusable = False
 
-    def share(self, images: Pixels, most: int) -> bytes:
-        """Put images where the worker can read them, at most `most`; the message that says where.
+    def share(self, images: Pixels, max_images: int) -> bytes:
+        """Write images to shared memory, and return the message that tells the worker where.
 
-        A connection has memory of its own and one request at a time, so nothing that is still read is overwritten: a
-        request that is given up takes its connection along.
+        Each connection has its own memory and one request at a time, so no pixels are overwritten while they are read:
+        a request that is abandoned closes its connection.
         """
         if self._pixels is None:
-            self._pixels = Writer(most, self._task.geometry)
+            self._pixels = Writer(max_images, self._task.geometry)
         return self._pixels.write(images)
 
     def post(self, kind: str, body: bytes, headers: str) -> "asyncio.Future[tuple[int, bytes]]":
@@ -161,7 +161,7 @@ class _Connection(asyncio.Protocol):
             self._fail(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        # It may lie among the idle ones, where the next batch would find it dead.
+        # It may be among the idle ones, where the next batch would use it.
         if self in self._idle:
             self._idle.remove(self)
         self.reusable = False

@@ -166,7 +166,7 @@ class TestCost:
     def test_a_tiff_of_a_compression_that_is_not_known_to_be_cheap(self) -> None:
         for compression in ("jpeg", "group4", "zstd"):
             image = Image.fromarray(GRAY > 9) if compression == "group4" else Image.fromarray(COLOR)
-            with pytest.raises(UnsupportedMediaType, match="compressed as"):
+            with pytest.raises(UnsupportedMediaType, match="compression"):
                 decode(saved(image, "TIFF", compression=compression), "", LIMITS, GEOMETRY)
 
     def test_an_avif_that_holds_more_than_it_says(self, monkeypatch: pytest.MonkeyPatch) -> None:

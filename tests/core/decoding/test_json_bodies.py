@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding import decoded
 from fashion_mnist.decoding.bodies import decode, decode_many
-from fashion_mnist.decoding.json_bodies import MOST_LISTS, MOST_NAMES, MOST_VALUES, decode_base64, parse
+from fashion_mnist.decoding.json_bodies import MAX_LISTS, MAX_NAMES, MAX_VALUES, decode_base64, parse
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import BadArray, BadJSON
@@ -55,7 +55,7 @@ def test_every_way_to_write_bytes_gives_them_back(content: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("@@@@", "'@' stands in it"), ("abcde", "cut"), ("ab=c", "'=' stands in it"), ("äöü", "'ä' stands")],
+    [("@@@@", "contains '@'"), ("abcde", "truncated"), ("ab=c", "contains '='"), ("äöü", "contains 'ä'")],
 )
 def test_what_is_not_base64_is_said_in_our_own_words(text: str, reason: str) -> None:
     with pytest.raises(BadJSON, match=reason) as refused:
@@ -71,13 +71,13 @@ def test_a_byte_order_mark_is_passed_over(content_type: str, limits: Limits) -> 
 
 
 def test_a_text_that_costs_more_than_its_bytes_is_refused_before_it_is_read() -> None:
-    names = b'{"instances": [' + b",".join(b'{"%d": 1}' % place for place in range(MOST_NAMES)) + b"]}"
+    names = b'{"instances": [' + b",".join(b'{"%d": 1}' % place for place in range(MAX_NAMES)) + b"]}"
     with pytest.raises(BadJSON, match="names"):
         parse(names)
     with pytest.raises(BadJSON, match="lists"):
-        parse(b"[" + b",".join([b"[]"] * MOST_LISTS) + b"]")
+        parse(b"[" + b",".join([b"[]"] * MAX_LISTS) + b"]")
     with pytest.raises(BadJSON, match="values"):
-        parse(b"[" + b"0," * (MOST_VALUES + 1) + b"0]")
+        parse(b"[" + b"0," * (MAX_VALUES + 1) + b"0]")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashion_mnist.encoding import encode_image
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from gateway.http.server import LINGER_S
 from tests.support.command import ServeCommand, serve_command, wait_until
 from tests.support.http import TIMEOUT_S, connected, parse, read_answer, read_answers, request
@@ -42,9 +42,9 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeCommand]:
 
 
 def answers(command: ServeCommand, model_store: Path) -> bool:
-    """Whether it still gives the canary its label."""
-    response = httpx.post(command.url, content=(model_store / CANARY[0]).read_bytes(), timeout=10)
-    return bool(response.json()["predictions"][0]["label"] == CANARY[1])
+    """Whether it still predicts the label of the health-check image."""
+    response = httpx.post(command.url, content=(model_store / HEALTH_IMAGE[0]).read_bytes(), timeout=10)
+    return bool(response.json()["predictions"][0]["label"] == HEALTH_IMAGE[1])
 
 
 def gauge(command: ServeCommand, name: str) -> float:

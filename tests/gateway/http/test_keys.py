@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fashion_mnist.errors import FashionMNISTError, Forbidden, Unauthorized, UsageError
 from fashion_mnist.settings import Settings
 from fashion_mnist.system import atomic
-from gateway.http.keys import ADMIN, PREDICT, Keyring, editing, read, wanted
+from gateway.http.keys import ADMIN, PREDICT, Keyring, editing, read, required
 from gateway.protocols import inference_pb2 as pb
 from tests.support.command import COMMAND, ServeCommand, serve_command, wait_until
 from tests.support.grpc_calls import Stub, tensor
@@ -163,28 +163,28 @@ def test_two_keys_of_one_id_are_refused(path: Path) -> None:
 class TestWhoMustShowAKey:
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
     def test_nobody_on_loopback(self, host: str) -> None:
-        assert not wanted(Settings(host=host))
+        assert not required(Settings(host=host))
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "", "no.such.host.invalid"])
     def test_elsewhere_somebody_has_to_decide(self, host: str, path: Path) -> None:
         with pytest.raises(UsageError, match="FASHION_MNIST_AUTH=off"):
-            wanted(Settings(host=host))
+            required(Settings(host=host))
         with pytest.raises(UsageError, match="admin_host"):
-            wanted(Settings(admin_host=host))
-        assert not wanted(Settings(host=host, auth="off"))
+            required(Settings(admin_host=host))
+        assert not required(Settings(host=host, auth="off"))
         add_key(path)
-        assert wanted(Settings(host=host, key_file=str(path)))
+        assert required(Settings(host=host, key_file=str(path)))
 
     def test_client_certificates_say_who_they_are(self) -> None:
-        assert not wanted(Settings(host="0.0.0.0", admin_host="0.0.0.0", tls_client_ca="clients.pem"))
+        assert not required(Settings(host="0.0.0.0", admin_host="0.0.0.0", tls_client_ca="clients.pem"))
 
     def test_who_names_a_file_means_it(self, path: Path) -> None:
         with pytest.raises(UsageError, match="keys create"):
-            wanted(Settings(key_file=str(path)))
+            required(Settings(key_file=str(path)))
         add_key(path)
-        assert wanted(Settings(key_file=str(path)))
+        assert required(Settings(key_file=str(path)))
         with pytest.raises(UsageError, match="auth is off"):
-            wanted(Settings(key_file=str(path), auth="off"))
+            required(Settings(key_file=str(path), auth="off"))
 
 
 def run(*arguments: str, file: Path, status: int = 0) -> "subprocess.CompletedProcess[str]":
@@ -387,7 +387,7 @@ class TestServer:
         whole = key_file.read_bytes()
         atomic.write_bytes(key_file, b"{")
         try:
-            wait_until(lambda: "the keys stay as they were" in server.said(), "the log's line", 10)
+            wait_until(lambda: "unusable key file: the previous keys stay" in server.said(), "the log's line", 10)
             assert status(server, keys[PREDICT]) == 200
         finally:
             atomic.write_bytes(key_file, whole)

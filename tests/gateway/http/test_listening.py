@@ -47,7 +47,7 @@ def connected(public: socket.socket, clients: int, stack: contextlib.ExitStack) 
 def test_who_is_connected_is_accepted_and_hardly_anybody_else_connects(public: socket.socket) -> None:
     with contextlib.ExitStack() as stack:
         assert connected(public, 3, stack) == 3
-        listening.admit_no_more(public)
+        listening.drop_new_connections(public)
         assert connected(public, 3, stack) == 0
         public.settimeout(WAIT_S)
         for _ in range(3):
@@ -57,6 +57,6 @@ def test_who_is_connected_is_accepted_and_hardly_anybody_else_connects(public: s
 
 def test_clients_are_admitted_again(public: socket.socket) -> None:
     with contextlib.ExitStack() as stack:
-        listening.admit_no_more(public)
-        listening.admit(public)
+        listening.drop_new_connections(public)
+        listening.accept_new_connections(public)
         assert connected(public, 3, stack) == 3

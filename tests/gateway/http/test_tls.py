@@ -250,7 +250,7 @@ class TestServer:
         old = shown(server, tls)
         files.certificate.write_bytes(b"nothing")
         try:
-            wait_until(lambda: "the certificate stays as it was" in server.said(), "the log's line", 10)
+            wait_until(lambda: "unusable certificate: the previous one stays" in server.said(), "the log's line", 10)
             assert shown(server, tls) == old
         finally:
             files.certificate.write_bytes(before)
@@ -371,14 +371,14 @@ def test_http_2_is_a_proxys(tmp_path: Path, files: Files) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tls_key": ""}, "need each other"),
-        ({"tls_certificate": ""}, "need each other"),
-        ({"tls_certificate": "", "tls_key": ""}, "takes TLS"),
+        ({"tls_key": ""}, "set both"),
+        ({"tls_certificate": ""}, "set both"),
+        ({"tls_certificate": "", "tls_key": ""}, "requires TLS"),
         ({"tls_certificate": "/none.pem"}, "PEM files"),
         ({"tls_key": "other"}, "PEM files"),
         ({"tls_key": "locked"}, "without a password"),
-        ({"tls_client_ca": "/none.pem"}, "holds no certificates"),
-        ({"tls_client_ca": "other"}, "holds no certificates"),
+        ({"tls_client_ca": "/none.pem"}, "has no certificates"),
+        ({"tls_client_ca": "other"}, "has no certificates"),
     ],
     ids=str,
 )

@@ -12,7 +12,7 @@ import pytest
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError, ModelError, NotFound, VersionError
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from fashion_mnist.predictions import Probabilities
 from gateway.models.batching import Batcher
 from gateway.models.health import Health
@@ -29,7 +29,7 @@ class Engine:
 
     max_batch = 64
 
-    def __init__(self, label: str = CANARY[1]) -> None:
+    def __init__(self, label: str = HEALTH_IMAGE[1]) -> None:
         self._row = np.eye(10, dtype=np.float32)[CLASSES.index(label)]
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -62,7 +62,7 @@ class Loader:
     def load(self, version: Version) -> Model:
         if version.name == "broken":
             raise ModelError("it is broken")
-        engine = Engine(self.labels.get(version.name, CANARY[1]))
+        engine = Engine(self.labels.get(version.name, HEALTH_IMAGE[1]))
         self.engines[version.number] = weakref.ref(engine)
         batcher, health = Batcher(engine, 1000), Health(engine, IMAGE, version.name)
         return Model(
@@ -219,9 +219,9 @@ def test_a_tally_outlives_its_gateway(tmp_path: Path) -> None:
     assert VersionCounters.read(path) == (0, False, 0, 0)
     counters = VersionCounters(path)
     counters.requests += 3
-    counters.canary(True)
-    counters.canary(False)
-    counters.canary(False)
+    counters.count_check(True)
+    counters.count_check(False)
+    counters.count_check(False)
     counters.write(True)
     assert VersionCounters.read(path) == (3, True, 1, 2)
     again = VersionCounters(path)

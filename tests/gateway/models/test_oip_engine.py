@@ -105,7 +105,7 @@ SURE = [1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 def test_what_is_no_probability_is_no_answer(bad: list[float]) -> None:
     with (
         serving(lambda *_: response(np.array([SURE, bad]), [2, 10])) as address,
-        pytest.raises(Unavailable, match="not 1 together"),
+        pytest.raises(Unavailable, match="sum other than 1"),
     ):
         predict(address, 2)
 

@@ -28,10 +28,10 @@ from fashion_mnist.data.splits import Dataset
 from fashion_mnist.drift import FIGURES, Reference
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import VersionError
-from fashion_mnist.model_store import CANARY, model_card
+from fashion_mnist.model_store import HEALTH_IMAGE, model_card
 from fashion_mnist.settings import Settings
 from fashion_mnist.system import checksums
-from gateway.http.keys import ADMIN, PREDICT, editing, make
+from gateway.http.keys import ADMIN, PREDICT, create, editing
 from gateway.process.rollout import Rollout
 from gateway.protocols import inference_pb2 as pb
 from tests.support.command import COMMAND, ServeCommand, gone, serve_command, wait_until
@@ -431,12 +431,10 @@ class TestWhatIsNotLoaded:
         silent = altered(second, tmp_path / "silent", lambda card: card.pop("evaluation"))
         refused(operator, operator.try_to_load(silent), 409, "evaluation.accuracy")
 
-    def test_a_model_that_takes_the_canary_for_something_else(
-        self, operator: Operator, second: Path, tmp_path: Path
-    ) -> None:
+    def test_a_model_that_fails_its_health_check(self, operator: Operator, second: Path, tmp_path: Path) -> None:
         folder = Path(shutil.copytree(second, tmp_path / "copy"))
         _exchange_boots(folder)
-        refused(operator, operator.try_to_load(folder, without_data=True), 409, CANARY[1])
+        refused(operator, operator.try_to_load(folder, without_data=True), 409, HEALTH_IMAGE[1])
 
     def test_a_model_with_another_input(self, operator: Operator, second: Path, tmp_path: Path) -> None:
         folder = Path(shutil.copytree(second, tmp_path / "copy"))
@@ -478,7 +476,7 @@ def _exchange_boots(folder: Path) -> None:
     from onnx import numpy_helper
 
     model = onnx.load(str(folder / "model.onnx"))
-    places = [CLASSES.index(name) for name in (CANARY[1], "Bag")]
+    places = [CLASSES.index(name) for name in (HEALTH_IMAGE[1], "Bag")]
     found = 0
     for tensor_of in model.graph.initializer:
         array = numpy_helper.to_array(tensor_of).copy()
@@ -525,7 +523,7 @@ def test_only_a_key_for_administration_changes_versions(tmp_path: Path, second: 
     texts = {}
     with editing(tmp_path / "keys.json") as keys:
         for scope in (PREDICT, ADMIN):
-            texts[scope], key = make(scope, [scope])
+            texts[scope], key = create(scope, [scope])
             keys.append(key)
     with serve_command(tmp_path, "--engine", "embedded", FASHION_MNIST_KEY_FILE=str(tmp_path / "keys.json")) as command:
         wait_until(lambda: command.times_ready() == 1, "ready")

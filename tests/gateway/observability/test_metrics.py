@@ -18,7 +18,7 @@ from tests.support.samples import scrape
 
 
 def test_every_request_is_counted(embedded: ServeCommand, dataset: Dataset) -> None:
-    # The canary that made it ready is the first to be counted.
+    # The health check that made it ready is counted first.
     wait_until(lambda: scrape(embedded)["serving_requests_total", (("code", "ok"),)] > 0, "the first request", 10)
     before = scrape(embedded)
     images = dataset.test.images[:30]

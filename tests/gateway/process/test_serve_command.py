@@ -18,7 +18,7 @@ import pytest
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import open_engine
-from fashion_mnist.model_store import CANARY, CARD
+from fashion_mnist.model_store import CARD, HEALTH_IMAGE
 from tests.support.command import COMMAND, ServeCommand, gone, serve_command, wait_until
 from tests.support.load import load
 
@@ -33,14 +33,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeCommand]:
 def answers(url: str, image: bytes) -> bool:
     try:
         response = httpx.post(url, content=image, timeout=2)
-        return bool(response.status_code == 200 and response.json()["predictions"][0]["label"] == CANARY[1])
+        return bool(response.status_code == 200 and response.json()["predictions"][0]["label"] == HEALTH_IMAGE[1])
     except httpx.HTTPError:
         return False
 
 
 @pytest.fixture
-def canary(model_store: Path) -> bytes:
-    return (model_store / CANARY[0]).read_bytes()
+def health_image(model_store: Path) -> bytes:
+    return (model_store / HEALTH_IMAGE[0]).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def labels(dataset: Dataset, model_store: Path) -> list[str]:
 def test_the_curl_line_can_be_pasted(server: ServeCommand) -> None:
     line = next(line for line in server.said().splitlines() if line.strip().startswith("curl "))
     done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=10, check=True)
-    assert f'"label": "{CANARY[1]}"' in done.stdout
+    assert f'"label": "{HEALTH_IMAGE[1]}"' in done.stdout
 
 
 def test_status_tells_by_a_real_prediction(server: ServeCommand) -> None:
@@ -141,10 +141,10 @@ class TestDeaths:
 
     @pytest.mark.parametrize("victim", ["worker", "jvm", "gateway"])
     def test_of_one_process(
-        self, server: ServeCommand, canary: bytes, dataset: Dataset, labels: list[str], victim: str
+        self, server: ServeCommand, health_image: bytes, dataset: Dataset, labels: list[str], victim: str
     ) -> None:
         # Whole again after the death before.
-        wait_until(lambda: answers(server.url, canary), "an answer")
+        wait_until(lambda: answers(server.url, health_image), "an answer")
         process: psutil.Process = getattr(server, victim)()
         with load(server.url, dataset.test.images[:500], labels) as found:
             found.wait_for(100)
@@ -169,14 +169,14 @@ class TestDeaths:
         assert found.outcomes["lost"] <= 8
 
 
-def test_an_engine_that_hangs_is_a_503_in_time_and_comes_back(tmp_path: Path, canary: bytes) -> None:
+def test_an_engine_that_hangs_is_a_503_in_time_and_comes_back(tmp_path: Path, health_image: bytes) -> None:
     with serve_command(tmp_path, FASHION_MNIST_ENGINE_TIMEOUT_S="1") as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         ready = command.url.replace("/predictions/fashion_mnist", "/health/ready")
         jvm = command.jvm()
         jvm.suspend()
         try:
-            response = httpx.post(command.url, content=canary, timeout=10)
+            response = httpx.post(command.url, content=health_image, timeout=10)
             assert response.status_code == 503
             assert response.headers["retry-after"]
             assert response.json()["error"]["code"] == "unavailable"
@@ -187,13 +187,13 @@ def test_an_engine_that_hangs_is_a_503_in_time_and_comes_back(tmp_path: Path, ca
             assert "not ready: " in done.stdout
             assert httpx.get(ready.replace("ready", "live"), timeout=10).status_code == 200
             # From now on nobody waits for it.
-            assert httpx.post(command.url, content=canary, timeout=10).status_code == 503
+            assert httpx.post(command.url, content=health_image, timeout=10).status_code == 503
         finally:
             jvm.resume()
-        wait_until(lambda: answers(command.url, canary), "an answer", 10)
+        wait_until(lambda: answers(command.url, health_image), "an answer", 10)
 
 
-def test_past_its_queue_it_refuses_at_once_and_goes_on(tmp_path: Path, dataset: Dataset, canary: bytes) -> None:
+def test_past_its_queue_it_refuses_at_once_and_goes_on(tmp_path: Path, dataset: Dataset, health_image: bytes) -> None:
     with serve_command(tmp_path, FASHION_MNIST_MAX_QUEUED_IMAGES="1000") as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
         body = dataset.test.images[:2000].tobytes()
@@ -202,7 +202,7 @@ def test_past_its_queue_it_refuses_at_once_and_goes_on(tmp_path: Path, dataset: 
         statuses = {response.status_code for response in found}
         assert statuses == {200, 429}
         assert all(response.headers["retry-after"] for response in found if response.status_code == 429)
-        assert answers(command.url, canary)
+        assert answers(command.url, health_image)
 
 
 def test_two_gateways_share_the_port(tmp_path: Path, dataset: Dataset, labels: list[str]) -> None:

@@ -19,7 +19,7 @@ from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.model_store import CANARY, model_card, model_version, unknown_threshold
+from fashion_mnist.model_store import HEALTH_IMAGE, model_card, model_version, unknown_threshold
 from fashion_mnist.predictions import encode_error, encode_json
 from fashion_mnist.settings import Settings
 from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, disguised_bodies, good_bodies, png_of_size
@@ -220,11 +220,11 @@ def test_the_accuracy_of_answers_is_the_model_cards(url: str, dataset: Dataset, 
 def test_slow_images_do_not_hold_up_others(url: str, model_store: Path) -> None:
     """While large images are decoded, small ones are answered: both by many clients at once."""
     large = png_of_size(4000, 4000)
-    canary = (model_store / CANARY[0]).read_bytes()
+    health_image = (model_store / HEALTH_IMAGE[0]).read_bytes()
     with ThreadPoolExecutor(8) as pool:
         slow = [pool.submit(post, url, large, "image/png") for _ in range(6)]
         while not all(future.done() for future in slow):
-            assert labels(post(url, canary).json()) == [CANARY[1]]
+            assert labels(post(url, health_image).json()) == [HEALTH_IMAGE[1]]
     assert {future.result().status_code for future in slow} == {200}
 
 

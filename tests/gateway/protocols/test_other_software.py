@@ -15,7 +15,7 @@ import pytest
 
 from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import open_engine
-from fashion_mnist.model_store import CANARY
+from fashion_mnist.model_store import HEALTH_IMAGE
 from tests.environments import LOCKS, programs
 from tests.support.bodies import OCTET_STREAM
 from tests.support.command import ServeCommand, serve_command, wait_until
@@ -28,7 +28,7 @@ def found(embedded: ServeCommand, model_store: Path) -> Any:
     """What came of all its calls."""
     python, script = programs("tritonclient") / "python", LOCKS / "tritonclient_calls.py"
     addresses = [urlsplit(embedded.url).netloc, f"127.0.0.1:{embedded.state().grpc_port}"]
-    command: list[str | Path] = [python, "-P", script, *addresses, model_store / CANARY[0]]
+    command: list[str | Path] = [python, "-P", script, *addresses, model_store / HEALTH_IMAGE[0]]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -41,7 +41,7 @@ class TestTritonclient:
         said = found[way]
         assert [said[what] for what in ("live", "ready", "model", "version", "other")] == [True] * 4 + [False]
         assert (said["server"], said["metadata"]) == ("fashion-mnist-serving", "images")
-        assert said["file all"]["label"] == said["file label"]["label"] == [CANARY[1]]
+        assert said["file all"]["label"] == said["file label"]["label"] == [HEALTH_IMAGE[1]]
         assert list(said["file label"]) == ["label"]
         assert np.shape(said["pixels all"]["probabilities"]) == (2, 10)
         assert said["pixels all"]["index"] == np.argmax(said["pixels all"]["probabilities"], axis=1).tolist()
@@ -53,7 +53,7 @@ class TestTritonclient:
         said = found[f"{way}, asynchronously"]
         assert said["live"]
         assert said["ready"]
-        assert said["file"] == [[CANARY[1]]] * 50
+        assert said["file"] == [[HEALTH_IMAGE[1]]] * 50
         assert said["pixels"] == [found[way]["pixels all"]["label"]] * 50
 
 
@@ -175,14 +175,14 @@ class TestMLServer:
     def test_its_death_is_a_503_and_its_return_is_noticed(
         self, gateway: ServeCommand, mlserver: MLServer, model_store: Path
     ) -> None:
-        canary = (model_store / CANARY[0]).read_bytes()
+        health_image = (model_store / HEALTH_IMAGE[0]).read_bytes()
 
         def status() -> int:
-            return httpx.post(gateway.url, content=canary, timeout=TIMEOUT_S).status_code
+            return httpx.post(gateway.url, content=health_image, timeout=TIMEOUT_S).status_code
 
         assert status() == 200
         mlserver.stop()
-        response = httpx.post(gateway.url, content=canary, timeout=TIMEOUT_S)
+        response = httpx.post(gateway.url, content=health_image, timeout=TIMEOUT_S)
         assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
         assert response.headers["retry-after"]
         mlserver.start()
@@ -202,6 +202,6 @@ def test_a_gateway_in_front_of_a_gateway(embedded: ServeCommand, tmp_path: Path,
     address = f"127.0.0.1:{embedded.state().grpc_port}"
     with serve_command(tmp_path, "--engine", "oip", FASHION_MNIST_OIP_ADDRESS=address) as command:
         wait_until(lambda: command.times_ready() == 1, "ready")
-        canary = (model_store / CANARY[0]).read_bytes()
-        answer = httpx.post(command.url, content=canary, timeout=TIMEOUT_S).json()
-        assert answer["predictions"][0]["label"] == CANARY[1]
+        health_image = (model_store / HEALTH_IMAGE[0]).read_bytes()
+        answer = httpx.post(command.url, content=health_image, timeout=TIMEOUT_S).json()
+        assert answer["predictions"][0]["label"] == HEALTH_IMAGE[1]
