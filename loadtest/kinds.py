@@ -52,7 +52,8 @@ class Kind:
     images: int
     writer: Writer
     reader: Reader
-    task: Task = FASHION_MNIST
+    task: Task = field(default=FASHION_MNIST, compare=False)
+    """Found out when requests are written: a scenario names kinds for any task."""
 
     def write(self, images: Pixels) -> Sent:
         """A request that holds images, uint8 [images, channels, height, width]."""
