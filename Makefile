@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup page-tools setup-train setup-everything serve test test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit sbom docs reference clean
+.PHONY: help setup page-tools setup-train setup-test-embedded setup-everything serve test test-embedded test-containers test-gpu bench-gpu gpu-bundle test-containers-gpu check format train bench bench-peers bench-ratios proto dashboards lock audit hostile sbom docs reference clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,9 +16,9 @@ help:  ## This list
 PACKAGES = $(if $(filter embedded,$(ENGINE)),embedded,serve)
 
 setup:  ## Create .venv with what serving needs (WHEELS=cpu or WHEELS=cuda overrides the choice)
-	@python=$$(requirements/find-python $(PYTHON)) && exec $$python requirements/install.py $(PACKAGES)
+	@python=$$(requirements/find-python $(PYTHON)) && VENV=$(VENV) exec $$python requirements/install.py $(PACKAGES)
 
-setup-train setup-everything:
+setup-train setup-test-embedded setup-everything:
 	@$(MAKE) setup PACKAGES=$(@:setup-%=%)
 
 # What checks the page; serving it takes none of it. Tests that need what is missing say so.
@@ -32,6 +32,13 @@ serve: setup  ## Serve the released model on 127.0.0.1:8080, until Ctrl-C (ENGIN
 # Two files at a time, in their order: the longest come first.
 test: setup-everything page-tools  ## Run every test, the real TorchServe's included
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+EMBEDDED_TESTS := tests/core --ignore=tests/core/test_dataset.py --ignore=tests/core/test_network.py \
+	$(addprefix tests/gateway/,models/test_batching.py models/test_models.py http/test_connection.py grpc/test_oip_grpc.py \
+	$(addprefix protocols/,test_answers.py test_oip_rest.py test_v1.py))
+# Without TorchServe, Java and PyTorch, on any Python: make test-embedded PYTHON=python3.13 VENV=.venv-3.13
+test-embedded: setup-test-embedded  ## Run the core's and the gateway's tests with the embedded engine
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -k "not in_front" $(EMBEDDED_TESTS)
 
 # Within 25 minutes; what was built before is not built again.
 test-containers: setup-everything  ## Build the images, bring the services up, and test them
@@ -85,8 +92,11 @@ proto: setup-everything  ## Make the Python of gateway/protocols/inference.proto
 lock: setup-everything  ## Pin today's newest versions anew (KEEP=1: move none that is pinned)
 	$(BIN)/python requirements/lock.py $(if $(KEEP),--keep)
 
-audit:  ## Fail where a pinned package has a known vulnerability that a newer version has not
-	@python=$$(requirements/find-python $(PYTHON)) && exec $$python -m requirements.audit
+audit:  ## Fail where a pinned package has a known vulnerability that a newer version has not (REQUIRED=1: or nobody can say)
+	@python=$$(requirements/find-python $(PYTHON)) && exec $$python -m requirements.audit $(if $(REQUIRED),--required)
+
+hostile: setup  ## Send what clients should not and break what machines break, and fail where something gives way (SHORT=1)
+	$(BIN)/python -m tests.hostile $(if $(SHORT),--short)
 
 sbom:  ## Write a bill of materials of each image that the container engine has into sbom/
 	@python=$$(requirements/find-python $(PYTHON)) && tools=$$($$python -m requirements.environments tools) && $$tools/python -m deploy.sbom $(IMAGES)

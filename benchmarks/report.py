@@ -36,7 +36,7 @@ def table(results: dict[str, Any]) -> list[Table]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The figures as docs/benchmarks.md shows them."""
+    """The figures as docs/explanation/benchmarks.md shows them."""
     lines = [
         f"{results['machine']['name']}, load generator included; {results['date']}, "
         f"commit {results['commit']}; medians of {results['repeats']} interleaved runs of {results['seconds']} s; "

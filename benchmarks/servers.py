@@ -94,7 +94,8 @@ def torchserve_alone(folder: Path, *, batch_size: int, device: str = "cpu") -> I
     """Our TorchServe, tuned as it is behind the gateway, without the gateway."""
     chosen = Settings.from_environment(port=0, device=device, batch_size=batch_size)
     store = model_store_path(chosen)
-    with TorchServe(chosen, store, folder) as server:
+    (port,) = config.free_ports(1)
+    with TorchServe(chosen, store, folder, port=port) as server:
         server.prepare(lambda path: archive.build(chosen, store, path))
         server.start()
         server.wait_until_ready()

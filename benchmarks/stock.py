@@ -18,9 +18,8 @@ from benchmarks.servers import Server
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.network import load_weights
-from fashion_mnist.settings import Settings
 from serving import java
-from serving.config import Ports
+from serving.config import free_ports
 
 MEAN, STD = 0.2860, 0.3530
 """Those of stock_handler.py, which TorchServe runs and nobody else can import."""
@@ -37,16 +36,16 @@ def stock_torchserve(
     As shipped, each worker starts as many threads as there are cores, and they hinder each other; `threads` limits them
     by OMP_NUM_THREADS, which is all the tuning there is.
     """
-    ports = Ports.choose(Settings(port=0))
+    inference, management, metrics, grpc_inference, grpc_management = free_ports(5)
     temporary = folder / "tmp"
     temporary.mkdir(parents=True)
     _build_archive(weights, folder)
     # Addresses and ports, so that it can run beside others; all else is TorchServe's default.
     (folder / "config.properties").write_text(
-        f"inference_address=http://127.0.0.1:{ports.inference}\n"
-        f"management_address=http://127.0.0.1:{ports.management}\n"
-        f"metrics_address=http://127.0.0.1:{ports.metrics}\n"
-        f"grpc_inference_port={ports.grpc_inference}\ngrpc_management_port={ports.grpc_management}\n"
+        f"inference_address=http://127.0.0.1:{inference}\n"
+        f"management_address=http://127.0.0.1:{management}\n"
+        f"metrics_address=http://127.0.0.1:{metrics}\n"
+        f"grpc_inference_port={grpc_inference}\ngrpc_management_port={grpc_management}\n"
     )
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs", "--disable-token-auth"]
     command += ["--model-store", str(folder), "--models", "fashion_mnist.mar", "--ts-config", "config.properties"]
@@ -56,7 +55,7 @@ def stock_torchserve(
     environment |= {"METRICS_LOCATION": str(folder / "logs"), "JAVA_HOME": str(java.find_java().parent.parent)}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
-    url = f"http://127.0.0.1:{ports.inference}/predictions/fashion_mnist"
+    url = f"http://127.0.0.1:{inference}/predictions/fashion_mnist"
     with servers.started(command, environment, folder) as process:
         health_image = encode_image(image)
         servers.wait_until_right(url, process, health_image, expected_labels(weights, image[None])[0])

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from cli import options
+from cli.tables import print_table
 from fashion_mnist.data import dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_store_path
@@ -38,7 +38,7 @@ def evaluate(
         raise UsageError(f"split is {split!r}: choose test or train")
     settings = options.settings(data)
     path = model or model_store_path(settings) / "model.onnx"
-    console = Console()
+    console = Console(soft_wrap=True)
     with console.status(f"evaluating {escape(str(path))}"):
         from training.evaluation import evaluate_file
 
@@ -53,17 +53,18 @@ def evaluate(
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
-        console.print(_table(figures, path))
+        console.print(
+            f"{path}: {figures['accuracy']:.2%} of {figures['images']:,} {figures['split']} images right "
+            f"(standard error {figures['standard_error']:.2%}), expected calibration error "
+            f"{figures['calibration']['expected_error']:.4f}",
+            markup=False,
+            highlight=False,
+        )
+        print_table(["class", "images", "precision", "recall", "F1"], _rows(figures))
 
 
-def _table(figures: dict[str, Any], path: Path) -> Table:
-    title = (
-        f"{escape(str(path))}: {figures['accuracy']:.2%} of {figures['images']:,} {figures['split']} images right "
-        f"(standard error {figures['standard_error']:.2%}), expected calibration error "
-        f"{figures['calibration']['expected_error']:.4f}"
-    )
-    table = Table("class", "images", "precision", "recall", "F1", title=title)
-    for name, row in figures["classes"].items():
-        values = (f"{row[key]:.1%}" for key in ("precision", "recall", "f1"))
-        table.add_row(name, str(row["images"]), *values)
-    return table
+def _rows(figures: dict[str, Any]) -> list[list[str]]:
+    return [
+        [name, str(row["images"]), *(f"{row[key]:.1%}" for key in ("precision", "recall", "f1"))]
+        for name, row in figures["classes"].items()
+    ]

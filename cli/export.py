@@ -1,18 +1,22 @@
 """`fashion-mnist export`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cli import options
 from cli.robustness import cached_corruptions, corruptions
+from cli.tables import print_table
 from fashion_mnist.data.dataset import load
 from fashion_mnist.errors import FashionMNISTError, UsageError
 from fashion_mnist.model_store import model_card, model_store_path
 from fashion_mnist.task import FASHION_MNIST
+
+DIGITS = 16
+"""Of a checksum on a terminal; SHA256SUMS has them whole."""
 
 
 def export(
@@ -49,7 +53,7 @@ def export(
 
         fashion-mnist export
 
-        fashion-mnist export --weights runs/quick/weights.pt --version 1.1
+        fashion-mnist export --weights runs/quick-0/weights.pt --version 1.1
 
         fashion-mnist export --data digits.npz --weights runs/digits-quick-0/weights.pt --output digits_store
     """
@@ -85,8 +89,9 @@ def export(
             accept_less_robust=accept_less_robust,
             progress=status.update,
         )
-    console.print(_parity(made.card["parity"]))
-    console.print(_files(made.card["files"]))
+    console.print("the engines' probabilities against the network's, step by step, in PyTorch:")
+    _print_parity(made.card["parity"])
+    _print_files(made.card["files"])
     evaluation = made.card["evaluation"]
     console.print(
         f"version {made.card['model_version']}: {evaluation['accuracy']:.2%} of {evaluation['images']:,} test images "
@@ -103,20 +108,15 @@ def _has_robustness(store: Path) -> bool:
         return False
 
 
-def _parity(parity: dict[str, Any]) -> Table:
-    table = Table("engine", title="against the network, step by step, in PyTorch", title_justify="left")
-    for heading in ("images", "labels that differ", "largest difference in probability", "allowed"):
-        table.add_column(heading, justify="right")
+def _print_parity(parity: dict[str, Any]) -> None:
+    rows = []
     for engine, row in parity["engines"].items():
         largest, allowed = f"{row['largest_difference']:.1e}", f"{parity['limit']:.0e}"
-        table.add_row(engine, f"{row['images']:,}", str(row["labels_that_differ"]), largest, allowed)
-    return table
+        rows.append([engine, f"{row['images']:,}", str(row["labels_that_differ"]), largest, allowed])
+    print_table(["engine", "images", "labels that differ", "largest difference", "allowed"], rows)
 
 
-def _files(files: dict[str, Any]) -> Table:
-    table = Table("file")
-    table.add_column("bytes", justify="right")
-    table.add_column("sha256", overflow="fold")
-    for name, row in files.items():
-        table.add_row(name, f"{row['bytes']:,}", row["sha256"])
-    return table
+def _print_files(files: dict[str, Any]) -> None:
+    digits = DIGITS if sys.stdout.isatty() else None
+    rows = [[name, f"{row['bytes']:,}", row["sha256"][:digits]] for name, row in files.items()]
+    print_table(["file", "bytes", "sha256"], rows)

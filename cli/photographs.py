@@ -1,15 +1,13 @@
 """The photographs of `fashion-mnist robustness --photographs`."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from cli.report import markdown
+from cli.tables import print_table
 from fashion_mnist.data import dataset
 from fashion_mnist.model_store import model_store_path, unknown_threshold
 from fashion_mnist.settings import Settings
@@ -40,16 +38,10 @@ def evaluate(settings: Settings, path: Path, images: int, seed: int, split: Spli
     return rows
 
 
-def print_table(found: list[dict[str, Any]]) -> None:
-    """What `evaluate` found: a table for people on a terminal, Markdown for all else."""
-    rows = _table(found)
-    if not sys.stdout.isatty():
-        print(markdown(rows))
-        return
-    table = Table(*rows[0])
-    for row in rows[1:]:
-        table.add_row(*row)
-    Console().print(table)
+def print_rows(found: list[dict[str, Any]]) -> None:
+    """Print what `evaluate` found."""
+    head, *rows = _table(found)
+    print_table(head, rows)
 
 
 def _table(rows: list[dict[str, Any]]) -> list[list[str]]:

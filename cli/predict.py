@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
+from cli.tables import ending, print_table
 from fashion_mnist.client import files as file_predictions
 from fashion_mnist.client.http import Client
 from fashion_mnist.decoding.limits import Limits
@@ -23,7 +22,12 @@ from fashion_mnist.preparation import MODES, parse_mode
 from fashion_mnist.settings import Settings
 from serving import readiness
 
-_BAR = 20
+_BAR = 10
+_MOST_ROWS = 50
+"""Of the table on a terminal."""
+_HEAD = ("image", "label", "prob.", "", "unknown", "adjusted")
+_NARROWEST, _WIDEST = 16, 12
+"""Characters that names of images have at least there, and other columns at most before they break lines."""
 _PATIENCE_S = 2.0
 """Long enough for a server that is being restarted, short enough for a person who has started none."""
 
@@ -77,7 +81,7 @@ def predict(
         send = file_predictions.server_sender(Client(url, task=task, key=settings.key, patience_s=_PATIENCE_S), prepare)
     progress = Console(stderr=True)
     results = track(
-        file_predictions.predict_files(files, send),
+        file_predictions.predict_files(files, send, task.geometry),
         description="predicting",
         total=len(files),
         console=progress,
@@ -110,12 +114,26 @@ def _rows(
 
 def _print_table(results: Iterable[file_predictions.FileResult]) -> list[file_predictions.FileResult]:
     failed: list[file_predictions.FileResult] = []
-    table = Table("image", "label", "probability", "")
-    for name, prediction in _rows(results, failed):
-        label, probability = str(prediction["label"]), max(_probabilities(prediction).values())
-        table.add_row(escape(name), label, f"{probability:.1%}", "█" * round(probability * _BAR))
-    if table.row_count:
-        Console().print(table)
+    answered = list(_rows(results, failed))
+    terminal = sys.stdout.isatty()
+    shown = answered[:_MOST_ROWS] if terminal else answered
+    rows = []
+    for name, prediction in shown:
+        probability = max(_probabilities(prediction).values())
+        unknown = f"{'yes' if prediction['unknown'] else 'no'} {prediction['unknown_score']}"
+        bar = "█" * round(probability * _BAR)
+        rows.append(
+            [name, str(prediction["label"]), f"{probability:.0%}", bar, unknown, ", ".join(_adjusted(prediction))]
+        )
+    if rows and terminal:
+        # Of names what differs is at their end; a column's border and blanks are three characters.
+        others = sum(min(max(map(len, column)), _WIDEST) + 3 for column in list(zip(_HEAD, *rows, strict=True))[1:])
+        width = max(Console().width - others - 4, _NARROWEST)
+        rows = [[ending(row[0], width), *row[1:]] for row in rows]
+    if rows:
+        print_table(_HEAD, rows, numbers_from=len(_HEAD), folded=len(_HEAD) - 1)
+    if len(answered) > len(shown):
+        print(f"and {len(answered) - len(shown):,} images more: --csv and --json print all")
     return failed
 
 
@@ -133,8 +151,9 @@ def _print_csv(results: Iterable[file_predictions.FileResult]) -> list[file_pred
     for place, (name, prediction) in enumerate(_rows(results, failed)):
         probabilities = _probabilities(prediction)
         if not place:
-            writer.writerow(["image", "label", "index", *probabilities])
-        writer.writerow([name, prediction["label"], prediction["index"], *probabilities.values()])
+            writer.writerow(["image", "label", "index", "unknown", "unknown_score", "adjusted", *probabilities])
+        known = [prediction[field] for field in ("label", "index", "unknown", "unknown_score")]
+        writer.writerow([name, *known, "; ".join(_adjusted(prediction)), *probabilities.values()])
     return failed
 
 
@@ -142,3 +161,9 @@ def _probabilities(prediction: dict[str, object]) -> dict[str, float]:
     probabilities = prediction["probabilities"]
     assert isinstance(probabilities, dict)
     return probabilities
+
+
+def _adjusted(prediction: dict[str, object]) -> list[str]:
+    adjusted = prediction.get("adjusted", [])
+    assert isinstance(adjusted, list)
+    return adjusted

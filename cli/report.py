@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from cli import options
+from cli.tables import print_table
 from fashion_mnist.data import dataset
 from fashion_mnist.system import atomic
 
@@ -20,7 +21,7 @@ def report(
 ) -> None:
     """Write one run's page: curves, confusion, reliability, hardest images, filters. Or print the table of all runs.
 
-    The page is one HTML file that needs no other. The table is Markdown: for each recipe the mean and standard
+    The page is one HTML file that needs no other. The table has for each recipe the mean and standard
     deviation over its seeds.
 
     Examples:
@@ -38,16 +39,10 @@ def report(
             if not rows:
                 console.print(f"{runs} holds no finished runs: train some with `fashion-mnist train`")
                 raise typer.Exit(1)
-            print(markdown([list(rows[0]), *(list(map(str, row.values())) for row in rows)]))
+            print_table(list(rows[0]), [list(map(str, row.values())) for row in rows])
             return
         images = dataset.load(options.settings(data).data)
         page = reports.page(run, images, options.network_class(network))
     output = output or run / "report.html"
     atomic.write_text(output, page)
     console.print(f"written: {output}")
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """A table in Markdown, its head first."""
-    head, *body = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body))

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.photographs import SplitName, evaluate, print_table
-from cli.report import markdown
+from cli.photographs import SplitName, evaluate, print_rows
+from cli.tables import print_table
 from fashion_mnist.data import dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_store_path
@@ -64,7 +64,7 @@ def robustness(
         if as_json:
             print(json.dumps(rows, indent=2))
         else:
-            print_table(rows)
+            print_rows(rows)
         return
     data = dataset.load(settings.data)
     test = data.test
@@ -77,7 +77,11 @@ def robustness(
             str(path): benchmark.robustness(open_file(path, data.task), test, corrupted, threshold=_threshold(path))
             for path in paths
         }
-    print(json.dumps(found, indent=2) if as_json else markdown(table(found)))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        head, *cells = table(found)
+        print_table(head, cells, numbers_from=2)
 
 
 def table(found: dict[str, dict[str, Any]]) -> list[list[str]]:

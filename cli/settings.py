@@ -1,4 +1,4 @@
-"""`fashion-mnist settings`: the settings' table, as docs/settings.md has it."""
+"""`fashion-mnist settings`: the settings' table, as docs/reference/settings.md has it."""
 
 from fashion_mnist.settings import table
 

@@ -1,6 +1,5 @@
 """`fashion-mnist train`."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +52,11 @@ def train(
     `fashion-mnist train --data digits.npz --network my_network.py:MyNetwork`
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
+    # Here and below, because an image that only serves has no training/.
+    from training import run_folder
+
+    folder = run or RUNS / f"{recipe}-{seed}"
+    run_folder.check(folder, resume=resume)
     with console.status("loading PyTorch and the data set"):
         from training import recipes
 
@@ -67,12 +71,12 @@ def train(
             f"{images.task.title}: {len(images.train.images):,} images of {images.task.geometry}, no mirroring"
         )
     teachers = teacher or [RUNS / f"{prefix}{name}" for name in chosen.teachers]
-    for folder in [] if teacher else teachers:
-        if not (folder / "training_summary.json").exists():
-            begun = (folder / "settings.json").exists()
-            console.print(f"{recipe} needs {folder}: {'going on with it' if begun else 'training it'} first")
-            name, _, number = folder.name.removeprefix(prefix).rpartition("-")
-            _train(console, recipes.recipe_named(name), images, folder, seed=int(number), resume=begun, **more)
+    for needed in [] if teacher else teachers:
+        if not (needed / "training_summary.json").exists():
+            begun = (needed / run_folder.SETTINGS).exists()
+            console.print(f"{recipe} needs {needed}: {'going on with it' if begun else 'training it'} first")
+            name, _, number = needed.name.removeprefix(prefix).rpartition("-")
+            _train(console, recipes.recipe_named(name), images, needed, seed=int(number), resume=begun, **more)
     folder = run or RUNS / f"{prefix}{recipe}-{seed}"
     more["network_class"] = network_class
     _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, **more)
@@ -91,7 +95,6 @@ def _train(console: Console, recipe: "Recipe", images: Dataset, folder: Path, **
         TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1%}  left"),
         TimeRemainingColumn(),
     ]
-    started = time.monotonic()
     try:
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("starting", total=None, loss=0.0, accuracy=0.0)
@@ -118,5 +121,5 @@ def _train(console: Console, recipe: "Recipe", images: Dataset, folder: Path, **
         raise typer.Exit(130) from None
     console.print(
         f"test accuracy {summary['test_accuracy']:.2%} (standard error {summary['test_standard_error']:.2%}), "
-        f"held out {summary['held_out_accuracy']:.2%}, {time.monotonic() - started:.1f} s in all; in {folder}"
+        f"held out {summary['held_out_accuracy']:.2%}, {summary['seconds']:.1f} s of training; in {folder}"
     )

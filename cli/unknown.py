@@ -2,12 +2,12 @@
 
 import json
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cli.report import markdown
+from cli.tables import print_table
 from fashion_mnist.data import dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_store_path, unknown_threshold
@@ -39,18 +39,9 @@ def unknown(
         print(json.dumps(rows, indent=2))
     else:
         names = list(rows[-1]["auroc"])
-        print(
-            markdown(
-                [
-                    ["images", *(f"AUROC by {name}" for name in names), "flagged"],
-                    *(
-                        [
-                            row["kind"],
-                            *(f"{row['auroc'][name]:.3f}" if row["auroc"] else "" for name in names),
-                            f"{row['flagged']:.1%}",
-                        ]
-                        for row in rows
-                    ),
-                ]
-            )
-        )
+        head = ["images", *(f"AUROC by {name}" for name in names), "flagged"]
+        print_table(head, [[row["kind"], *_cells(row, names)] for row in rows])
+
+
+def _cells(row: dict[str, Any], names: list[str]) -> list[str]:
+    return [*(f"{row['auroc'][name]:.3f}" if row["auroc"] else "" for name in names), f"{row['flagged']:.1%}"]

@@ -1,7 +1,7 @@
 """The settings: one typed table of name, type, default, environment variable and help.
 
-The dataclass below is the table. docs/settings.md is printed from it (`fashion-mnist settings`), commands take their
-defaults from it, and the archive carries the part of it that the handler needs.
+The dataclass below is the table. docs/reference/settings.md is printed from it (`fashion-mnist settings`), commands
+take their defaults from it, and the archive carries the part of it that the handler needs.
 """
 
 import dataclasses
@@ -125,15 +125,21 @@ class Settings:
         1, "seconds after SIGTERM, of shutdown_timeout_s, in which new connections are still taken", minimum=0
     )
     shutdown_timeout_s: int = _setting(5, "seconds in which open requests are answered, or else cut off", minimum=0)
+    health_check_timeout_s: int = _setting(
+        2, "seconds that a gateway and TorchServe have to answer a health check of the supervisor's", minimum=1
+    )
+    health_check_failures: int = _setting(
+        2, "health checks in a row without an answer, after which a process is replaced", minimum=1
+    )
     startup_timeout_s: int = _setting(60, "seconds until the canary must be answered", minimum=1)
 
+    loop_watchdog: str = _setting(
+        "off", "whether callbacks that keep the event loop to themselves are logged; slower", choices=("off", "on")
+    )
     log_format: str = _setting(
         "auto", "the log's form; auto: text on a terminal, JSON elsewhere", choices=("auto", "text", "json")
     )
 
-    inference_port: int = _port(0, "TorchServe's own port, loopback only")
-    management_port: int = _port(0, "TorchServe's management port, loopback only")
-    metrics_port: int = _port(0, "TorchServe's metrics port, loopback only")
     workers: int = _setting(1, "worker processes of TorchServe", minimum=1)
     batch_size: int = _setting(
         1, "requests that TorchServe hands to a worker at once, at most; the gateway's are packed already", minimum=1
@@ -154,7 +160,7 @@ class Settings:
     )
     prepare: str = _setting(
         "auto",
-        "how images become such as the network knows; auto: photographs are prepared; docs/photographs.md",
+        "how images become such as the network knows; auto: photographs are prepared; docs/how-to/photographs.md",
         choices=("auto", "always", "paper", "none"),
         handler=True,
     )

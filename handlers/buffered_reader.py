@@ -1,8 +1,8 @@
 """A repair of TorchServe 0.12.0: its worker reads the wire with one `recv` for each field, some 42 a request.
 
 Reading as much as there is and handing it out from a buffer removes them: 5,007 -> 6,131 requests a second at 128
-connections (docs/torchserve.md). TorchServe is archived, so the private function that is replaced will not move; where
-it has another shape nevertheless, it is left alone.
+connections (docs/explanation/torchserve.md). TorchServe is archived, so the private function that is replaced will not
+move; where it has another shape nevertheless, it is left alone.
 """
 
 import inspect

@@ -4,7 +4,8 @@
 
 Exit status 1 where a locked package has a known vulnerability that a newer version has not, and `audit-ignored.toml`
 does not say why that may stay; or where an entry there is out of date. Where no service answers, the last line is
-`audit: not done, because ...` and the status 0: a network that cannot be reached says nothing of the packages.
+`audit: not done, because ...` and the status 0: a network that cannot be reached says nothing of the packages. With
+`--required`, for a CI that has a network, it is 1.
 
 pip-audit alone would not do. It takes a 404 for "no known vulnerabilities", which is what a mirror without PyPI's JSON
 API says of every package; so a service is asked for a package with a known vulnerability first, and one that does not
@@ -151,7 +152,9 @@ class Service:
 
 def main() -> int:
     """Ask, print and judge; return the exit status."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--required", action="store_true", help="fail where no service answers")
+    required = parser.parse_args().required
     ignored = read_ignored(IGNORED)
     pins = public_pins(environments.LOCKS.glob("*.txt"))
     lines = out_of_date(ignored, datetime.date.today())
@@ -169,6 +172,7 @@ def main() -> int:
         break
     else:
         lines.append(f"audit: not done, because {'; '.join(reasons)}")
+        failed |= required
     print("\n".join(lines))
     return int(failed)
 

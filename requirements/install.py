@@ -1,13 +1,15 @@
 """`make setup`: .venv with the pinned packages, and this project in it. Runs on a bare Python 3.11 to 3.14.
 
-    python requirements/install.py embedded|serve|train|everything
+    python requirements/install.py embedded|serve|train|test-embedded|everything
 
     embedded     what `fashion-mnist serve --engine embedded` needs: no Java, no PyTorch
     serve        with TorchServe
     train        what training and export need
     everything   and what the tests, benchmarks and checks need
+    test-embedded  what the tests of the core and the embedded engine need
 
     WHEELS=cpu|cuda   which builds; by default cuda where the machine has an NVIDIA GPU
+    VENV=FOLDER       the environment, by default .venv in the checkout
     TORCH_INDEX=URL   where PyTorch's CPU build is fetched, by default PyTorch's own index
 
 What an earlier run installed stays. A run that was interrupted is completed by the next one; a complete one has nothing
@@ -29,7 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
-VENV = ROOT / ".venv"
+VENV = ROOT / (os.environ.get("VENV") or ".venv")
 STAMP = VENV / "installed"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 OLDEST, NEWEST = (3, 11), (3, 14)
@@ -39,17 +41,24 @@ SETS = {
         "embedded": ["build", "serve-embedded"],
         "serve": ["torch-cpu", "serve-torchserve-cpu"],
         "train": ["torch-cpu", "train"],
+        "test-embedded": ["build", "test-embedded"],
         "everything": ["torch-cpu", "cpu"],
     },
     "cuda": {
         "embedded": ["build", "serve-torchserve-gpu"],
         "serve": ["serve-torchserve-cuda"],
         "train": ["cuda"],
+        "test-embedded": ["cuda"],
         "everything": ["cuda"],
     },
 }
 """The lock files of each set, by the builds that are chosen."""
-WITHIN = {"embedded": ("serve", "train", "everything"), "serve": ("everything",), "train": ("everything",)}
+WITHIN = {
+    "embedded": ("serve", "train", "test-embedded", "everything"),
+    "serve": ("everything",),
+    "train": ("everything",),
+    "test-embedded": ("everything",),
+}
 """What else contains a set."""
 
 UNPACKED = 4
@@ -69,7 +78,7 @@ def main() -> None:
     if variant not in SETS:
         sys.exit(f"error: WHEELS is {variant!r}: it takes cpu or cuda")
     wanted = sys.argv[1]
-    with (ROOT / ".venv.lock").open("w") as lock:
+    with VENV.with_name(f"{VENV.name}.lock").open("w") as lock:
         # Two `make` in one checkout: the second waits, and finds the work done.
         fcntl.flock(lock, fcntl.LOCK_EX)
         stamps = STAMP.read_text().splitlines() if STAMP.is_file() and environment_version() == python_version() else []
@@ -100,8 +109,8 @@ def install(variant: str, name: str) -> None:
     packages, megabytes = (sum(int(count[at]) for count in counts) for at in (0, 1))
     free = shutil.disk_usage(ROOT).free // MB
     print(
-        f"setting up .venv with Python {python_version()} ({sys.executable}): {name}, {variant} builds, {packages} "
-        f"packages, {megabytes:,} MB to fetch where pip has not cached them; "
+        f"setting up {VENV.name} with Python {python_version()} ({sys.executable}): {name}, {variant} builds, "
+        f"{packages} packages, {megabytes:,} MB to fetch where pip has not cached them; "
         f"WHEELS={'cuda' if variant == 'cpu' else 'cpu'} would take the other builds",
         flush=True,
     )

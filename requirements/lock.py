@@ -13,6 +13,7 @@ Run with the project's own Python, which has uv. Writes the files beside this on
     serve-torchserve-cuda.txt   PyTorch with CUDA too, for that image with the TorchScript runtime
     loadtest.txt                the load generator
     train.txt                   training and export; PyTorch aside
+    test-embedded.txt           what the tests of the core and the embedded engine need
     build.txt                   what builds this project
     tools.txt                   what tools.in wants: `make audit` and `make sbom`
     docs.txt                    what docs.in wants: `make docs`
@@ -43,7 +44,7 @@ TORCH_INDEX: Final = "https://download.pytorch.org/whl/cpu"
 TORCH: Final = "2.13.0"
 TORCHVISION: Final = "0.28.0"
 SERVE: Final = ["gateway", "torchserve"]
-EVERYTHING: Final = [*SERVE, "heif", "train", "loadtest", "bench", "dev"]
+EVERYTHING: Final = [*SERVE, "heif", "train", "loadtest", "bench", "test", "dev"]
 CPU_BUILD: Final = f"torch=={TORCH}+cpu"
 CUDA_BUILD: Final = f"torch=={TORCH}"
 VARIANTS: Final = {
@@ -56,6 +57,7 @@ VARIANTS: Final = {
     # With the gateway's packages, which the command imports.
     "loadtest": (CPU_BUILD, ["gateway", "loadtest", "cpu"]),
     "train": (CPU_BUILD, ["gateway", "train", "cpu"]),
+    "test-embedded": (CPU_BUILD, ["gateway", "cpu", "heif", "test"]),
 }
 ENVIRONMENTS: Final = ("tools", "docs")
 """Of commands that need an environment of their own."""

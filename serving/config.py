@@ -1,6 +1,7 @@
-"""TorchServe's configuration, written into one folder for each run. docs/torchserve.md says why each line is there."""
+"""TorchServe's configuration, in a folder of each run. docs/explanation/torchserve.md says why each line is there."""
 
 import importlib.util
+import json
 import re
 import socket
 from dataclasses import dataclass
@@ -20,41 +21,15 @@ ARCHIVE: Final = "model.mar"
 FRONT_MAX_REQUEST_BYTES: Final = 128 * 2**20
 """TorchServe's own limit, whose answer is a bare 413: high, so that the handler refuses, with a reason."""
 
+KEY_LIFETIME_MIN: Final = 10 * 365 * 24 * 60
+"""TorchServe's keys are of one run, which is to end before they do."""
+
 _HEADROOM: Final = 1024
 
 
 @dataclass(frozen=True)
-class Ports:
-    """The ports of one TorchServe, all of them on loopback."""
-
-    inference: int
-    management: int
-    metrics: int
-    grpc_inference: int
-    grpc_management: int
-
-    @classmethod
-    def choose(cls, settings: Settings) -> "Ports":
-        """The ports that the settings name, and free ones for those that they leave open.
-
-        Raises ServingError where a named one is taken.
-        """
-        named = [
-            ("INFERENCE", settings.inference_port),
-            ("MANAGEMENT", settings.management_port),
-            ("METRICS", settings.metrics_port),
-        ]
-        for name, port in named:
-            if port:
-                check_free(LOOPBACK, port, f"{name}_PORT")
-        free = iter(free_ports(5))
-        inference, management, metrics_port = (port or next(free) for _, port in named)
-        return cls(inference, management, metrics_port, next(free), next(free))
-
-
-@dataclass(frozen=True)
 class RunFolder:
-    """The files of one run. Short paths: TorchServe puts Unix sockets, of 107 characters at most, into `temporary`."""
+    """The files of one run, for its user alone. Short paths: those of Unix sockets have 107 characters at most."""
 
     path: Path
 
@@ -84,6 +59,33 @@ class RunFolder:
         return self.path / "gc.log"
 
     @property
+    def inference(self) -> Path:
+        """The Unix socket that takes images."""
+        return self.path / "inference.sock"
+
+    @property
+    def management(self) -> Path:
+        """The Unix socket of the management API."""
+        return self.path / "management.sock"
+
+    @property
+    def metrics(self) -> Path:
+        """The Unix socket of the metrics."""
+        return self.path / "metrics.sock"
+
+    @property
+    def keys(self) -> Path:
+        """Where TorchServe writes the keys that it asks for, new ones at each start."""
+        return self.path / "key_file.json"
+
+    def authorization(self) -> str:
+        """The header's value with the key of inference; "" where there is none (yet)."""
+        try:
+            return f"Bearer {json.loads(self.keys.read_text())['inference']['key']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    @property
     def store(self) -> Path:
         """The folder with the archive."""
         return self.path / "store"
@@ -102,11 +104,14 @@ def torchserve_folder() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def write(folder: RunFolder, settings: Settings, ports: Ports) -> None:
-    """Write the configuration of one run into its folder."""
+def write(folder: RunFolder, settings: Settings, port: int) -> None:
+    """Write the configuration of one run into its folder.
+
+    With a `port` TorchServe takes images there, on loopback and without a key; else at the socket `folder.inference`.
+    """
     folder.store.mkdir(parents=True)
     folder.temporary.mkdir()
-    lines = [f"{name}={_java_value(str(value))}" for name, value in _properties(folder, settings, ports).items()]
+    lines = [f"{name}={_java_value(str(value))}" for name, value in _properties(folder, settings, port).items()]
     folder.properties.write_text("\n".join(lines) + "\n", "ascii")
     folder.log_configuration.write_text(_LOG4J2.format(log=folder.log.name), "ascii")
     folder.metrics_configuration.write_text(yaml.safe_dump(_metrics()))
@@ -126,17 +131,20 @@ def jvm_arguments(settings: Settings) -> list[str]:
     ]
 
 
-def _properties(folder: RunFolder, settings: Settings, ports: Ports) -> dict[str, Any]:
+def _properties(folder: RunFolder, settings: Settings, port: int) -> dict[str, Any]:
+    grpc_inference, grpc_management = free_ports(2)
     properties = {
-        "inference_address": f"http://{LOOPBACK}:{ports.inference}",
-        "management_address": f"http://{LOOPBACK}:{ports.management}",
-        "metrics_address": f"http://{LOOPBACK}:{ports.metrics}",
+        "inference_address": f"http://{LOOPBACK}:{port}" if port else f"unix:{folder.inference}",
+        "management_address": f"unix:{folder.management}",
+        "metrics_address": f"unix:{folder.metrics}",
         "grpc_inference_address": LOOPBACK,
         "grpc_management_address": LOOPBACK,
-        "grpc_inference_port": ports.grpc_inference,
-        "grpc_management_port": ports.grpc_management,
+        # gRPC cannot be turned off, nor be had at a Unix socket: everybody on the machine reaches it, and needs a key.
+        "grpc_inference_port": grpc_inference,
+        "grpc_management_port": grpc_management,
         "enable_model_api": "false",
-        "disable_token_authorization": "true",
+        "disable_token_authorization": "true" if port else "false",
+        "token_expiration_min": KEY_LIFETIME_MIN,
         "allowed_urls": f"file://{re.escape(str(folder.store))}/.*",
         "model_store": folder.store,
         "load_models": ARCHIVE,

@@ -13,6 +13,10 @@ from fashion_mnist.task import FASHION_MNIST, Task
 PATH: Final = "/predictions/"
 """What stands before the task's name."""
 READY: Final = "/health/ready"
+LIVE: Final = "/health/live"
+PING: Final = "/ping"
+"""TorchServe's own page, which its JVM answers without a worker."""
+
 TIMEOUT_S: Final = 2.0
 
 
@@ -29,7 +33,11 @@ def own_url(settings: Settings) -> str:
 
 
 class NotReady(Exception):
-    """The canary was not answered rightly; the message says what came instead."""
+    """The health-check image was not answered rightly; the message says what came instead."""
+
+
+class Silent(NotReady):
+    """Nothing came in time."""
 
 
 class ModelNotLoaded(NotReady):
@@ -37,23 +45,32 @@ class ModelNotLoaded(NotReady):
 
 
 class WrongLabel(NotReady):
-    """The model takes the canary for something else: it will not change its mind either."""
+    """The model takes the health-check image for something else: it will not change its mind either."""
 
 
 def check_health_image(host: str, port: int, task: Task, image: bytes) -> dict[str, Any]:
-    """Send the canary; the prediction, if it is the right one. Raises NotReady."""
+    """Send the health-check image; the prediction, if it is the right one. Raises NotReady."""
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     return _ask(connection, f"{host}:{port}", task, image, PATH + task.name)
 
 
-def check_health_image_at(private_socket: Path, task: Task, image: bytes, path: str = "") -> dict[str, Any]:
-    """The same through a socket in the file system. Raises NotReady."""
-    return _ask(_DoorConnection(private_socket), str(private_socket), task, image, path or PATH + task.name)
+def check_health_image_at(
+    private_socket: Path,
+    task: Task,
+    image: bytes,
+    path: str = "",
+    *,
+    authorization: str = "",
+    timeout_s: float = TIMEOUT_S,
+) -> dict[str, Any]:
+    """The same through a socket in the file system, with a header of authorization if there is one. Raises NotReady."""
+    connection = _PrivateConnection(private_socket, timeout_s)
+    return _ask(connection, str(private_socket), task, image, path or PATH + task.name, authorization)
 
 
 def ask_at(private_socket: Path) -> None:
-    """Ask a gateway whether its own canary gets its label now, which counts as no request. Raises NotReady."""
-    status, content = _call(_DoorConnection(private_socket), str(private_socket), "GET", READY)
+    """Ask a gateway whether its own health check passes, which counts as no request. Raises NotReady."""
+    status, content = _call(_PrivateConnection(private_socket), str(private_socket), "GET", READY)
     if status != http.client.OK:
         try:
             reason = json.loads(content)["reason"]
@@ -62,19 +79,27 @@ def ask_at(private_socket: Path) -> None:
         raise NotReady(reason)
 
 
-class _DoorConnection(http.client.HTTPConnection):
-    def __init__(self, private_socket: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
-        self._door = private_socket
+def ask_whether_alive(private_socket: Path, path: str, *, timeout_s: float, authorization: str = "") -> None:
+    """Raise Silent where nothing comes in time, and NotReady where nobody is there."""
+    connection = _PrivateConnection(private_socket, timeout_s)
+    _call(connection, str(private_socket), "GET", path, authorization=authorization)
+
+
+class _PrivateConnection(http.client.HTTPConnection):
+    def __init__(self, private_socket: Path, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = private_socket
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._door))
+        self.sock.connect(str(self._path))
 
 
-def _ask(connection: http.client.HTTPConnection, where: str, task: Task, image: bytes, path: str) -> dict[str, Any]:
-    status, content = _call(connection, where, "POST", path, image)
+def _ask(
+    connection: http.client.HTTPConnection, where: str, task: Task, image: bytes, path: str, authorization: str = ""
+) -> dict[str, Any]:
+    status, content = _call(connection, where, "POST", path, image, authorization)
     if status == http.client.NOT_FOUND:
         raise ModelNotLoaded(f"it answers {content[:200]!r}")
     try:
@@ -89,13 +114,21 @@ def _ask(connection: http.client.HTTPConnection, where: str, task: Task, image: 
 
 
 def _call(
-    connection: http.client.HTTPConnection, where: str, method: str, path: str, image: bytes | None = None
+    connection: http.client.HTTPConnection,
+    where: str,
+    method: str,
+    path: str,
+    image: bytes | None = None,
+    authorization: str = "",
 ) -> tuple[int, bytes]:
     """An answer's status and content. Raises NotReady where there is none."""
     try:
-        connection.request(method, path, image, {"content-type": "image/png"} if image else {})
+        headers = {"content-type": "image/png"} if image else {}
+        connection.request(method, path, image, headers | ({"authorization": authorization} if authorization else {}))
         response = connection.getresponse()
         return response.status, response.read()
+    except TimeoutError:
+        raise Silent(f"no answer on {where} within {connection.timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise NotReady(f"no answer on {where} ({error or type(error).__name__})") from None
     finally:

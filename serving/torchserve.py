@@ -1,5 +1,7 @@
 """One TorchServe: started, watched until it is truly ready, stopped."""
 
+import contextlib
+import math
 import os
 import re
 import shutil
@@ -15,11 +17,14 @@ import psutil
 from fashion_mnist.errors import ServingError
 from fashion_mnist.model_store import model_task, read_health_image
 from fashion_mnist.settings import Settings
-from serving import config, gc_log, java, processes, readiness, state
-from serving.config import Ports, RunFolder
+from serving import config, gc_log, java, processes, readiness
+from serving.config import RunFolder
 from serving.kept_files import KeptFiles
 
 POLL_S: Final = 0.05
+PING_S: Final = 0.5
+"""How long a JVM has to say that it lives, when its workers are silent."""
+
 CRASHES: Final = 2
 """A worker that dies so often before the first answer dies for a reason that stays."""
 
@@ -40,19 +45,27 @@ class TorchServe:
     Use it as a context manager: leaving it ends every process that it started, and removes the folder.
     """
 
-    def __init__(self, settings: Settings, model_store: Path, folder: Path | None = None) -> None:
-        """`folder` is where its files go, by default one named by its port; nothing is written or started yet."""
+    def __init__(self, settings: Settings, model_store: Path, folder: Path, *, port: int = 0) -> None:
+        """`folder` is where its files go; nothing is written or started yet.
+
+        With a `port` it takes images there from everybody on this machine, and not at a socket of its folder: for
+        those who measure or test it alone.
+        """
         self.settings = settings
-        self.ports = Ports.choose(settings)
-        self.folder = RunFolder(folder or state.folder(config.LOOPBACK, self.ports.inference))
+        self.port = port
+        self.folder = RunFolder(folder)
         self._files = KeptFiles()
         self._health_image, self._task = read_health_image(model_store), model_task(model_store)
         self._process: subprocess.Popen[bytes] | None = None
+        self._checked: frozenset[int] = frozenset()
+        """The workers that a health check was about."""
+        self._patience_s = math.inf
+        """Until when these may be silent; 0 where they have answered."""
 
     @property
     def url(self) -> str:
-        """Where images are sent, from this machine."""
-        return readiness.url(config.LOOPBACK, self.ports.inference, name=self._task.name)
+        """Where images are sent, if it has a port."""
+        return readiness.url(config.LOOPBACK, self.port, name=self._task.name)
 
     @property
     def pid(self) -> int:
@@ -75,7 +88,7 @@ class TorchServe:
         try:
             shutil.rmtree(self.folder.path, ignore_errors=True)
             self.folder.path.mkdir(mode=0o700, parents=True)
-            config.write(self.folder, self.settings, self.ports)
+            config.write(self.folder, self.settings, self.port)
             build_archive(self.folder.store / config.ARCHIVE)
             self._files.keep([self.folder.path])
         except OSError as error:
@@ -88,11 +101,14 @@ class TorchServe:
         """Start the JVM, which starts the workers. Returns at once. Raises OSError."""
         self._files.restore()
         self.folder.temporary.mkdir(exist_ok=True)
+        # What an earlier one has left: it takes no address that is there, and writes new keys.
+        for left in (self.folder.inference, self.folder.management, self.folder.metrics, self.folder.keys):
+            left.unlink(missing_ok=True)
         with (self.folder.path / "jvm.out").open("ab") as output:
             self._process = processes.start(self._command(), self._environment(), self.folder.path, output)
 
     def wait_until_ready(self) -> float:
-        """Wait until the canary gets its label; the seconds it took.
+        """Wait until the health-check image gets its label; the seconds it took.
 
         Raises ServingError, with the log's end, as soon as it is clear that it will not, and at the latest after
         `startup_timeout_s`.
@@ -109,7 +125,7 @@ class TorchServe:
             if sum(not processes.alive(worker) for worker in workers.values()) >= CRASHES:
                 raise self._failure("TorchServe's worker dies again and again while it loads the model")
             try:
-                readiness.check_health_image(config.LOOPBACK, self.ports.inference, self._task, self._health_image)
+                self.check_health_image()
                 return time.monotonic() - started
             except readiness.ModelNotLoaded as error:
                 raise self._failure(f"TorchServe did not load the model: {error}") from None
@@ -119,6 +135,50 @@ class TorchServe:
                 reason = error
             time.sleep(POLL_S)
         raise self._failure(f"TorchServe was not ready after {self.settings.startup_timeout_s} s: {reason}")
+
+    def check_health_image(self, timeout_s: float = readiness.TIMEOUT_S) -> None:
+        """Raise readiness.NotReady where the health-check image does not get its label now."""
+        if self.port:
+            readiness.check_health_image(config.LOOPBACK, self.port, self._task, self._health_image)
+        else:
+            authorization = self.folder.authorization()
+            readiness.check_health_image_at(
+                self.folder.inference, self._task, self._health_image, authorization=authorization, timeout_s=timeout_s
+            )
+
+    def check(self, timeout_s: float) -> None:
+        """Raise readiness.Silent where it says nothing in time, with workers that have answered before.
+
+        Others may still load the model, for as long as a start may take: then it raises another NotReady.
+        """
+        try:
+            self.check_health_image(timeout_s)
+        except readiness.Silent:
+            workers = frozenset(worker.pid for worker in self._workers())
+            now = time.monotonic()
+            if workers != self._checked:
+                self._checked, self._patience_s = workers, now + self.settings.startup_timeout_s
+            if now < self._patience_s:
+                raise readiness.NotReady("its workers are being started") from None
+            raise
+        else:
+            if self._patience_s:
+                self._checked, self._patience_s = frozenset(worker.pid for worker in self._workers()), 0.0
+
+    def end_what_is_silent(self) -> str:
+        """End the workers where the JVM itself answers, which starts others, and else all; what was ended."""
+        authorization = self.folder.authorization()
+        try:
+            readiness.ask_whether_alive(
+                self.folder.inference, readiness.PING, timeout_s=PING_S, authorization=authorization
+            )
+        except readiness.NotReady:
+            self.stop(grace_s=0)
+            return "TorchServe"
+        for worker in self._workers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        return "TorchServe's worker"
 
     def running(self) -> bool:
         """Whether the JVM runs."""
@@ -177,7 +237,6 @@ class TorchServe:
             *("-f", self.folder.properties),
             *("-s", self.folder.store),
             "-ncs",
-            "--disable-token-auth",
         ]
 
     def _environment(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The pages about the code, docs/architecture.md and CONTRIBUTING.md, name files, classes and functions that exist."""
+"""The pages about the code, of the architecture and CONTRIBUTING.md, name files, classes and functions that exist."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ARCHITECTURE = ROOT / "docs" / "architecture.md"
+ARCHITECTURE = ROOT / "docs" / "explanation" / "architecture.md"
 PAGES = {path.name: path.read_text() for path in (ARCHITECTURE, ROOT / "CONTRIBUTING.md")}
 NAMED = [
     (path, names) for page in PAGES.values() for path, names in re.findall(r"`([\w/]+\.py)`[^`(]*\(([^)]*)\)", page)

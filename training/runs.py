@@ -26,7 +26,7 @@ from fashion_mnist.network import NetworkClass, save_weights
 from fashion_mnist.ood import unknown_scores
 from fashion_mnist.system import atomic
 from fashion_mnist.system.commit import commit
-from training import fused
+from training import fused, run_folder
 from training.calibration import fit_temperature
 from training.loop import Progress, Trainer, predict
 from training.recipes import Recipe
@@ -180,10 +180,9 @@ def _choose_kernels(kernels: str, trainer: Trainer) -> str:
 
 def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: bool) -> list[dict[str, Any]]:
     """Make the run's folder, or take up the run in it; the metrics of the epochs that are done."""
-    begun = folder / "settings.json"
+    run_folder.check(folder, resume=resume)
+    begun = folder / run_folder.SETTINGS
     if not begun.exists():
-        if resume:
-            raise TrainingError(f"{folder} holds no run to go on with: leave --resume out, or name the right --run")
         atomic.write_text(begun, json.dumps(settings, indent=2) + "\n")
         return []
     try:
@@ -191,8 +190,6 @@ def _open(folder: Path, settings: dict[str, Any], trainer: Trainer, *, resume: b
         before = {name: before[name] for name in settings}
     except (ValueError, KeyError, TypeError):
         raise TrainingError(f"{begun} is damaged: begin anew with another --run") from None
-    if not resume:
-        raise TrainingError(f"{folder} holds a run already: add --resume to go on with it, or name another --run")
     # Sums of floats depend on how many threads share them and on the kernels: the run goes on with those it began with.
     settings["threads"] = before["threads"]
     torch.set_num_threads(before["threads"])

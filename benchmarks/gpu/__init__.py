@@ -1,1 +1,1 @@
-"""What this project does on a GPU: checked and measured, or gone through on the CPU in a dry run. docs/gpu.md."""
+"""What this project does on a GPU: checked, measured, or in a dry run on the CPU. docs/how-to/gpu.md."""

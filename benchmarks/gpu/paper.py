@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu.paper
 
-prints the tables of docs/gpu.md.
+prints the tables of docs/how-to/gpu.md.
 """
 
 import math

@@ -18,7 +18,7 @@ _OURS: Final = "#d2691e"
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The figures as docs/benchmarks.md shows them."""
+    """The figures as docs/explanation/benchmarks.md shows them."""
     lines = [
         f"{results['machine']['name']}, load generator included; {results['date']}, "
         f"commit {results['commit']}; medians of {results['rounds']} interleaved rounds of {results['seconds']} s; "

@@ -34,7 +34,7 @@ def main() -> None:
         with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
             pages = {"metrics": metrics_page(answer.read().decode())}
     else:
-        pages = {"errors": errors_page(), "cli": cli_page()}
+        pages = {"settings": settings_page(), "errors": errors_page(), "cli": cli_page()}
     for name, text in pages.items():
         (PAGES / f"{name}.md").write_text(text)
 

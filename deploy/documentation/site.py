@@ -25,6 +25,7 @@ OUTSIDE: Final = "repository"
 DEADLINE_S: Final = 300
 LINK: Final = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 FOREIGN: Final = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=[\"']?(https?:)?//[^>]*>")
+COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
 CODE: Final = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -38,12 +39,9 @@ def main() -> None:
         stage(folder / "docs")
         shutil.copy(CONFIGURATION, folder)
         command = [str(Path(sys.executable).parent / "zensical"), "build", "--strict", "--clean"]
-        environment = {**os.environ, "NO_COLOR": "1"}
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         if done.returncode:
-            sys.exit((done.stdout + done.stderr).partition("Traceback")[0])
+            sys.exit(COLOURS.sub("", done.stdout + done.stderr).partition("Traceback")[0])
         foreign = sorted(foreign_hosts(folder / "site"))
         if foreign:
             sys.exit("pages load from other hosts:\n" + "\n".join(foreign))

@@ -1,20 +1,29 @@
 """Predictions for files: packed into large requests, by a server or by an engine in this process."""
 
+import gzip
+import io
 import json
+import socket
+import ssl
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from fashion_mnist.client.http import Client, File
-from fashion_mnist.decoding.bodies import decode, decode_many
+import httpx
+import numpy as np
+
+from fashion_mnist.client.http import PACK_IMAGES, Client, File
+from fashion_mnist.decoding.arrays import idx_images, npy_images
+from fashion_mnist.decoding.bodies import GZIP, IDX, NPY, decode, decode_many
 from fashion_mnist.decoding.formats import START_BYTES, format_of
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import Engine
-from fashion_mnist.errors import FashionMNISTError, Forbidden, NotFound, Overloaded, Unauthorized, Unavailable
+from fashion_mnist.errors import BadArray, FashionMNISTError, Forbidden, NotFound, Overloaded, Unauthorized, Unavailable
 from fashion_mnist.predictions import encode_json
 from fashion_mnist.preparation import DEFAULT_MODE, Mode
-from fashion_mnist.task import Task
+from fashion_mnist.task import Geometry, Task
 
 SUFFIXES: Final = (
     ".png",
@@ -37,6 +46,8 @@ SUFFIXES: Final = (
 
 PACK_FILES: Final = 256
 PACK_BYTES: Final = 4 * 2**20
+
+_LOOK_S: Final = 2.0
 
 HOPELESS: Final = (Unavailable, Overloaded, Unauthorized, Forbidden, NotFound)
 """Errors after which no other file will fare better."""
@@ -66,8 +77,10 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def predict_files(paths: Iterable[Path], send: Send) -> Iterator[FileResult]:
+def predict_files(paths: Iterable[Path], send: Send, geometry: Geometry) -> Iterator[FileResult]:
     """Read files, send them in packs, and yield what came of each. A bad file is a result with an error.
+
+    Arrays of many images are sent in packs too: no request is longer for them than a server's limits allow.
 
     Raises what is not the files' fault, HOPELESS, where `send` does: then there is no result for any file.
     """
@@ -80,7 +93,7 @@ def predict_files(paths: Iterable[Path], send: Send) -> Iterator[FileResult]:
             continue
         if format_of(content[:START_BYTES]) is None:
             # It may hold many images, or none: only alone can its part of the answer be told.
-            yield _predict_alone(path, content, send)
+            yield _predict_alone(path, content, send, geometry)
             continue
         pack.append((path, content))
         if len(pack) == PACK_FILES or sum(len(content) for _, content in pack) >= PACK_BYTES:
@@ -90,13 +103,33 @@ def predict_files(paths: Iterable[Path], send: Send) -> Iterator[FileResult]:
         yield from _predict_pack(pack, send)
 
 
-def _predict_alone(path: Path, content: bytes, send: Send) -> FileResult:
+def _predict_alone(path: Path, content: bytes, send: Send, geometry: Geometry) -> FileResult:
+    packs = _array_packs(content, geometry) or [content]
     try:
-        return FileResult(path, send([(path.name, content)]))
+        return FileResult(path, [prediction for pack in packs for prediction in send([(path.name, pack)])])
     except HOPELESS:
         raise
     except FashionMNISTError as error:
         return FileResult(path, error=error.message)
+
+
+def _array_packs(content: bytes, geometry: Geometry) -> list[bytes]:
+    """A large .npy or IDX file, gzipped or not, as several .npy of PACK_IMAGES images; empty for all else."""
+    try:
+        if content.startswith(GZIP):
+            content = gzip.decompress(content)
+        if len(content) <= PACK_BYTES or not content.startswith((NPY, IDX)):
+            return []
+        images = (npy_images if content.startswith(NPY) else idx_images)(content, geometry)
+    except (BadArray, OSError, EOFError, zlib.error):
+        # Whoever decodes it whole says what is wrong with it.
+        return []
+    packs = []
+    for start in range(0, len(images), PACK_IMAGES):
+        file = io.BytesIO()
+        np.save(file, images[start : start + PACK_IMAGES])
+        packs.append(file.getvalue())
+    return packs
 
 
 def _predict_pack(pack: list[tuple[Path, bytes]], send: Send) -> Iterator[FileResult]:
@@ -126,9 +159,28 @@ def server_sender(client: Client, prepare: str = "") -> Send:
         try:
             return client.answers([File(content, _content_type(name)) for name, content in contents], prepare=prepare)
         except Unavailable as error:
-            raise Unavailable(f"{error.message}: start the server with `make serve`, or predict with --local") from None
+            raise Unavailable(f"{error.message}: {_remedy(client.url)}") from None
 
     return send
+
+
+def _remedy(url: str) -> str:
+    """What to do where a server does not answer, after a look at what is there."""
+    address = httpx.URL(url)
+    scheme, port = address.scheme, address.port or {"http": 80, "https": 443}[address.scheme]
+    try:
+        with socket.create_connection((address.host, port), _LOOK_S) as connection:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(connection, server_hostname=address.host):
+                if scheme == "http":
+                    return f"the server speaks TLS: write https://{address.netloc.decode()}"
+    except ssl.SSLError:
+        if scheme == "https":
+            return f"the server does not speak TLS: write http://{address.netloc.decode()}"
+    except OSError:
+        return "start the server with `make serve`, or predict with --local"
+    return "look at its log, or predict with --local"
 
 
 def local_sender(

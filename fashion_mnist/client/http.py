@@ -184,7 +184,7 @@ class Client:
         believe and who we are, for https; by default the machine's own authorities are believed. Raises UsageError
         where `url` is none, or what the environment says of proxies or certificates cannot be used.
         """
-        url = checked_url(url)
+        self.url = url = checked_url(url)
         self._http = open_http(httpx.Client, url, timeout=timeout_s, headers=_headers(key), verify=tls)
         self._exchanges = _Exchanges(self._http, url, task, patience_s)
 

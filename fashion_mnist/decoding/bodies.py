@@ -55,9 +55,9 @@ def decode(
 def is_plain(body: Bytes, content_type: str) -> bool:
     """Whether a body has raw pixels, which take negligible time to decode."""
     start = bytes(body[:START_BYTES])
-    if format_of(start) or start.startswith(_GZIP):
+    if format_of(start) or start.startswith(GZIP):
         return False
-    if start.startswith((_NPY, _IDX)):
+    if start.startswith((NPY, IDX)):
         return True
     return _media_type(content_type) in _RAW_TYPES and not _looks_like_json(body)
 
@@ -88,11 +88,11 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
         return Decoded(image[None], adjusted={0: adjusted} if adjusted else {})
     media_type = _media_type(content_type)
     length = image_bytes(budget.geometry)
-    if start.startswith(_NPY):
+    if start.startswith(NPY):
         return from_pixels(npy_images(body, budget.geometry), budget)
-    if start.startswith(_GZIP):
+    if start.startswith(GZIP):
         return decode_part(_gunzip(body, budget), _OCTET_STREAM, budget)
-    if start.startswith(_IDX) and (len(body) % length or "idx" in media_type):
+    if start.startswith(IDX) and (len(body) % length or "idx" in media_type):
         return from_pixels(idx_images(body, budget.geometry), budget)
     if media_type.endswith("json") or (media_type in _RAW_TYPES and _looks_like_json(body)):
         return json_bodies.decode_json(body, decode_image, budget)
@@ -159,9 +159,9 @@ def _gunzip(body: Bytes, budget: Budget) -> bytes:
     return content
 
 
-_NPY: Final = b"\x93NUMPY"
-_GZIP: Final = b"\x1f\x8b\x08"
-_IDX: Final = b"\x00\x00\x08"
+NPY: Final = b"\x93NUMPY"
+GZIP: Final = b"\x1f\x8b\x08"
+IDX: Final = b"\x00\x00\x08"
 _BOX: Final = b"ftyp"
 """Follows the first four bytes of an AVIF."""
 _OCTET_STREAM: Final = "application/octet-stream"

@@ -40,8 +40,8 @@ class Version:
     """Increases with each load, also of the same name."""
     folder: Path
     """The server's own copy of its files; the original may change."""
-    torchserve: int = 0
-    """The port of its TorchServe; unused with the other engines."""
+    torchserve: str = ""
+    """The folder of its TorchServe's run; "" with the other engines."""
     open: bool = True
     """Whether clients may request it; otherwise it is being checked."""
 

@@ -6,6 +6,7 @@ gateways into Prometheus metrics.
 
 import math
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -27,6 +28,9 @@ SECONDS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.
 IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONFIDENCE: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 GAUGES: Final = ("ready", "connections", "queued_images", "buffered_bytes")
+
+SILENT_S: Final = 3.0
+"""A gateway writes twice a second how things stand."""
 
 SAMPLED: Final = 8
 """Images of a batch that are sampled for drift, at most."""
@@ -69,6 +73,7 @@ def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
         "confidence": (len(CONFIDENCE) + 1,),
         "confidence_sum": (1,),
         "gauges": (len(GAUGES),),
+        "written_s": (1,),
         "window": (len(FIGURES), most_bins(classes)),
     }
 
@@ -141,6 +146,7 @@ class Metrics:
     def gauges(self, *values: float) -> None:
         """Set the gauges, in the order of GAUGES."""
         self._found["gauges"][:] = values
+        self._found["written_s"][:] = time.monotonic()
 
     def count(self) -> None:
         """Count what is buffered. Call it from time to time."""
@@ -188,7 +194,12 @@ def paths_of(folder: Path, gateways: int) -> list[Path]:
 def totals(paths: Sequence[Path], task: Task = FASHION_MNIST) -> dict[str, NDArray[np.float64]]:
     """The sums over all gateways by name; missing files count as zeros."""
     found = [_open(path, "r", task) for path in paths if path.exists()]
-    return {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _shapes(task).items()}
+    total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _shapes(task).items()}
+    # How things stand is known of those alone that have said so lately: one that was stopped is ready for nobody.
+    heard = [each for each in found if time.monotonic() - each["written_s"][0] < SILENT_S]
+    total["gauges"] = sum((each["gauges"] for each in heard), np.zeros(len(GAUGES)))
+    total["silent"] = np.array([len(found) - len(heard)])
+    return total
 
 
 def families(paths: Sequence[Path], reference: Reference | None = None, task: Task = FASHION_MNIST) -> Iterator[Metric]:
@@ -228,6 +239,11 @@ def families(paths: Sequence[Path], reference: Reference | None = None, task: Ta
         "Open connections.",
         "Images that are queued for the engine.",
         "Bytes of bodies that are being received or await their answers.",
+    )
+    yield GaugeMetricFamily(
+        "serving_silent_gateways",
+        f"Gateways that have not written their figures for {SILENT_S:g} s; the gauges below leave them out.",
+        value=total["silent"][0],
     )
     for name, help, value in zip(GAUGES, helps, total["gauges"], strict=True):
         yield GaugeMetricFamily(f"serving_{name}", help, value=value)

@@ -1,6 +1,6 @@
 """TorchServe's and its JVM's own metrics, under our names and in seconds and bytes.
 
-TorchServe listens on loopback only, so the supervisor reads its metrics at each scrape.
+TorchServe listens at a private socket only, so the supervisor reads its metrics at each scrape.
 """
 
 import threading
@@ -39,7 +39,6 @@ class TorchServes(Collector):
         """`running` returns the current ones by version."""
         self._running = running
         self._lock = threading.Lock()
-        self._client = httpx.Client(timeout=TIMEOUT_S, trust_env=False)
         self._gc_logs: dict[Path, GcLog] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -58,7 +57,7 @@ class TorchServes(Collector):
             "serving_torchserve_answers", "Answers of TorchServe by status.", labels=["version", "status"]
         )
         for version, torchserve in running.items():
-            found = self._ask(torchserve.ports.metrics)
+            found = self._ask(torchserve.folder.metrics)
             if found is None:
                 continue  # a gap is better than a zero
             for name, counter in counters.items():
@@ -68,10 +67,13 @@ class TorchServes(Collector):
         yield from counters.values()
         yield answers
 
-    def _ask(self, port: int) -> dict[str, float] | None:
+    def _ask(self, socket: Path) -> dict[str, float] | None:
         """The sums of a TorchServe's metrics by name; None if it does not answer."""
         try:
-            answer = self._client.get(f"http://127.0.0.1:{port}/metrics").raise_for_status()
+            with httpx.Client(
+                transport=httpx.HTTPTransport(verify=False, uds=str(socket)), timeout=TIMEOUT_S
+            ) as client:
+                answer = client.get("http://localhost/metrics").raise_for_status()
         except httpx.HTTPError:
             return None
         return {

@@ -34,14 +34,15 @@ from gateway.models import versions
 from gateway.models.versions import Version, VersionCounters, Versions, counters_path
 from gateway.process import version_check
 from gateway.process.control import VERSIONS
+from gateway.process.restarts import PER_S, Restarts
+from serving.health_check import HealthCheck
 from serving.kept_files import KeptFiles
 from serving.torchserve import TorchServe
 
 log = logging.getLogger(__name__)
 
 RESTARTS: Final = 5
-PER_S: Final = 60.0
-"""A version's TorchServe that dies more often than this is not started again."""
+"""A version's TorchServe that dies more often than this within a minute is not started again."""
 
 TELL_S: Final = 60.0
 """How long a gateway has to load a version, and one that has died to be there again."""
@@ -64,6 +65,9 @@ class _Loaded:
     reference: Reference | None
     since: float
     torchserve: TorchServe | None
+    check: HealthCheck | None
+    """Of its TorchServe."""
+    restarts: Restarts = dataclasses.field(default_factory=Restarts)
     deaths: list[float] = dataclasses.field(default_factory=list)
     given_up: str = ""
     """Why it is not started again."""
@@ -83,6 +87,7 @@ class Rollout:
         self._build = build
         self._loaded: dict[str, _Loaded] = {}
         self._candidate: _Loaded | None = None
+        self._checks: list[HealthCheck] = []
         self._torchserves: list[TorchServe] = []
         """All that there are, also those of versions on their way in or out."""
         self._loading = threading.Lock()
@@ -108,7 +113,7 @@ class Rollout:
             checksums.verify(model_store / name)
         card = model_card(model_store)
         try:
-            loaded = self._prepare(model_version(model_store), card, model_store, self._settings)
+            loaded = self._prepare(model_version(model_store), card, model_store)
         except OSError as error:
             raise ServingError(
                 f"{self._folder} cannot be written ({error.strerror}): make room there, or set TMPDIR"
@@ -143,14 +148,24 @@ class Rollout:
                     future.set_exception(error)
         died = False
         for loaded in list(self._loaded.values()):
-            if loaded.torchserve is None or loaded.torchserve.running() or loaded.given_up:
+            if loaded.torchserve is None or loaded.check is None or loaded.given_up:
                 continue
-            died_now = loaded.torchserve.pid != 0  # or else it could not be started again when that was tried
+            killed = False
+            if loaded.torchserve.running() and loaded.check.silent:
+                ended = loaded.torchserve.end_what_is_silent()
+                tell(f"{ended} of version {loaded.version.name} answers no health check and is replaced")
+                loaded.check.restart()
+                killed = not loaded.torchserve.running()
+            if loaded.torchserve.running():
+                continue
+            died_now = killed or loaded.torchserve.pid != 0  # or else its next start is due, or failed
             loaded.torchserve.stop(grace_s=0)
+            if died_now:
+                loaded.restarts.ended()
             name = loaded.version.name
             if name == self.wanted.default:
-                loaded.torchserve.start()
-                died = True
+                died |= died_now
+                self._restart(loaded)
                 continue
             if died_now:
                 now = time.monotonic()
@@ -159,9 +174,17 @@ class Rollout:
                 loaded.given_up = f"its TorchServe died {len(loaded.deaths)} times within a minute"
                 tell(f"version {name}: {loaded.given_up} and is not started again; unload it, or load it anew")
             else:
-                tell(f"the TorchServe of version {name} died and is started again")
-                loaded.torchserve.start()
+                if died_now:
+                    tell(f"the TorchServe of version {name} died and is started again")
+                self._restart(loaded)
         return died
+
+    @staticmethod
+    def _restart(loaded: _Loaded) -> None:
+        """Start a version's TorchServe again, if it is time."""
+        if loaded.torchserve is not None and loaded.check is not None and loaded.restarts.due:
+            loaded.check.restart()
+            loaded.torchserve.start()
 
     def restore_files(self) -> None:
         """Write those of the versions' files anew that are gone. Raises OSError."""
@@ -184,6 +207,8 @@ class Rollout:
     def close(self) -> None:
         """End every TorchServe."""
         self.interrupt()
+        for check in self._checks:
+            check.close()
         for torchserve in list(self._torchserves):
             torchserve.stop(grace_s=0)
 
@@ -298,9 +323,7 @@ class Rollout:
             raise NotFound(f"there is no version {name[:64]!r}: there are {', '.join(self._loaded)}") from None
 
     def _load(self, name: str, card: dict[str, Any], folder: Path, held: Split | None) -> dict[str, Any]:
-        # Ports that the settings name are the first one's.
-        settings = dataclasses.replace(self._settings, inference_port=0, management_port=0, metrics_port=0)
-        candidate = self._prepare(name, card, folder, settings, open=False)
+        candidate = self._prepare(name, card, folder, open=False)
         version = candidate.version
         try:
             # The folder may have been written to meanwhile.
@@ -339,10 +362,8 @@ class Rollout:
             "card_accuracy": candidate.accuracy,
         }
 
-    def _prepare(
-        self, name: str, card: dict[str, Any], source: Path, settings: Settings, *, open: bool = True
-    ) -> _Loaded:
-        """Copy a version's files into the server's folder, and choose ports for its TorchServe."""
+    def _prepare(self, name: str, card: dict[str, Any], source: Path, *, open: bool = True) -> _Loaded:
+        """Copy a version's files into the server's folder."""
         number = next(self._numbers)
         folder = self._folder / f"v{number}"
         try:
@@ -351,17 +372,21 @@ class Rollout:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        torchserve = None
-        if settings.engine == "torchserve":
-            torchserve = TorchServe(settings, folder, self._folder / f"t{number}")
+        torchserve = check = None
+        if self._settings.engine == "torchserve":
+            torchserve = TorchServe(self._settings, folder, self._folder / f"t{number}")
             self._torchserves.append(torchserve)
+            ask = functools.partial(torchserve.check, self._settings.health_check_timeout_s)
+            check = HealthCheck(ask, self._settings.health_check_failures)
+            self._checks.append(check)
         return _Loaded(
-            version=Version(name, number, folder, torchserve.ports.inference if torchserve else 0, open),
+            version=Version(name, number, folder, str(torchserve.folder.path) if torchserve else "", open),
             source=source,
             accuracy=versions.accuracy(card),
             reference=Reference.from_card(card),
             since=time.time(),
             torchserve=torchserve,
+            check=check,
         )
 
     def _take_back(self, candidate: _Loaded) -> None:
@@ -386,6 +411,9 @@ class Rollout:
     def _discard(self, loaded: _Loaded) -> None:
         """End a version's TorchServe, and remove its files."""
         torchserve = loaded.torchserve
+        if loaded.check is not None:
+            loaded.check.close()
+            self._checks.remove(loaded.check)
         if torchserve is not None:
             # Where the server is about to end, `close` does it.
             with contextlib.suppress(FashionMNISTError):

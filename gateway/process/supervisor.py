@@ -1,6 +1,7 @@
 """`fashion-mnist serve`: the engine and the gateways in front of it, restarted when they die, ended when we say so."""
 
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -23,10 +24,12 @@ from gateway.http.keys import Keyring
 from gateway.http.tls import open_tls
 from gateway.observability.metrics import paths_of
 from gateway.process import admin
-from gateway.process.rollout import PER_S, RESTARTS, Build, Rollout
+from gateway.process.restarts import Restarts
+from gateway.process.rollout import RESTARTS, Build, Rollout
 from gateway.process.worker import Task
 from serving import processes, readiness, state
 from serving.config import check_free
+from serving.health_check import HealthCheck
 from serving.torchserve import SOCKET_PATH_LENGTH
 
 WATCH_S: Final = 0.05
@@ -50,8 +53,8 @@ def serve(
 
     `build_archive` writes TorchServe's archive of a model store, its first argument, to a path, its second; `on_ready`
     is called with the URL and the seconds it took, when a real image got its right label, at first and after each
-    restart; `tell` with what else a person should know. What dies is restarted, at most five times a minute. Raises
-    ServingError where the server cannot start or keeps dying.
+    restart; `tell` with what else a person should know. What dies, or answers no health check, is replaced: at once,
+    then later and later. Raises ServingError where the server cannot start, or has died six times without an answer.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -93,7 +96,12 @@ class _Server:
         self._tell = tell
         self._health_image = read_health_image(model_store)
         self._gateways: list[subprocess.Popen[bytes]] = []
-        self._deaths: list[float] = []
+        self._ended: set[int] = set()
+        """Places of gateways that are to be started again."""
+        self._restarts: list[Restarts] = []
+        self._checks: list[HealthCheck] = []
+        self._deaths = 0
+        """Since all was well."""
         Cors(settings.cors_origins)  # raises here, where a person reads it
         self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if keys.required(settings) else None
@@ -154,6 +162,16 @@ class _Server:
         state.write(self._state)
         self._rollout.start()
         self._gateways = [self._start_gateway(place) for place in range(self._settings.gateways)]
+        self._restarts = [Restarts() for _ in self._gateways]
+        for private_socket in self._private_sockets():
+            ask = functools.partial(
+                readiness.ask_whether_alive,
+                private_socket,
+                readiness.LIVE,
+                timeout_s=self._settings.health_check_timeout_s,
+            )
+            self._checks.append(HealthCheck(ask, self._settings.health_check_failures))
+            self._cleanup.callback(self._checks[-1].close)
         self._rollout.wait_until_ready()
 
     def watch(self, on_ready: Callable[[str, float], None]) -> None:
@@ -173,6 +191,7 @@ class _Server:
                 ready = False
             if not ready and self._answers():
                 ready = True
+                self._deaths = 0
                 url = readiness.url(
                     self._settings.host, self._port, name=self._rollout.task.name, tls=self._tls is not None
                 )
@@ -197,24 +216,37 @@ class _Server:
 
     def _dead(self) -> str:
         """Restart what has died; its name, or "" where all live."""
+        died = ""
         for place, gateway in enumerate(self._gateways):
+            if place in self._ended:
+                if self._restarts[place].due:
+                    listening.accept_new_connections(self._sockets[place])
+                    self._checks[place].restart()
+                    self._gateways[place] = self._start_gateway(place)
+                    self._ended.remove(place)
+                continue
+            if gateway.poll() is None and self._checks[place].silent:
+                self._tell("a gateway answers no health check and is replaced")
+                gateway.kill()
+                gateway.wait(KILL_S)
             if gateway.poll() is not None:
                 processes.stop(gateway, grace_s=0)
-                listening.accept_new_connections(self._sockets[place])
-                self._gateways[place] = self._start_gateway(place)
-                return "a gateway"
+                self._restarts[place].ended()
+                self._ended.add(place)
+                died = "a gateway"
+        if died:
+            return died
         return "TorchServe" if self._rollout.attend(self._tell) else ""
 
     def _count_death(self, died: str, *, was_ready: bool) -> None:
-        now = time.monotonic()
-        self._deaths = [death for death in self._deaths if now - death < PER_S] + [now]
+        self._deaths += 1
         log = f" The end of its log:\n{self._rollout.log_end()}" if died == "TorchServe" else ""
-        if not was_ready and len(self._deaths) == 1:
+        if not was_ready and self._deaths == 1:
             raise ServingError(f"{died} ended while it started; what it said stands above.{log}")
-        if len(self._deaths) > RESTARTS:
-            raise ServingError(f"{died} died, the {len(self._deaths)}th death within a minute.{log}")
+        if self._deaths > RESTARTS:
+            raise ServingError(f"{died} died, the {self._deaths}th death without an answer between them.{log}")
         self._tell(f"{died} died and is started again")
-        self._started = now
+        self._started = time.monotonic()
 
     def _answers(self) -> bool:
         """Whether a real image gets its right label through every gateway and the engine."""

@@ -35,12 +35,13 @@ from gateway.models.engines import Backend
 from gateway.models.health import Health
 from gateway.models.registry import Model, Models
 from gateway.models.versions import Version, VersionCounters, Versions, counters_path
-from gateway.observability import logs
+from gateway.observability import logs, loop_watchdog
 from gateway.observability.metrics import Metrics, paths_of
 from gateway.observability.traffic import Traffic
 from gateway.process.control import Control
 from gateway.web.model_files import files_of
 from gateway.web.routes import is_on
+from serving.config import RunFolder
 
 if TYPE_CHECKING:
     from gateway.grpc.server import GrpcServer
@@ -130,6 +131,7 @@ class Gateway:
         for task in watching:
             task.cancel()
         private_socket.close()
+        self._service.close()
         server.stop()
         private.stop()
         await self._models.close()
@@ -227,7 +229,11 @@ def main(arguments: Iterable[str] = tuple(sys.argv[1:])) -> None:
     with logs.configured(task.settings.log_format):
         listening.allow_connections()
         try:
-            uvloop.run(_run(task))
+            if task.settings.loop_watchdog == "on":
+                with loop_watchdog.watching():
+                    asyncio.run(_run(task))
+            else:
+                uvloop.run(_run(task))
         except FashionMNISTError as error:
             log.error(error.message, extra={"code": error.code})
             sys.exit(1)
@@ -271,7 +277,7 @@ def _engine(settings: Settings, version: Version, task: tasks.Task, traces: "Tra
         return OipEngine(settings, task)
     from gateway.models.engines.torchserve import TorchServeEngine
 
-    engine = TorchServeEngine(settings, version.torchserve, task)
+    engine = TorchServeEngine(settings, RunFolder(Path(version.torchserve)), task)
     if traces is not None:
         engine.headers = traces.engine_headers
     return engine

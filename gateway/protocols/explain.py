@@ -1,4 +1,4 @@
-"""`POST /explain`: one image of any kind, and back comes what each layer makes of it; docs/page.md describes it."""
+"""`POST /explain`: one image of any kind, and back comes what each layer makes of it. See docs/how-to/page.md."""
 
 import base64
 import functools

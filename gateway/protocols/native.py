@@ -1,4 +1,4 @@
-"""Our own protocol, at TorchServe's path: any body to `/predictions/TASK`, described in docs/bodies.md."""
+"""Our own protocol, at TorchServe's path: any body to `/predictions/TASK`. See docs/reference/bodies.md."""
 
 from math import inf
 from typing import Final, NamedTuple

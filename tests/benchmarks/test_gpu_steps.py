@@ -150,7 +150,7 @@ def test_a_closed_loop_counts_images_and_checks_labels(embedded: ServeCommand) -
 
 
 def test_the_documentation_has_the_figures_on_paper() -> None:
-    page = (ROOT / "docs" / "gpu.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "gpu.md").read_text()
     for table in paper.tables().split("\n\n"):
         assert table in page, "python -m benchmarks.gpu.paper prints it"
 

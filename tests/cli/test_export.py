@@ -27,8 +27,8 @@ def test_export_prints_parity_and_writes_the_store(
     assert "accuracy on changed images: not measured" in done.stdout
     parity = json.loads((output / "model_card.json").read_bytes())["parity"]["engines"]
     for engine, row in parity.items():
-        line = next(line for line in done.stdout.splitlines() if f" {engine} " in line)
-        assert [cell.strip() for cell in line.split("│")[1:-1]] == [
+        line = next(line for line in done.stdout.splitlines() if line.startswith(f"| {engine} |"))
+        assert [cell.strip() for cell in line.split("|")[1:-1]] == [
             engine, "10,000", "0", f"{row['largest_difference']:.1e}", "1e-05",
         ]  # fmt: skip
     for name in ("weights.pt", "model.onnx", "model.torchscript.pt"):

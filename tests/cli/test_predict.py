@@ -1,14 +1,22 @@
 """`fashion-mnist predict`: through the server and without it, the same answers; what is bad is said at the end."""
 
+import contextlib
 import csv
+import gzip
 import io
 import json
 import os
+import pty
+import ssl
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
+from PIL import Image
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.data.splits import Dataset
@@ -108,6 +116,98 @@ def test_a_name_that_is_no_text_costs_no_answer(
         assert b"caf\xe9.png" in done.stdout
         assert b"plain.png" in done.stdout
         assert (b"sch\xc3\xb6n" if encoding == "utf-8" else b"sch\\xf6n") in done.stdout
+
+
+def on_a_terminal(*arguments: str | Path, columns: int = 80) -> str:
+    """What the command prints on a terminal of so many columns."""
+    terminal, other = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "dumb"}
+    with os.fdopen(terminal, "rb", buffering=0) as reader:
+        process = subprocess.Popen(
+            [COMMAND, *map(str, arguments)], stdout=other, stderr=subprocess.DEVNULL, env=environment
+        )
+        os.close(other)
+        read = b""
+        # Linux says EIO where the other end is closed.
+        with contextlib.suppress(OSError):
+            while chunk := reader.read(65536):
+                read += chunk
+        assert process.wait(60) == 0
+    return read.decode().replace("\r", "")
+
+
+def test_a_table_fits_the_terminal_tells_files_apart_and_ends(tmp_path: Path, dataset: Dataset) -> None:
+    folder = tmp_path / ("a-long-name-of-a-folder-" * 4)
+    folder.mkdir()
+    for place in range(60):
+        (folder / f"image-{place:02}.png").write_bytes(encode_image(dataset.test.images[place]))
+    shown = on_a_terminal("predict", "--local", folder)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "image-00.png" in shown
+    assert "image-01.png" in shown
+    assert "and 10 images more: --csv and --json print all" in shown
+    assert "unknown" in shown
+
+
+def test_every_form_says_what_is_unknown_and_what_was_adjusted(way: list[str], tmp_path: Path) -> None:
+    photograph = tmp_path / "photograph.png"
+    Image.new("RGB", (300, 300), "white").save(photograph)
+    (row,) = csv.DictReader(io.StringIO(predict(photograph, "--csv", *way).stdout))
+    (prediction,) = json.loads(predict(photograph, "--json", *way).stdout)["predictions"]
+    table = predict(photograph, *way).stdout
+    assert row["unknown"] == str(prediction["unknown"])
+    assert float(row["unknown_score"]) == prediction["unknown_score"]
+    assert row["adjusted"] == "; ".join(prediction["adjusted"])
+    assert str(prediction["unknown_score"]) in table
+    for step in prediction["adjusted"]:
+        assert step in table
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz", "images.npy"])
+def test_a_file_of_more_images_than_one_request_may_have_is_packed(
+    way: list[str], name: str, tmp_path: Path, dataset: Dataset
+) -> None:
+    images = np.tile(dataset.test.images, (2, 1, 1, 1))
+    content = npy(images) if name.endswith(".npy") else idx(images)
+    (tmp_path / name).write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+    done = predict(tmp_path / name, "--csv", *way)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == len(images)
+    assert [row["label"] for row in rows[:10_000]] == [row["label"] for row in rows[10_000:]]
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost:8080/predictions/fashion_mnist", "ftp://127.0.0.1"])
+def test_a_url_without_its_scheme_is_said_to_lack_it(url: str, model_store: Path) -> None:
+    done = predict(model_store / "samples", "--url", url)
+    assert done.returncode == 2
+    assert "http://127.0.0.1:8080" in done.stderr
+    assert "make serve" not in done.stderr
+
+
+def test_https_to_a_server_without_tls_says_so(torchserve: RunningServer, model_store: Path) -> None:
+    done = predict(model_store / "samples", "--url", torchserve.url.replace("http:", "https:"))
+    assert done.returncode == 1
+    assert "does not speak TLS: write http://" in done.stderr
+
+
+def test_http_to_a_server_with_tls_says_so(model_store: Path, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        done = predict(model_store / "samples", "--url", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert done.returncode == 1
+    assert "speaks TLS: write https://" in done.stderr
 
 
 def test_a_pack_of_bad_files_only(way: list[str], tmp_path: Path, dataset: Dataset) -> None:

@@ -175,7 +175,7 @@ def ensure_base(engine: Engine) -> None:
 
 def _mirror() -> str:
     """Where apt of this machine gets Debian from."""
-    filters = ["Created-By: Packages", "Codename: bookworm", "Component: main", "Origin: Debian"]
+    filters = ["Created-By: Packages", "Component: main", "Origin: Debian", "Label: Debian"]
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", *filters]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.split()[0]

@@ -22,7 +22,7 @@ BUILT = ("embedded", "torchserve-cpu", "loadtest", "train")
 
 SERVERS = ("embedded", "torchserve-cpu")
 LOCKED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp:exec,mode=1777")
-PAGES = (ROOT / "README.md", ROOT / "docs" / "containers.md")
+PAGES = (ROOT / "docs" / "how-to" / "containers.md",)
 
 
 @contextmanager

@@ -154,13 +154,13 @@ def test_with_a_file_of_keys_nobody_gets_in_without_one(
         assert key not in found.logs("embedded")
 
 
-def test_the_readmes_commands_run_as_they_stand(image: BuildImage, engine: Engine) -> None:
+def test_the_pages_commands_run_as_they_stand(image: BuildImage, engine: Engine) -> None:
     """On another port, and under another name, than a person's: up, a prediction, a load test, and down."""
     image("torchserve-cpu")
     image("loadtest")
-    readme = (ROOT / "README.md").read_text()
-    (commands,) = re.findall(r"<!-- run by tests/containers/test_composed.py -->\n```\n(.*?)^```", readme, re.M | re.S)
-    (shown,) = re.findall(r"it ended with\n\n```\n(.*?)^```", readme, re.M | re.S)
+    page = (ROOT / "docs" / "how-to" / "containers.md").read_text()
+    (commands,) = re.findall(r"<!-- run by tests/containers/test_composed.py -->\n```sh\n(.*?)^```", page, re.M | re.S)
+    (shown,) = re.findall(r"It ended with\n\n```text\n(.*?)^```", page, re.M | re.S)
     (port,) = free_ports(1)
     with project(engine, FASHION_MNIST_PORT=str(port), LOAD_WORKERS="2") as found:
         variables = {**FREE_PORTS, **found.variables, "COMPOSE_PROJECT_NAME": found.name}

@@ -4,15 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.settings import markdown
 from fashion_mnist.errors import UsageError
 from fashion_mnist.settings import RENAMED, Settings, table
-
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "settings.md"
-
-
-def test_the_documentation_has_the_table_of_the_code() -> None:
-    assert markdown() in DOCUMENTED.read_text(), "run `fashion-mnist settings` and paste it into docs/settings.md"
 
 
 def test_the_environment_then_the_arguments_decide() -> None:

@@ -236,12 +236,3 @@ def test_nothing_of_the_building_machine_is_in_an_image(target: str, stages: Sta
     sources = {rest.split()[0] for rest in rests(stages[target], "COPY")} - {"model_store/"}
     assert sources == {f"--from=packages-{target}", "--from=source"}
     assert not any("/wheels" in step.rest for step in stages[target])
-
-
-def test_the_readme_and_the_page_on_containers_have_the_same_sizes() -> None:
-    tables = [
-        re.findall(r"<!-- printed by python deploy/sizes.py -->\n(.*?)<!-- -->", page.read_text(), flags=re.DOTALL)
-        for page in (ROOT / "README.md", ROOT / "docs" / "containers.md")
-    ]
-    assert len(tables[0]) == 1
-    assert tables[0] == tables[1]

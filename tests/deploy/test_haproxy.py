@@ -1,5 +1,6 @@
 """HAProxy in front of several gateways: none of their deaths, upgrades and canaries costs a request."""
 
+import itertools
 import json
 import os
 import re
@@ -296,6 +297,17 @@ def test_each_client_has_its_rate(limited: Proxy) -> None:
         key = {"authorization": "Bearer good"}
         assert client.post(NATIVE, content=b"image", headers=key).status_code == 200
         wait_until(lambda: client.post(NATIVE, content=b"image").status_code == 200, "its turn again", 20)
+
+
+def test_a_key_is_one_client_however_its_scheme_is_written(limited: Proxy) -> None:
+    schemes = ["".join(letters) for letters in itertools.product(*((letter, letter.upper()) for letter in "bearer"))]
+    with limited.client() as client:
+        for _ in range(20 * RATE // len(schemes)):
+            for scheme in schemes:
+                sent = client.post(NATIVE, content=b"image", headers={"authorization": f"{scheme} spelled"})
+                if sent.status_code == 429:
+                    return
+    raise AssertionError("never refused")
 
 
 def test_grpc_is_refused_in_its_own_words(limited: Proxy) -> None:

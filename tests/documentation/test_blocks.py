@@ -25,7 +25,7 @@ import pytest
 
 from serving import processes
 from serving.config import free_ports
-from tests.support.command import wait_until
+from tests.support.command import ServeCommand, wait_until
 from tests.support.pages import ROOT, Block, blocks, pages
 
 DEADLINE_S = 300
@@ -46,13 +46,18 @@ PAGES = [page for page in pages() if any(map(runs, blocks(page)))]
 
 
 class Reader:
-    """Someone who types a page's commands, in a folder that has the released model."""
+    """Someone who types a page's commands, in a folder with the released model. `running` is a server, if any is."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, running: ServeCommand | None) -> None:
         self.folder = folder
         shutil.copytree(ROOT / "model_store", folder / "model_store", ignore=shutil.ignore_patterns("*.mar"))
         (folder / "docs").symlink_to(ROOT / "docs")
-        self.ports = dict(zip(("8080", "8085", "8086"), free_ports(3), strict=True))
+        if running is None:
+            ports = free_ports(3)
+        else:
+            state = running.state()
+            ports = [state.port, state.grpc_port, state.admin_port]
+        self.ports = dict(zip(("8080", "8085", "8086"), ports, strict=True))
         names = ("FASHION_MNIST_PORT", "FASHION_MNIST_GRPC_PORT", "FASHION_MNIST_ADMIN_PORT")
         self.environment = {
             **os.environ,
@@ -72,7 +77,7 @@ class Reader:
         output = self.folder / f"server-{len(self.servers)}.log"
         with output.open("wb") as file:
             server = subprocess.Popen(
-                ["bash", "-c", f"exec {command}"],
+                ["bash", "-c", command],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -106,9 +111,13 @@ class Reader:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """A reader in a fresh folder, whose servers end with the page."""
-    reader = Reader(tmp_path)
+def reader(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Reader]:
+    """A reader in a fresh folder. A page that starts no server finds one; those that it starts end with it."""
+    read = [block for block in blocks(page) if runs(block)]
+    asks = any("127.0.0.1:80" in block.text for block in read) and not any(block.note == SERVER for block in read)
+    reader = Reader(tmp_path, request.getfixturevalue("embedded") if asks else None)
     monkeypatch.chdir(tmp_path)
     try:
         yield reader

@@ -11,7 +11,7 @@ from tests.support.command import ServeCommand
 
 @pytest.mark.parametrize(
     ("name", "write"),
-    [("errors", reference.errors_page), ("cli", reference.cli_page)],
+    [("settings", reference.settings_page), ("errors", reference.errors_page), ("cli", reference.cli_page)],
 )
 def test_a_page_is_what_the_code_writes(name: str, write: Callable[[], str]) -> None:
     assert (reference.PAGES / f"{name}.md").read_text() == write()

@@ -15,6 +15,7 @@ from fashion_mnist.data import dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
+from gateway.observability import loop_watchdog
 from tests.hostile.neighbour import Images, Outcome, ask, neighbour
 from tests.support.command import ServeCommand, serve_command, wait_until
 from tests.support.http import connected, request
@@ -82,7 +83,7 @@ class Hunt:
     @cached_property
     def server(self) -> ServeCommand:
         """The embedded engine behind one gateway, shared by all scenarios that only send to it."""
-        return self._servers.enter_context(self.serving("--engine", "embedded"))
+        return self._servers.enter_context(self.serving("--engine", "embedded", FASHION_MNIST_LOOP_WATCHDOG="on"))
 
     @cached_property
     def images(self) -> Images:
@@ -165,6 +166,7 @@ class Hunt:
 def hold_log(text: str) -> None:
     """Fails where a line of the log is none of ours, or says that something of ours failed."""
     for line in text.splitlines():
+        assert loop_watchdog.MESSAGE not in line, f"the watchdog: {line[:300]}"
         if line.startswith(("ready: ", "  curl ", "stopping", "a gateway", "TorchServe")):
             continue
         try:

@@ -77,6 +77,11 @@ SCENARIOS: Final = [
         "replaced and whole again within 10 s; no wrong label, no 500",
         struck(signal.SIGKILL, [*VICTIMS]),
     ),
+    Scenario(
+        "processes stopped under load",
+        "found by their silence, replaced and whole again within 10 s; no wrong label, no 500",
+        struck(signal.SIGSTOP, [*VICTIMS]),
+    ),
     Scenario("supervisor killed", "nothing that it started outlives it", supervisor_killed),
     Scenario("signals that end", "open requests are answered, exit status 0", ended),
     Scenario("signals that mean nothing", "nothing changes", harmless_signals),

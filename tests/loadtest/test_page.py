@@ -1,4 +1,4 @@
-"""docs/loadtest.md's words are true: its scenario can be read, and it names what there is."""
+"""docs/how-to/load-test.md's words are true: its scenario can be read, and it names what there is."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from loadtest import scenario
 from loadtest.kinds import find_kind
 
-PAGE = (Path(__file__).parents[2] / "docs" / "loadtest.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "load-test.md").read_text()
 
 
 def test_its_scenario_can_be_read(tmp_path: Path) -> None:

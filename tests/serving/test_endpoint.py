@@ -4,6 +4,7 @@ import http.client
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -29,6 +30,12 @@ TIMEOUT_S = 20.0
 def post(server: RunningServer, content: bytes, content_type: str = OCTET_STREAM, **headers: str) -> httpx.Response:
     sent = {"content-type": content_type} if content_type else {}
     return httpx.post(server.url, content=content, headers=sent | headers, timeout=TIMEOUT_S)
+
+
+def at_socket(path: Path) -> httpx.Client:
+    """A client of a Unix socket."""
+    transport = httpx.HTTPTransport(verify=False, uds=str(path))
+    return httpx.Client(transport=transport, base_url="http://localhost", timeout=TIMEOUT_S)
 
 
 def alive(server: RunningServer) -> bool:
@@ -182,17 +189,16 @@ def test_a_client_that_leaves_half_way_harms_nobody(torchserve: RunningServer) -
 
 
 def test_management_is_closed(torchserve: RunningServer) -> None:
-    management = f"http://127.0.0.1:{torchserve.ports.management}"
-    registered = httpx.post(f"{management}/models?url=file:///etc/passwd", timeout=TIMEOUT_S)
-    assert registered.status_code >= 400
-    deleted = httpx.delete(f"{management}/models/fashion_mnist", timeout=TIMEOUT_S)
-    assert deleted.status_code >= 400
+    with at_socket(torchserve.folder.management) as client:
+        assert client.post("/models?url=file:///etc/passwd").status_code >= 400
+        assert client.delete("/models/fashion_mnist").status_code >= 400
     assert alive(torchserve)
 
 
 def test_metrics_count_images(torchserve: RunningServer) -> None:
     def counted(name: str) -> float:
-        text = httpx.get(f"http://127.0.0.1:{torchserve.ports.metrics}/metrics", timeout=TIMEOUT_S).text
+        with at_socket(torchserve.folder.metrics) as client:
+            text = client.get("/metrics").text
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name}{{"))
 
     def settled() -> tuple[float, float]:

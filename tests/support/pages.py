@@ -35,8 +35,9 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """CONTRIBUTING and the tutorials."""
-    return [ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("tutorials/*.md"))]
+    """What people read: README, CONTRIBUTING, SECURITY and every page of docs/."""
+    found = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    return [path for path in [*found, *sorted(DOCS.rglob("*.md"))] if path.exists()]
 
 
 def written(path: Path) -> str:

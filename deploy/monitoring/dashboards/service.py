@@ -103,7 +103,7 @@ SERVICE: Final = Dashboard(
         "Errors": [
             Panel(
                 "The sender's errors",
-                "Requests refused for what they were, by the error's code; docs/bodies.md says what can be sent.",
+                "Requests refused for what they were, by the error's code: docs/reference/errors.md.",
                 "reqps",
                 [(f"{rate(REQUESTS, REFUSED, by='code')} > 0", "{{code}}")],
             ),

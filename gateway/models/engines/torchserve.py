@@ -4,6 +4,7 @@ The pixels are in memory that the worker maps if it can; otherwise they are in t
 """
 
 import asyncio
+import functools
 import logging
 import struct
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from fashion_mnist.handler_interface.shared_pixels import MEDIA_TYPE, Writer
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
 from fashion_mnist.settings import Settings
 from fashion_mnist.task import FASHION_MNIST, Task
+from serving.config import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +33,12 @@ _IDX: Final = struct.Struct(">5I")
 
 
 class TorchServeEngine:
-    """TorchServe at a port or a Unix socket of this machine. See `gateway.models.engines.Backend`."""
+    """TorchServe on this machine. See `gateway.models.engines.Backend`."""
 
     def __init__(
-        self, settings: Settings, address: "str | int", task: Task = FASHION_MNIST, *, shared: bool = True
+        self, settings: Settings, address: "RunFolder | int", task: Task = FASHION_MNIST, *, shared: bool = True
     ) -> None:
-        """`address` is a port on loopback, or the path of a Unix socket. Does not connect yet.
+        """`address` is the folder of its run, or the port on loopback of one alone. Does not connect yet.
 
         If `shared`, pixels are in shared memory, unless there is none or the worker cannot read it.
         """
@@ -78,11 +80,14 @@ class TorchServeEngine:
         """The status and the body of TorchServe's answer."""
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
-            answer = await connection.post(*self._content(connection, images), self.headers())
+            headers = f"{connection.authorization}{self.headers()}"
+            answer = await connection.post(*self._content(connection, images), headers)
         except BaseException:
             connection.close()
             raise
-        if connection.reusable:
+        if answer[0] in (401, 403):
+            connection.close()  # its key is that of an earlier run
+        elif connection.reusable:
             self._idle.append(connection)
         return answer
 
@@ -108,17 +113,20 @@ class TorchServeEngine:
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
         if isinstance(self._address, int):
-            return (
-                await loop.create_connection(lambda: _Connection(self._idle, self._task), "127.0.0.1", self._address)
-            )[1]
-        return (await loop.create_unix_connection(lambda: _Connection(self._idle, self._task), self._address))[1]
+            alone = functools.partial(_Connection, self._idle, self._task, "")
+            return (await loop.create_connection(alone, "127.0.0.1", self._address))[1]
+        authorization = f"Authorization: {self._address.authorization()}\r\n"
+        connection = functools.partial(_Connection, self._idle, self._task, authorization)
+        return (await loop.create_unix_connection(connection, str(self._address.inference)))[1]
 
 
 class _Connection(asyncio.Protocol):
     """A persistent connection with one request at a time."""
 
-    def __init__(self, idle: "list[_Connection]", task: Task) -> None:
+    def __init__(self, idle: "list[_Connection]", task: Task, authorization: str) -> None:
+        """`authorization` is the line with the key that TorchServe asks for, or ""."""
         self._idle = idle
+        self.authorization = authorization
         self._task = task
         self._head = _HEAD % task.name
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None

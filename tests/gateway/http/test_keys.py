@@ -46,7 +46,8 @@ class TestKeyring:
         text, _ = add_key(path, PREDICT)
         keyring = Keyring(path)
         assert refusal(keyring, text) is None
-        assert keyring.refusal(f"bearer   {text} ", PREDICT) is None
+        assert keyring.refusal(f"bearer {text}", PREDICT) is None
+        assert isinstance(keyring.refusal(f"bearer   {text} ", PREDICT), Unauthorized)
         assert isinstance(refusal(keyring, text, ADMIN), Forbidden)
 
     def test_an_expired_key_opens_nothing(self, path: Path) -> None:
@@ -247,6 +248,13 @@ class TestServer:
         assert response.json()["error"]["code"] == "unauthorized"
         assert response.headers["www-authenticate"] == 'Bearer realm="fashion_mnist"'
         assert status(server, keys[PREDICT][:-1]) == 401
+
+    @pytest.mark.parametrize(
+        ("before", "good"), [("bearer ", True), ("BEARER ", True), ("Bearer  ", False), ("", False)]
+    )
+    def test_a_key_has_one_spelling(self, server: ServeCommand, keys: dict[str, str], before: str, good: bool) -> None:
+        sent = httpx.post(server.url, content=IMAGE, headers={"authorization": f"{before}{keys[PREDICT]}"}, timeout=10)
+        assert sent.status_code == (200 if good else 401)
 
     def test_the_right_key_is_needed(self, server: ServeCommand, keys: dict[str, str]) -> None:
         response = httpx.post(server.url, content=IMAGE, headers=bearer(keys[ADMIN]), timeout=10)

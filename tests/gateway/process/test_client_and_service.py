@@ -1,9 +1,6 @@
 """The client against the real service."""
 
 import asyncio
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,20 +81,3 @@ def test_a_key_is_sent(tmp_path: Path) -> None:
             assert client.predict(image).shape == (1, 10)
         with Client(command.url) as client, pytest.raises(Unauthorized):
             client.predict(image)
-
-
-def test_the_documented_program_runs(embedded: ServeCommand) -> None:
-    root = Path(__file__).parents[3]
-    (program,) = re.findall(
-        r"^```python\n(.*?)^```", (root / "docs" / "bodies.md").read_text(), re.MULTILINE | re.DOTALL
-    )
-    base = embedded.url.removesuffix("/predictions/fashion_mnist")
-    done = subprocess.run(
-        [sys.executable, "-c", program.replace("http://127.0.0.1:8080", base)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert done.stdout.startswith("Bag ")

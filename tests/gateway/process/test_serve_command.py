@@ -157,6 +157,18 @@ class TestDeaths:
         assert found.outcomes["lost"] <= 8
         assert not found.retry_after_missing
 
+    @pytest.mark.parametrize("victim", ["worker", "jvm", "gateway"])
+    def test_one_that_stands_still_is_replaced(
+        self, server: ServeCommand, canary: bytes, dataset: Dataset, labels: list[str], victim: str
+    ) -> None:
+        """It is not dead, so only a health check notices."""
+        wait_until(lambda: answers(server.url, canary), "an answer")
+        process: psutil.Process = getattr(server, victim)()
+        process.suspend()
+        wait_until(lambda: gone([process]), "its end")
+        wait_until(lambda: answers(server.url, canary), "an answer")
+        assert "answers no health check and is replaced" in server.said()
+
     def test_a_gateway_is_replaced_with_the_embedded_engine_too(
         self, embedded: ServeCommand, dataset: Dataset, labels: list[str]
     ) -> None:

@@ -1,4 +1,4 @@
-"""What README and docs/protocols.md say of protocols is true: the calls run, and the tables are those of the code."""
+"""What docs/reference/protocols.md says of protocols is true: the calls run, and the tables are those of the code."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from tests.environments import programs
 from tests.support.command import ServeCommand
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "protocols.md").read_text()
-CALLS = re.findall(r"\| (\d+) \| `(.*?)` \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+PAGE = (ROOT / "docs" / "reference" / "protocols.md").read_text()
+CALLS = re.findall(r"\| (\d+) \| `(.*?)` \|$", PAGE, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(("port", "call"), CALLS, ids=range(len(CALLS)))
-def test_a_call_of_the_readme(embedded: ServeCommand, port: str, call: str) -> None:
+def test_a_call_of_the_page(embedded: ServeCommand, port: str, call: str) -> None:
     addresses = {"8080": urlsplit(embedded.url).netloc, "8085": f"127.0.0.1:{embedded.state().grpc_port}"}
     command = call.replace(f"127.0.0.1:{port}", addresses[port])
     command = re.sub("^python ", f"{programs('tritonclient') / 'python'} ", command)
