@@ -1,4 +1,4 @@
-"""The network, and the classifier that wraps it for use: two modules, one fact each."""
+"""The network, and the classifier that wraps it for inference."""
 
 import importlib.util
 import inspect
@@ -27,14 +27,14 @@ NetworkClass: TypeAlias = Callable[..., nn.Module]
 """What makes a network: float32 [n, channels, height, width] -> logits, float32 [n, classes]."""
 
 POOL: Final = 2
-"""Side of the max-pooling window, and its stride."""
+"""The side of the max-pooling window, and its stride."""
 
 
 class Network(nn.Module):
     """Two convolutions and three linear layers: float32 [n, channels, height, width] -> logits, float32 [n, classes].
 
-    Without arguments it is the released network, of 32,998 parameters. Hyperparameters are arguments; what follows from
-    the data or from the layer before is derived here. Raises UsageError where the map shrinks to nothing.
+    Without arguments it is the released network, with 32,998 parameters. Hyperparameters are arguments; dimensions that
+    follow from the data or from the previous layer are derived. Raises UsageError if the maps shrink to nothing.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Network(nn.Module):
             height, width = (size - kernel_size + 1 for size in (height, width))
             if min(height, width) < POOL:
                 raise UsageError(
-                    f"an image of {geometry.height} x {geometry.width} is too small: after {name} with its "
-                    f"{kernel_size} x {kernel_size} kernels {max(height, 0)} x {max(width, 0)} are left, and pooling "
-                    f"needs {POOL} x {POOL}; take larger images or a smaller kernel_size"
+                    f"images of {geometry.height} x {geometry.width} are too small: {name} with its "
+                    f"{kernel_size} x {kernel_size} kernels leaves {max(height, 0)} x {max(width, 0)}, but pooling "
+                    f"needs {POOL} x {POOL}; use larger images or a smaller kernel_size"
                 )
             height, width = height // POOL, width // POOL
         self.fc1 = nn.Linear(self.conv2.out_channels * height * width, fc1_out)
@@ -99,10 +99,10 @@ class Network(nn.Module):
 
 
 class Classifier(nn.Module):
-    """What is exported: uint8 [n, channels, height, width] -> probabilities, float32 [n, classes].
+    """The exported module: uint8 [n, channels, height, width] -> probabilities, float32 [n, classes].
 
-    It alone owns scaling to 0..1, the power `gamma` of pixels scaled so, each channel's `mean` and `std` of those
-    powers, the calibration `temperature`, softmax, and the mean log-probabilities of several `views` of an image.
+    It scales pixels to 0..1, raises them to the power `gamma`, normalises by each channel's `mean` and `std`, averages
+    the log-probabilities of augmented `views` of an image, and applies the calibration `temperature` and softmax.
     """
 
     gamma: Tensor
@@ -130,7 +130,7 @@ class Classifier(nn.Module):
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images, uint8, as the network takes them: float32, of mean 0 and standard deviation 1 over the data set."""
+        """The network's input from uint8 images: float32, with mean 0 and standard deviation 1 over the data set."""
         return ((images.float() / 255) ** self.gamma - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
@@ -146,7 +146,8 @@ def _by_channel(value: float | Sequence[float], task: Task) -> Tensor:
 
 
 def views_of(images: Tensor, name: str) -> Tensor:
-    """The views `name` of images [n, channels, height, width], one after another: [views * n, ...]; black moves in."""
+    """The augmented views `name` of images [n, channels, height, width], concatenated: [views * n, ...]; shifted edges
+    are black."""
     if name == "one":
         return images
     mirrored = images.flip(-1)
@@ -159,9 +160,9 @@ def views_of(images: Tensor, name: str) -> Tensor:
 
 
 def mean_of_views(logits: Tensor, name: str) -> Tensor:
-    """The mean of all views' logits [views * n, classes]: float32 [n, classes].
+    """The mean of the augmented views' logits [views * n, classes]: float32 [n, classes].
 
-    Its softmax is that of the mean log-probabilities, from which it differs by the same constant for all classes.
+    Its softmax equals that of the mean log-probabilities, which differ by a constant for all classes.
     """
     return logits if name == "one" else logits.unflatten(0, (len(VIEWS[name]), -1)).mean(0)
 
@@ -258,7 +259,7 @@ def load_weights(path: Path, network_class: NetworkClass | None = None) -> Class
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist: train it with `fashion-mnist train`") from None
     except Exception as error:
-        # torch.load raises whatever its zip reader, its unpickler or the file's content make it raise.
+        # torch.load raises many kinds of exceptions.
         reason = str(error).strip().partition("\n")[0][:200]
-        raise ModelError(f"{path} holds no weights of this network ({reason}): train it anew or restore it") from None
+        raise ModelError(f"{path} has no weights of this network ({reason}): train it again or restore it") from None
     return classifier.eval()

@@ -14,7 +14,7 @@ from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.errors import DatasetError
 
 DEBIAN: Final = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts the files."""
+"""The folder of Debian's package dataset-fashion-mnist."""
 
 CHECKSUMS: Final = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -22,7 +22,7 @@ CHECKSUMS: Final = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""sha256 of each file's decompressed content: packagings compress differently."""
+"""The SHA-256 of each file's decompressed content, because packages compress differently."""
 
 _ORIGIN: Final = {
     "source": "https://github.com/zalandoresearch/fashion-mnist",
@@ -56,7 +56,7 @@ def load_test(folder: Path) -> Split:
 
 
 def find() -> Path:
-    """The folder of Debian's package where it is installed, else the cache, which torchvision fills if need be."""
+    """The folder of Debian's package if it is installed, else the cache, into which torchvision downloads if needed."""
     if (folder := find_installed()) is not None:
         return folder
     # Imported here: torchvision brings torch along, and only a download needs it.
@@ -67,14 +67,14 @@ def find() -> Path:
 
 
 def find_installed() -> Path | None:
-    """The folder of Debian's package, or the cache where it is filled; None where a download would be needed."""
+    """The folder of Debian's package, or the cache if it has all files; None if a download would be needed."""
     if DEBIAN.is_dir():
         return DEBIAN
     return _raw() if all(_path(_raw(), name) for name in CHECKSUMS) else None
 
 
 def cache_folder() -> Path:
-    """The folder in the user's cache for what can be downloaded, or made, again."""
+    """This project's folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-mnist"
 
 

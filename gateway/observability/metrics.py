@@ -18,7 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from fashion_mnist import drift
 from fashion_mnist.decoding.picture import Pixels
-from fashion_mnist.drift import FIGURES, Reference, most_bins
+from fashion_mnist.drift import FIGURES, Reference, max_bins
 from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.task import FASHION_MNIST, Task
@@ -74,7 +74,7 @@ def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
         "confidence_sum": (1,),
         "gauges": (len(GAUGES),),
         "written_s": (1,),
-        "window": (len(FIGURES), most_bins(classes)),
+        "window": (len(FIGURES), max_bins(classes)),
     }
 
 
@@ -189,6 +189,11 @@ class Metrics:
 def paths_of(folder: Path, gateways: int) -> list[Path]:
     """The metrics files of all gateways, in the server's own folder."""
     return [folder / f"metrics-{place}" for place in range(gateways)]
+
+
+def written_s(path: Path, task: Task = FASHION_MNIST) -> float:
+    """When a gateway last wrote its figures, by time.monotonic(); 0.0 if it never did."""
+    return float(_open(path, "r", task)["written_s"][0]) if path.exists() else 0.0
 
 
 def totals(paths: Sequence[Path], task: Task = FASHION_MNIST) -> dict[str, NDArray[np.float64]]:
