@@ -41,6 +41,7 @@ _DRAW: Final = """async ([seconds, side]) => {
     new MutationObserver(() => updates++).observe(document.querySelector('#answer-label'), { childList: true });
     const point = (type, step) => canvas.dispatchEvent(new PointerEvent(type, {
         bubbles: true,
+        buttons: 1,
         clientX: box.left + box.width * (0.5 + 0.4 * Math.sin(step / 9)),
         clientY: box.top + box.height * ((step / 4) % side) / side,
     }));
@@ -62,7 +63,7 @@ def run(output: Path, *, quick: bool = False) -> dict[str, Any]:
         raise UsageError("needs Chromium: apt-get install chromium")
     with (
         tempfile.TemporaryDirectory(prefix="fm-") as name,
-        servers.fashion_mnist(Path(name), "embedded", page="on") as server,
+        servers.fashion_mnist(Path(name) / "server", "embedded", page="on") as server,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -16,6 +16,7 @@ class What(StrEnum):
     ratios = "ratios"
     open_loop = "open-loop"
     page = "page"
+    explaining = "explaining"
 
 
 def bench(
@@ -27,7 +28,8 @@ def bench(
             "peers: beside seven other model servers. "
             "ratios: whether it is still as many times faster as it must be. "
             "open-loop: MLPerf's scenarios by MLCommons' LoadGen. "
-            "page: how fast the page follows, in Chromium."
+            "page: how fast the page follows, in Chromium. "
+            "explaining: what explanations cost predictions."
         ),
     ] = What.comparison,
     output: Annotated[Path, typer.Option(help="Folder for results as JSON and Markdown.")] = Path("benchmarks/results"),
@@ -88,6 +90,10 @@ def bench(
         from benchmarks import page
 
         page.run(output, quick=quick)
+    elif what is What.explaining:
+        from benchmarks import explaining
+
+        explaining.run(output, quick=quick)
     else:
         from benchmarks.open_loop import measure
 

@@ -92,6 +92,10 @@ class Service:
         """The health of the default version."""
         return self.models.default.health
 
+    def close(self) -> None:
+        """Begin nothing more: the process is about to end."""
+        self._explaining.close()
+
     def _check_room(self, length: int) -> FashionMNISTError | None:
         """Why a body that must be decoded in a thread is not received: no more may wait for one."""
         if length >= LARGE_BYTES and length % IMAGE_BYTES and self.slow.full:

@@ -129,6 +129,10 @@ class Models:
         """The versions that clients may request, by name."""
         return {model.version.name: model for model in self if model.version.open}
 
+    def answered(self) -> int:
+        """How many requests the versions that are loaded have answered."""
+        return sum(model.counters.requests for model in list(self))
+
     @property
     def offered(self) -> Offered:
         """The default, and which versions are ready."""

@@ -128,6 +128,7 @@ class Gateway:
         for task in watching:
             task.cancel()
         private_socket.close()
+        self._service.close()
         server.stop()
         private.stop()
         await self._models.close()

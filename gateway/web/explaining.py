@@ -41,7 +41,7 @@ class Explaining:
         self._slow = slow
         self._limits = limits
         self._fail = fail
-        self._queue = Explanations()
+        self._queue = Explanations(models.answered)
 
     def explain(self, request: Request) -> None:
         """Answer a request, later; or refuse it."""
@@ -65,6 +65,10 @@ class Explaining:
                 submit(found)
         except FashionMNISTError as error:
             self._refuse(request, error)
+
+    def close(self) -> None:
+        """Compute nothing more."""
+        self._queue.close()
 
     def _submit(
         self, model: Model, codec: Explain, request: Request, found: tuple[Form, Decoded] | BaseException

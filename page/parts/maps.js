@@ -56,6 +56,15 @@ export class Maps {
     this.buffer = document.createElement("canvas");
     this.layout = { across: 1, cell: 1 };
     new ResizeObserver(() => this.measure()).observe(this.box);
+    /** Whether it is on the screen, or near: what is not is drawn when it comes there. */
+    this.near = false;
+    new IntersectionObserver(
+      ([entry]) => {
+        this.near = entry.isIntersecting;
+        if (this.near) this.colour();
+      },
+      { rootMargin: "200px" },
+    ).observe(this.box);
     dark.addEventListener("change", () => this.colour());
     this.canvas.addEventListener("keydown", (event) => this.press(event));
     this.canvas.addEventListener("focus", () => this.take(this.chosen ?? { map: 0, row: 0, column: 0 }));
@@ -147,7 +156,7 @@ export class Maps {
 
   paint() {
     const context = this.canvas.getContext("2d");
-    if (!context || !this.values.length || !this.canvas.width) return;
+    if (!this.near || !context || !this.values.length || !this.canvas.width) return;
     const [maps, height, width] = this.options.shape;
     const scale = this.canvas.width / parseFloat(this.canvas.style.width);
     context.setTransform(scale, 0, 0, scale, 0, 0);
@@ -166,6 +175,7 @@ export class Maps {
 
   /** Turn the values into colours, one pixel each, for `paint` to enlarge. */
   colour() {
+    if (!this.near) return;
     const [maps, height, width] = this.options.shape;
     this.buffer.width = width;
     this.buffer.height = height * maps;

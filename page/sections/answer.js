@@ -112,6 +112,7 @@ class Bars {
     for (const [name, { row, bar, number }] of this.rows) {
       const probability = probabilities[name];
       row.classList.toggle("winner", name === winner);
+      bar.classList.toggle("none", probability === undefined);
       bar.style.inlineSize = `${100 * (probability ?? 0)}%`;
       number.textContent = probability === undefined ? "" : percent(probability);
     }

@@ -37,9 +37,9 @@ export function showPreparation(session) {
     }
     maps.set(explanation.input.values, 255);
   });
-  session.addEventListener("explanation-failure", (event) => {
-    const message = /** @type {CustomEvent} */ (event).detail.message;
-    fill(problem, element("p", { class: "message", role: "alert" }, `There is an answer, and nothing that explains it: ${message}`));
+  session.addEventListener("explanation-failure", () => {
+    const message = `There is an answer, and nothing that explains it: ${session.unexplained?.message}`;
+    fill(problem, element("p", { class: "message", role: "alert" }, message));
   });
 }
 

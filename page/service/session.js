@@ -32,6 +32,8 @@ export class Session extends EventTarget {
     this.stop = null;
     /** @type {Failure | null} */
     this.failure = null;
+    /** Why there is an answer and no explanation. @type {Failure | null} */
+    this.unexplained = null;
     this.drawn = 0;
     this.current = new AbortController();
     /** @type {Source | null} */
@@ -192,6 +194,7 @@ export class Session extends EventTarget {
     this.steps = [];
     this.stop = null;
     this.failure = null;
+    this.unexplained = null;
     this.dispatchEvent(new Event("start"));
     return this.current.signal;
   }
@@ -236,7 +239,8 @@ export class Session extends EventTarget {
    */
   explanationFailed(error) {
     if (!(error instanceof Failure)) throw error;
-    this.dispatchEvent(new CustomEvent("explanation-failure", { detail: error }));
+    this.unexplained = error;
+    this.dispatchEvent(new Event("explanation-failure"));
   }
 
   /**

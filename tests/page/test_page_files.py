@@ -85,7 +85,7 @@ def test_a_cancelled_run_keeps_its_answers_and_goes_on(visit: Visit, dataset: Da
     held: list[Route] = []
 
     def second(route: Route) -> None:
-        if held or page.locator("#batch tbody tr").count() == 0:
+        if held or not shown(page):
             route.continue_()
         else:
             held.append(route)
@@ -97,6 +97,24 @@ def test_a_cancelled_run_keeps_its_answers_and_goes_on(visit: Visit, dataset: Da
     expect(page.locator("#batch .message")).to_have_text("Cancelled: 86 pictures not sent.")
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("#batch .state")).to_have_text("150 of 150 pictures")
+
+
+def test_a_server_that_is_gone_in_the_middle_loses_no_answer(visit: Visit, dataset: Dataset, tmp_path: Path) -> None:
+    page = visit(expected="Failed to load resource")
+    page.route("**" + PATH + "*", lambda route: route.continue_() if not shown(page) else route.abort())
+    choose_all(page, write_images(tmp_path, dataset, 100))
+    message = page.locator("#batch .message")
+    expect(message).to_contain_text("The server does not answer")
+    expect(message).to_contain_text("64 answers of 100 stay here")
+    page.unroute("**" + PATH + "*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#batch .state")).to_have_text("100 of 100 pictures")
+    expect(message).to_have_count(0)
+
+
+def shown(page: Page) -> int:
+    """Rows of the table."""
+    return page.locator("#batch tbody tr").count()
 
 
 def test_bad_files_are_a_sentence_each_that_says_what_to_do(visit: Visit, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from export.explain import outputs_of
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.network import load_weights
-from gateway.models.explanations import MOST_WAITING
+from gateway.models.explanations import MAX_WAITING
 from tests.support.command import ServeCommand
 from training.photographs import photograph
 
@@ -197,13 +197,13 @@ def test_it_is_asked_by_post(embedded: ServeCommand) -> None:
 def test_no_more_wait_than_there_is_room_for(embedded: ServeCommand, dataset: Dataset) -> None:
     picture = photograph([dataset.test.images[0, 0]], "mixed", 3)
     send: Callable[[int], httpx.Response] = lambda _: post(embedded, picture)  # noqa: E731
-    with ThreadPoolExecutor(4 * MOST_WAITING) as clients:
-        answers = list(clients.map(send, range(4 * MOST_WAITING)))
+    with ThreadPoolExecutor(4 * MAX_WAITING) as clients:
+        answers = list(clients.map(send, range(4 * MAX_WAITING)))
     statuses = {answer.status_code for answer in answers}
     assert statuses == {200, 429}
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["error"]["code"] == "overloaded"
     assert refused.headers["retry-after"]
     # And every place is given back.
-    for _ in range(MOST_WAITING + 1):
+    for _ in range(MAX_WAITING + 1):
         assert post(embedded, picture).status_code == 200
