@@ -78,14 +78,14 @@ def predict(
         )
     else:
         url = url or readiness.own_url(settings)
-        send = file_predictions.server_sender(Client(url, task=task, key=settings.key, patience_s=_PATIENCE_S), prepare)
+        send = file_predictions.server_sender(Client(url, task=task, key=settings.key, retry_s=_PATIENCE_S), prepare)
     progress = Console(stderr=True)
     results = track(
         file_predictions.predict_files(files, send, task.geometry),
         description="predicting",
         total=len(files),
         console=progress,
-        disable=len(files) <= file_predictions.PACK_FILES or not progress.is_terminal,
+        disable=len(files) <= file_predictions.BATCH_FILES or not progress.is_terminal,
         transient=True,
     )
     show = _print_json if as_json else _print_csv if as_csv else _print_table

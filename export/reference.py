@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.drift import BINS, Reference, brightness, counts, most_bins
+from fashion_mnist.drift import BINS, Reference, brightness, counts, max_bins
 
 WINDOW: Final = 1000
 """Images that one index is of."""
@@ -34,7 +34,7 @@ def fit(
     inner = np.linspace(0, 1, BINS + 1)[1:-1]
     edges = np.array([np.quantile(values.astype(np.float64), inner) for values in (probabilities.max(axis=1), light)])
     classes = probabilities.shape[1]
-    empty = Reference(classes, edges, np.zeros((3, most_bins(classes))), np.zeros(3), WINDOW)
+    empty = Reference(classes, edges, np.zeros((3, max_bins(classes))), np.zeros(3), WINDOW)
     shares = counts(empty.bins(probabilities, light), classes) / len(train)
     reference = Reference(classes, edges, shares, np.zeros(3), WINDOW)
 

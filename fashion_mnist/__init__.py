@@ -1,9 +1,9 @@
-"""The core: from bytes to an answer. It imports no other room of this project."""
+"""The core: decoding, preparation, inference and answers. It imports no other package of this project."""
 
 import os
 
-# Threads that wait for work sleep: spinning takes the processor from those that work where a machine is busy. OpenMP
-# reads this once, when torch is imported, so it must come first; whoever has set it otherwise is heard.
+# Idle threads sleep instead of spinning, which would take CPU time from others on a busy machine. OpenMP reads this
+# once, when torch is imported, so it must come first; an existing value is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "2.0.0"

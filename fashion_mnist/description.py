@@ -1,4 +1,4 @@
-"""The network described from its own layers: arguments and why they are so, shapes, parameters."""
+"""Describes the network from its layers: arguments with their reasons, shapes, parameters."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ _SHAPE_ARGUMENTS: Final = {
 
 
 def describe(network: Network) -> dict[str, Any]:
-    """Layers with their arguments and reasons, the shape after each step, weights and biases with their counts."""
+    """The layers' arguments with reasons, the shape after each step, and the shapes and counts of parameters."""
     layers = [(name, layer) for name, layer in network.named_children() if type(layer) in _SHAPE_ARGUMENTS]
     return {
         "arguments": [row for index in range(len(layers)) for row in _arguments(layers, index)],
@@ -66,7 +66,7 @@ def _arguments(layers: list[tuple[str, nn.Module]], index: int) -> list[dict[str
 
 
 def _steps(network: Network) -> list[dict[str, Any]]:
-    """The shape of one image after each step, as the network itself makes it."""
+    """The shape of one image after each step, recorded from a forward pass."""
     steps: list[dict[str, Any]] = [{"step": "images", "shape": list(network.geometry)}]
     names = {module: name for name, module in network.named_children()}
 

@@ -1,9 +1,9 @@
-"""Drift: how far the images that come, and what the model says of them, are from those that it was trained on.
+"""Drift: how far incoming images and their predictions are from those of the training images.
 
-Three figures of each image are watched, each in bins: its predicted class, the confidence (the probability of that
-class) and its mean brightness. Their distance from the training images is the population stability index, the sum over
-the bins of (a - e) ln(a / e), where e is a bin's share of the training images and a its share of those that come; it is
-the symmetric Kullback-Leibler divergence (Kullback and Leibler, "On Information and Sufficiency", 1951).
+Three figures of each image are counted in bins: its predicted class, the confidence (the probability of that class) and
+its mean brightness. Their distance from the training images is the population stability index, the sum over the bins of
+(a - e) ln(a / e), where e is a bin's share of the training images and a its share of the incoming ones; it is the
+symmetric Kullback-Leibler divergence (Kullback and Leibler, "On Information and Sufficiency", 1951).
 """
 
 from collections.abc import Mapping
@@ -17,24 +17,24 @@ from fashion_mnist.errors import ModelError
 
 FIGURES: Final = ("class", "confidence", "brightness")
 BINS: Final = 10
-"""Of confidence and of brightness."""
+"""Bins of confidence and of brightness."""
 
 CARD_SECTION: Final = "drift_reference"
-"""What the model card keeps a `Reference` under."""
+"""The section of the model card with a `Reference`."""
 
-LEAST_SHARE: Final = 1e-4
-"""A bin without images counts as if it had this share, because the logarithm of 0 is none."""
+MIN_SHARE: Final = 1e-4
+"""The share of an empty bin, because the logarithm of 0 is undefined."""
 
 _BINNED: Final = FIGURES[1:]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The training images' distribution, and what is far from it.
+    """The distribution of the training images, and thresholds of drift.
 
-    `edges` are the nine between the ten bins of confidence and of brightness, ascending, float64 [2, 9]; `shares` the
-    bins' shares, float64 [3, `most_bins(classes)`], where the figure with fewer bins ends in zeros; `thresholds`, by
-    figure, what the index of `window` images seldom exceeds where nothing has drifted.
+    `edges` are the nine edges between the ten bins of confidence and of brightness, ascending, float64 [2, 9]; `shares`
+    the bins' shares, float64 [3, `max_bins(classes)`], where figures with fewer bins end in zeros; `thresholds`, by
+    figure, the values that the index of `window` images rarely exceeds without drift.
     """
 
     classes: int
@@ -46,13 +46,13 @@ class Reference:
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any]) -> Self | None:
-        """What a model card keeps, None where it is one that keeps nothing. Raises ModelError."""
+        """The reference in a model card; None if it has none. Raises ModelError."""
         if (section := card.get(CARD_SECTION)) is None:
             return None
         try:
             rows = [list(section["shares"][figure]) for figure in FIGURES]
             classes = len(rows[0])
-            width = most_bins(classes)
+            width = max_bins(classes)
             found = cls(
                 classes=classes,
                 edges=np.array([section["edges"][figure] for figure in _BINNED], np.float64),
@@ -71,7 +71,7 @@ class Reference:
         return found
 
     def to_card(self) -> dict[str, Any]:
-        """What a model card keeps."""
+        """The section for a model card."""
         return {
             "edges": dict(zip(_BINNED, self.edges.tolist(), strict=True)),
             "shares": {
@@ -91,7 +91,7 @@ class Reference:
         return np.array([probabilities.argmax(axis=1), confidence, light], np.uint16)
 
     def index(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The population stability index by figure, float64 [3], of counts of images by bin, as `counts` gives them."""
+        """The population stability index by figure, float64 [3], of counts of images by bin, as from `counts`."""
         return _index(self.shares, counts / counts.sum(axis=1, keepdims=True))
 
 
@@ -102,17 +102,17 @@ def brightness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return sums / pixels.shape[1]
 
 
-def most_bins(classes: int) -> int:
-    """The bins of the figure that has most: one for each class, or those of the others."""
+def max_bins(classes: int) -> int:
+    """The number of bins of the figure with the most: one for each class, or BINS."""
     return max(classes, BINS)
 
 
 def counts(bins: NDArray[np.unsignedinteger], classes: int = BINS) -> NDArray[np.float64]:
-    """Images by bin, float64 [3, `most_bins(classes)`], of the images' bins, [3, n]."""
-    return np.array([np.bincount(row, minlength=most_bins(classes)) for row in bins], np.float64)
+    """Images by bin, float64 [3, `max_bins(classes)`], of the images' bins, [3, n]."""
+    return np.array([np.bincount(row, minlength=max_bins(classes)) for row in bins], np.float64)
 
 
 def _index(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> NDArray[np.float64]:
-    expected, actual = np.maximum(expected, LEAST_SHARE), np.maximum(actual, LEAST_SHARE)
+    expected, actual = np.maximum(expected, MIN_SHARE), np.maximum(actual, MIN_SHARE)
     found: NDArray[np.float64] = ((actual - expected) * np.log(actual / expected)).sum(axis=-1)
     return found

@@ -1,4 +1,4 @@
-"""Images as files, for whoever sends, stores or shows them."""
+"""Encodes images as files."""
 
 import io
 from typing import Any
@@ -9,22 +9,22 @@ from PIL import Image
 
 
 def encode_image(image: NDArray[np.uint8] | NDArray[np.uint16], format: str = "PNG", **options: Any) -> bytes:
-    """A network's image, [channels, height, width], as a file of one of Pillow's formats, by its options.
+    """A network's image, [channels, height, width], as a file in one of Pillow's formats, with its options.
 
-    Where there is one channel, [height, width] is taken too.
+    Images with one channel may also be [height, width].
     """
     return encode_picture(as_picture(image), format, **options)
 
 
 def as_picture(image: NDArray[Any]) -> NDArray[Any]:
-    """A network's image, [channels, height, width], as [height, width] or [height, width, 3]; others as they are."""
+    """A network's image, [channels, height, width], as [height, width] or [height, width, 3]; others are unchanged."""
     if image.ndim != 3:
         return image
     return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
 
 
 def encode_picture(picture: NDArray[np.uint8] | NDArray[np.uint16], format: str = "PNG", **options: Any) -> bytes:
-    """A picture, [height, width] or [height, width, 3 or 4], as a file of one of Pillow's formats, by its options."""
+    """A picture, [height, width] or [height, width, 3 or 4], as a file in one of Pillow's formats, with its options."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format, **options)
     return file.getvalue()

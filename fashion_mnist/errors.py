@@ -1,7 +1,7 @@
-"""Every error this project raises on purpose: one tree, one shape.
+"""The errors that this project raises: one hierarchy, one shape.
 
 FashionMNISTError                 500 internal_error
-├── InputError                    400 bad_request            what a client sent
+├── InputError                    400 bad_request            invalid requests
 │   ├── EmptyBody                 400 empty_body
 │   ├── BadParameter              400 bad_parameter
 │   ├── BadJSON                   400 bad_json
@@ -21,9 +21,9 @@ FashionMNISTError                 500 internal_error
 │   ├── MethodNotAllowed          405 method_not_allowed
 │   ├── RequestTimeout            408 request_timeout
 │   └── HeadTooLarge              431 head_too_large
-├── Overloaded                    429 overloaded             try again later
-├── Unavailable                   503 unavailable            try again later
-├── UsageError                    500 usage_error            what a person typed or set
+├── Overloaded                    429 overloaded             retry later
+├── Unavailable                   503 unavailable            retry later
+├── UsageError                    500 usage_error            invalid arguments or settings
 ├── DatasetError                  500 dataset_error
 ├── ModelError                    500 model_error            a model that is missing, altered or wrong
 ├── DeviceUnavailable             500 device_unavailable
@@ -32,14 +32,14 @@ FashionMNISTError                 500 internal_error
 ├── ServingError                  500 serving_error          a server of ours did not start, answer or stop
 └── VersionError                  409 version_error          a version that cannot be loaded, used or unloaded
 
-A class owns its code (stable, for programs), its HTTP status and, in its message, what the person can change.
+Each class has a code (stable, for programs) and an HTTP status; each message says what to change.
 """
 
 from typing import ClassVar
 
 
 class FashionMNISTError(Exception):
-    """The root. `code` never changes once released; `message` says what to do."""
+    """The base class. `code` never changes after its release; `message` says what to do."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
@@ -49,9 +49,9 @@ class FashionMNISTError(Exception):
         self.message = message
 
     def body(self, index: int | None = None) -> dict[str, object]:
-        """The error as every answer carries it: `{"code", "message", "index"?}`.
+        """The error as in every answer: `{"code", "message", "index"?}`.
 
-        `index` is the image's place in its request, where the error is one image's alone.
+        `index` is the image's index in its request, if the error concerns a single image.
         """
         error: dict[str, object] = {"code": self.code, "message": self.message}
         if index is not None:
@@ -60,38 +60,38 @@ class FashionMNISTError(Exception):
 
 
 class InputError(FashionMNISTError):
-    """The request is at fault, and the same request will fail again."""
+    """The request is invalid, and will fail again."""
 
     code = "bad_request"
     status = 400
 
 
 class EmptyBody(InputError):
-    """Nothing was sent."""
+    """The body is empty."""
 
     code = "empty_body"
 
 
 class BadParameter(InputError):
-    """A query parameter is unknown or has no such value."""
+    """A query parameter is unknown or has an invalid value."""
 
     code = "bad_parameter"
 
 
 class BadJSON(InputError):
-    """The body claims to be JSON and is not, or is JSON of an unknown form."""
+    """The body is not JSON although it should be, or is JSON of an unknown form."""
 
     code = "bad_json"
 
 
 class BadPixels(InputError):
-    """Pixel values that are no integers from 0 to 255, or not 28 rows of 28."""
+    """Pixel values that are not integers from 0 to 255, or lists of the wrong lengths."""
 
     code = "bad_pixels"
 
 
 class BadArray(InputError):
-    """A .npy or IDX array of another dtype or rank, cut short, or pickled."""
+    """A .npy or IDX array of the wrong dtype or rank, truncated, or pickled."""
 
     code = "bad_array"
 
@@ -115,13 +115,13 @@ class BadMultipart(InputError):
 
 
 class BadTensor(InputError):
-    """A tensor of another name, type, shape or length, or an output that there is not."""
+    """A tensor of the wrong name, type, shape or length, or an unknown output."""
 
     code = "bad_tensor"
 
 
 class BodyTooLarge(InputError):
-    """The body, or what it unpacks to, is longer than the limit."""
+    """The body is longer than the limit, compressed or decompressed."""
 
     code = "body_too_large"
     status = 413
@@ -142,7 +142,7 @@ class TooManyImages(InputError):
 
 
 class UnsupportedMediaType(InputError):
-    """The bytes are none of the kinds that are understood."""
+    """The format of the body is not supported."""
 
     code = "unsupported_media_type"
     status = 415
@@ -156,21 +156,21 @@ class Unauthorized(InputError):
 
 
 class Forbidden(InputError):
-    """The key is good, and not for this."""
+    """The key is valid but lacks the scope."""
 
     code = "forbidden"
     status = 403
 
 
 class NotFound(InputError):
-    """There is nothing at this path."""
+    """The path, model or version is unknown."""
 
     code = "not_found"
     status = 404
 
 
 class MethodNotAllowed(InputError):
-    """The path is right, and takes another method."""
+    """The path does not support this method."""
 
     code = "method_not_allowed"
     status = 405
@@ -184,14 +184,14 @@ class RequestTimeout(InputError):
 
 
 class HeadTooLarge(InputError):
-    """The request's line and headers are longer than the limit."""
+    """The request line and headers are longer than the limit."""
 
     code = "head_too_large"
     status = 431
 
 
 class Overloaded(FashionMNISTError):
-    """More work waits than the service takes on; the same request may succeed a moment later."""
+    """Too much work is queued; the same request may succeed a moment later."""
 
     code = "overloaded"
     status = 429
@@ -211,43 +211,43 @@ class UsageError(FashionMNISTError):
 
 
 class DatasetError(FashionMNISTError):
-    """A data set file that is missing, truncated, swapped or wrong; the message names it."""
+    """A file of the data set is missing, truncated, swapped or wrong; the message names it."""
 
     code = "dataset_error"
 
 
 class ModelError(FashionMNISTError):
-    """A model file that is missing, does not match its checksum, or is another model."""
+    """A model file is missing, does not match its checksum, or is of another model."""
 
     code = "model_error"
 
 
 class DeviceUnavailable(FashionMNISTError):
-    """A device was asked for by name and is not there; the message gives the reason."""
+    """The requested device is unavailable; the message gives the reason."""
 
     code = "device_unavailable"
 
 
 class TrainingError(FashionMNISTError):
-    """Training cannot start, go on or be resumed."""
+    """Training cannot start, continue or be resumed."""
 
     code = "training_error"
 
 
 class ExportError(FashionMNISTError):
-    """An exported model is invalid or does not agree with the network; nothing was replaced."""
+    """An exported model is invalid or differs from the network; nothing was replaced."""
 
     code = "export_error"
 
 
 class ServingError(FashionMNISTError):
-    """A server of ours did not start, become ready, answer or stop; the message says why."""
+    """A server that this project runs did not start, become ready, answer or stop; the message says why."""
 
     code = "serving_error"
 
 
 class VersionError(FashionMNISTError):
-    """A version of the model that cannot be loaded, used or unloaded; all is as it was, and the message says why."""
+    """A version of the model cannot be loaded, used or unloaded; nothing has changed, and the message says why."""
 
     code = "version_error"
     status = 409

@@ -1,4 +1,4 @@
-"""How often a model is right, over all images and for each class, and how far its probabilities can be believed."""
+"""Evaluation of a model: accuracy, metrics of each class, and calibration of its probabilities."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,7 +8,7 @@ import numpy as np
 from fashion_mnist.task import FASHION_MNIST
 
 BINS: Final = 15
-"""Of confidence, equally wide, from 0 to 1."""
+"""Bins of confidence, of equal width, from 0 to 1."""
 
 
 def evaluation(
@@ -21,8 +21,8 @@ def evaluation(
     predicted = probabilities.argmax(axis=1)
     count = len(classes)
     confusion = np.bincount(labels.astype(np.int64) * count + predicted, minlength=count * count).reshape(count, count)
-    right, true, told = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-    accuracy = right.sum() / len(labels)
+    correct, true, predictions = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    accuracy = correct.sum() / len(labels)
     return {
         "split": "test",
         "images": len(labels),
@@ -32,9 +32,9 @@ def evaluation(
         "classes": {
             name: {
                 "images": int(true[index]),
-                "precision": _ratio(right[index], told[index]),
-                "recall": _ratio(right[index], true[index]),
-                "f1": _ratio(2 * right[index], true[index] + told[index]),
+                "precision": _ratio(correct[index], predictions[index]),
+                "recall": _ratio(correct[index], true[index]),
+                "f1": _ratio(2 * correct[index], true[index] + predictions[index]),
             }
             for index, name in enumerate(classes)
         },
@@ -43,26 +43,26 @@ def evaluation(
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """The expected calibration error of the likeliest class, its bins, and the mean negative log-likelihood.
+    """The expected calibration error of the predicted class, its bins, and the mean negative log-likelihood.
 
-    A bin says how many images have a confidence within it, their mean confidence, and how many of them are right. The
-    error is the mean distance between the two, over all images. Source: Guo et al. 2017, arxiv.org/abs/1706.04599.
+    A bin has the number of images whose confidence is in it, their mean confidence and their accuracy. The error is the
+    mean distance between these two, over all images. Source: Guo et al. 2017, arxiv.org/abs/1706.04599.
     """
-    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
+    confidence, correct = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
     # A confidence on an edge belongs to the bin below it.
     places = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     images = np.bincount(places, minlength=BINS)
-    confidences, rights = (np.bincount(places, weights=values, minlength=BINS) for values in (confidence, right))
+    confidences, corrects = (np.bincount(places, weights=values, minlength=BINS) for values in (confidence, correct))
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return {
-        "expected_error": round(float(np.abs(confidences - rights).sum() / len(labels)), 6),
+        "expected_error": round(float(np.abs(confidences - corrects).sum() / len(labels)), 6),
         "negative_log_likelihood": round(float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean()), 6),
         "bins": [
             {
                 "up_to": round((index + 1) / BINS, 4),
                 "images": int(images[index]),
                 "confidence": _ratio(confidences[index], images[index]),
-                "accuracy": _ratio(rights[index], images[index]),
+                "accuracy": _ratio(corrects[index], images[index]),
             }
             for index in range(BINS)
         ],

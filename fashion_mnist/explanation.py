@@ -1,7 +1,7 @@
-"""What a classifier makes of one image: each layer's output, and what hiding a part of the image changes.
+"""Explains a prediction: each layer's output, and an occlusion map of the image.
 
-All of it comes from explain.onnx, which `fashion-mnist export` writes beside the model that is served: the same network
-with every layer's output, its weights, and in its metadata what else there is to say of it.
+It uses explain.onnx, which `fashion-mnist export` writes beside the served model: the same network with every layer's
+output and its weights, and with a description in its metadata.
 """
 
 import base64
@@ -21,20 +21,18 @@ from fashion_mnist.system.checksums import verify
 INPUT: Final = "images"
 PROBABILITIES: Final = "probabilities"
 METADATA: Final = "explanation"
-"""The key of the graph's metadata under which the rest of `Explainer.network` is, as JSON."""
+"""The key in the graph's metadata of the rest of `Explainer.network`, as JSON."""
 
-_WINDOWS_A_SIDE: Final = 5
-"""A window takes a fifth of the image's shorter side: 6 of 28 pixels."""
+_WINDOWS_PER_SIDE: Final = 5
+"""A window's side is the image's shorter side divided by this: 6 of 28 pixels."""
 
-_WINDOW_STRIDES: Final = 3
-"""So many strides are a window."""
-
-_MOST_A_SIDE: Final = 16
-"""Windows beside each other, at most."""
+_STRIDES_PER_WINDOW: Final = 3
+_MAX_POSITIONS: Final = 16
+"""The maximum number of window positions per side."""
 
 
 class Occlusion(NamedTuple):
-    """The windows of an image that are made black, one after another; in pixels."""
+    """The positions of the window that is blacked out, in pixels."""
 
     window: int
     stride: int
@@ -47,12 +45,12 @@ class Occlusion(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was found for one image."""
+    """The explanation of one image."""
 
     layers: dict[str, NDArray[np.float32]]
-    """Each layer's output without the batch's dimension, in order; the last are the probabilities."""
+    """Each layer's output without the batch dimension, in order; the last one is the probabilities."""
     occlusion: NDArray[np.float32] | None
-    """float32 [rows, columns]: by how much the likeliest class's probability falls where that window is black."""
+    """float32 [rows, columns]: how much the predicted class's probability falls if the window there is black."""
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -61,11 +59,11 @@ class Explanation:
 
 
 class Explainer:
-    """An explain.onnx in ONNX Runtime, on one thread of the CPU. Any thread may call it."""
+    """An explain.onnx in ONNX Runtime, on one thread of the CPU. It is thread-safe."""
 
     def __init__(self, model_store: Path) -> None:
-        """Load that of a model store, after comparing its checksum. Raises ModelError."""
-        # A quarter of a second of imports, which who only asks for a name can do without.
+        """Load the explain.onnx of a model store after verifying its checksum. Raises ModelError."""
+        # The import takes a quarter of a second.
         from fashion_mnist.engines.onnx import open_session
 
         path = model_store / EXPLAIN
@@ -78,15 +76,15 @@ class Explainer:
             channels, height, width = taken.shape[1:]
             self._shape = (int(channels), int(height), int(width))
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path} has no layers to show ({error!r}): run `fashion-mnist export`") from None
+            raise ModelError(f"{path} has no description of layers ({error!r}): run `fashion-mnist export`") from None
 
     @property
     def occlusion(self) -> Occlusion:
-        """The windows for images of this size."""
+        """The window positions for images of this size."""
         return occlusion(*self._shape[1:])
 
     def explain(self, image: NDArray[np.uint8], *, occlude: bool = True) -> Explanation:
-        """The layers' outputs for one image, uint8 [c, h, w], and with `occlude` the map of its windows."""
+        """The layers' outputs for one image, uint8 [c, h, w], and with `occlude` its occlusion map."""
         batch = np.ascontiguousarray(image).reshape(1, *self._shape)
         found = self._session.run(self._names, {INPUT: batch})
         layers = {name: values[0] for name, values in zip(self._names, found, strict=True)}
@@ -99,7 +97,7 @@ class Explainer:
 
     @functools.cached_property
     def network(self) -> dict[str, Any]:
-        """The network for those who compute its arithmetic anew: layers, what they follow from, weights in base64."""
+        """The network for programs that recompute it: layers, their inputs, and weights in base64."""
         weights = [layer[part] for layer in self._described["layers"] for part in ("weight", "bias") if part in layer]
         values = self._session.run(weights, {INPUT: np.zeros((1, *self._shape), np.uint8)})
         return {
@@ -115,7 +113,7 @@ class Explainer:
         }
 
     def _occlude(self, batch: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One batch: the image once for each window, which is black there."""
+        """Compute one batch with a copy of the image for each window position, blacked out there."""
         window, stride, rows, columns = self.occlusion
         hidden = np.repeat(batch, rows * columns, axis=0)
         for place in range(rows * columns):
@@ -128,12 +126,12 @@ class Explainer:
 
 
 def occlusion(height: int, width: int) -> Occlusion:
-    """The windows for an image of so many pixels: some 150, whatever its size."""
-    window = max(1, round(min(height, width) / _WINDOWS_A_SIDE))
-    stride = max(1, window // _WINDOW_STRIDES, max(height, width) // _MOST_A_SIDE)
+    """The window positions for an image of this size: some 150, whatever the size."""
+    window = max(1, round(min(height, width) / _WINDOWS_PER_SIDE))
+    stride = max(1, window // _STRIDES_PER_WINDOW, max(height, width) // _MAX_POSITIONS)
     return Occlusion(window, stride, (height - window) // stride + 1, (width - window) // stride + 1)
 
 
 def open_explainer(model_store: Path) -> Explainer | None:
-    """The explainer of a model store; None where that has no explain.onnx. Raises ModelError for an altered one."""
+    """The explainer of a model store; None if it has no explain.onnx. Raises ModelError if that was altered."""
     return Explainer(model_store) if (model_store / EXPLAIN).exists() else None

@@ -1,4 +1,4 @@
-"""Where the released model lies, and what its card says."""
+"""The released model's folder, and its model card."""
 
 import json
 import math
@@ -20,12 +20,13 @@ EXPLAIN: Final = "explain.onnx"
 
 MISTAKES: Final = "mistakes.json"
 MISTAKES_SPRITE: Final = "mistakes.webp"
-"""What the model answers to the test images, and some of these, in model stores that have them."""
+"""The confusion matrix, and some misclassified test images, in model stores that have them."""
 
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A version's name: it stands in answers, in URLs and in TorchServe's archive."""
+"""A version's name, which is part of answers, URLs and TorchServe's archive."""
 
 HEALTH_IMAGE: Final = FASHION_MNIST.health_check
+"""The health-check image's file in the model store, and its label."""
 
 
 def sample_name(label: str) -> str:
@@ -34,12 +35,12 @@ def sample_name(label: str) -> str:
 
 
 def model_store_path(settings: Settings) -> Path:
-    """The model store that the settings name, or the repository's own."""
+    """The model store in the settings, or the repository's own."""
     return Path(settings.model_store) if settings.model_store else _RELEASED
 
 
 def model_card(model_store: Path) -> dict[str, Any]:
-    """The model card, as model_card.json has it. Raises ModelError."""
+    """The content of model_card.json. Raises ModelError."""
     path = model_store / CARD
     try:
         card: dict[str, Any] = json.loads(path.read_text())
@@ -49,14 +50,14 @@ def model_card(model_store: Path) -> dict[str, Any]:
 
 
 def model_version(model_store: Path) -> str:
-    """The version that every answer carries. Raises ModelError."""
+    """The model's version, which every answer contains. Raises ModelError."""
     return str(model_card(model_store)["model_version"])
 
 
 def unknown_threshold(model_store: Path) -> float:
     """The score above which an image counts as unknown (`fashion_mnist.ood`). Raises ModelError.
 
-    Infinite, so that no image does, where the card has none: it takes training to fit one.
+    Infinity, so that no image does, if the card has none: only training fits one.
     """
     return float(model_card(model_store).get("unknown", {}).get("threshold", math.inf))
 

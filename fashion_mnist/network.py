@@ -1,4 +1,4 @@
-"""The network, and the classifier that wraps it for use: two modules, one fact each."""
+"""The network, and the classifier that wraps it for inference."""
 
 import io
 from collections.abc import Sequence
@@ -19,16 +19,17 @@ VIEWS: Final[dict[str, tuple[tuple[bool, int], ...]]] = {
     "mirror": ((False, 0), (True, 0)),
     "mirror-and-pixel": ((False, -1), (False, 1), (True, -1), (True, 1)),
 }
-"""By name, the views of an image over which a classifier averages: mirrored or not, and pixels to the right."""
+"""The augmented views of an image over which a classifier averages (test-time augmentation), by name: whether each is
+mirrored, and by how many pixels it is shifted to the right."""
 POOL: Final = 2
-"""Side of the max-pooling window, and its stride."""
+"""The side of the max-pooling window, and its stride."""
 
 
 class Network(nn.Module):
     """Two convolutions and three linear layers: float32 [n, channels, height, width] -> logits, float32 [n, classes].
 
-    Without arguments it is the released network, of 32,998 parameters. Hyperparameters are arguments; what follows from
-    the data or from the layer before is derived here. Raises UsageError where the map shrinks to nothing.
+    Without arguments it is the released network, with 32,998 parameters. Hyperparameters are arguments; dimensions that
+    follow from the data or from the previous layer are derived. Raises UsageError if the maps shrink to nothing.
     """
 
     def __init__(
@@ -63,9 +64,9 @@ class Network(nn.Module):
             height, width = (size - kernel_size + 1 for size in (height, width))
             if min(height, width) < POOL:
                 raise UsageError(
-                    f"an image of {geometry.height} x {geometry.width} is too small: after {name} with its "
-                    f"{kernel_size} x {kernel_size} kernels {max(height, 0)} x {max(width, 0)} are left, and pooling "
-                    f"needs {POOL} x {POOL}; take larger images or a smaller kernel_size"
+                    f"images of {geometry.height} x {geometry.width} are too small: {name} with its "
+                    f"{kernel_size} x {kernel_size} kernels leaves {max(height, 0)} x {max(width, 0)}, but pooling "
+                    f"needs {POOL} x {POOL}; use larger images or a smaller kernel_size"
                 )
             height, width = height // POOL, width // POOL
         self.fc1 = nn.Linear(self.conv2.out_channels * height * width, fc1_out)
@@ -93,10 +94,10 @@ class Network(nn.Module):
 
 
 class Classifier(nn.Module):
-    """What is exported: uint8 [n, channels, height, width] -> probabilities, float32 [n, classes].
+    """The exported module: uint8 [n, channels, height, width] -> probabilities, float32 [n, classes].
 
-    It alone owns scaling to 0..1, the power `gamma` of pixels scaled so, each channel's `mean` and `std` of those
-    powers, the calibration `temperature`, softmax, and the mean log-probabilities of several `views` of an image.
+    It scales pixels to 0..1, raises them to the power `gamma`, normalises by each channel's `mean` and `std`, averages
+    the log-probabilities of augmented `views` of an image, and applies the calibration `temperature` and softmax.
     """
 
     gamma: Tensor
@@ -124,7 +125,7 @@ class Classifier(nn.Module):
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images, uint8, as the network takes them: float32, of mean 0 and standard deviation 1 over the data set."""
+        """The network's input from uint8 images: float32, with mean 0 and standard deviation 1 over the data set."""
         return ((images.float() / 255) ** self.gamma - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
@@ -140,7 +141,8 @@ def _by_channel(value: float | Sequence[float], task: Task) -> Tensor:
 
 
 def views_of(images: Tensor, name: str) -> Tensor:
-    """The views `name` of images [n, channels, height, width], one after another: [views * n, ...]; black moves in."""
+    """The augmented views `name` of images [n, channels, height, width], concatenated: [views * n, ...]; shifted edges
+    are black."""
     if name == "one":
         return images
     mirrored = images.flip(-1)
@@ -153,16 +155,16 @@ def views_of(images: Tensor, name: str) -> Tensor:
 
 
 def mean_of_views(logits: Tensor, name: str) -> Tensor:
-    """The mean of all views' logits [views * n, classes]: float32 [n, classes].
+    """The mean of the augmented views' logits [views * n, classes]: float32 [n, classes].
 
-    Its softmax is that of the mean log-probabilities, from which it differs by the same constant for all classes.
+    Its softmax equals that of the mean log-probabilities, which differ by a constant for all classes.
     """
     return logits if name == "one" else logits.unflatten(0, (len(VIEWS[name]), -1)).mean(0)
 
 
 def save_weights(classifier: Classifier, path: Path) -> None:
     """Write a classifier to `path`, atomically: its state dict, its task, and the network's arguments."""
-    # Into memory first: torch writes the name of its file into it, and the same weights should give the same bytes.
+    # To memory first: torch writes the file's name into it, and equal weights should give equal bytes.
     content = io.BytesIO()
     kept = {"task": classifier.task.to_card(), "arguments": classifier.network.arguments}
     torch.save({**kept, "state_dict": classifier.state_dict()}, content)
@@ -170,10 +172,10 @@ def save_weights(classifier: Classifier, path: Path) -> None:
 
 
 def load_weights(path: Path) -> Classifier:
-    """The classifier that `save_weights` wrote, in evaluation mode, on the CPU.
+    """A classifier that `save_weights` wrote, in evaluation mode, on the CPU.
 
-    The file is loaded with `weights_only=True`: it cannot run code. Raises ModelError where it is missing, damaged or
-    another network's.
+    The file is loaded with `weights_only=True`, so it cannot run code. Raises ModelError if it is missing, damaged or
+    of another network.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -184,7 +186,7 @@ def load_weights(path: Path) -> Classifier:
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist: train it with `fashion-mnist train`") from None
     except Exception as error:
-        # torch.load raises whatever its zip reader, its unpickler or the file's content make it raise.
+        # torch.load raises many kinds of exceptions.
         reason = str(error).strip().partition("\n")[0][:200]
-        raise ModelError(f"{path} holds no weights of this network ({reason}): train it anew or restore it") from None
+        raise ModelError(f"{path} has no weights of this network ({reason}): train it again or restore it") from None
     return classifier.eval()

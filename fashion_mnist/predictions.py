@@ -1,4 +1,4 @@
-"""From probabilities, float32 [n, classes], to the answer that a client reads."""
+"""Converts probabilities, float32 [n, classes], to the answer for a client."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ from fashion_mnist.task import FASHION_MNIST, Task
 try:
     import orjson
 except ImportError:
-    # Within a TorchServe that has nothing but the archive. There the same floats are written with nine digits each.
+    # In a TorchServe that has only the archive. There, floats are written with nine digits each.
     orjson = None  # type: ignore[assignment]
 
 JSON: Final = "application/json"
@@ -26,20 +26,20 @@ Probabilities = NDArray[np.float32]
 
 
 class Form(NamedTuple):
-    """How a client wants its answer: raw float32 or JSON, and of how many classes, None for all."""
+    """The requested form of an answer: raw float32 or JSON, and the number of classes, None for all."""
 
     binary: bool = False
     top_k: int | None = None
 
 
 class Answer(NamedTuple):
-    """An answer as it goes over the wire."""
+    """An answer to send."""
 
     status: int
     content_type: str
     body: bytes
     headers: bytes = b""
-    """More headers, whole lines."""
+    """Additional headers, as complete lines."""
 
 
 def answer(
@@ -51,9 +51,9 @@ def answer(
     rows: list[bytes] | None = None,
     task: Task = FASHION_MNIST,
 ) -> Answer:
-    """The answer to one request, whose images may be good or bad. `probabilities` are those of `decoded.pixels`.
+    """The answer to one request, with valid and invalid images. `probabilities` are those of `decoded.pixels`.
 
-    `rows` is what `json_rows` makes of them, where that was done already.
+    `rows` is the result of `json_rows` if it was computed already.
     """
     try:
         if form.binary:
@@ -65,7 +65,7 @@ def answer(
 
 
 def answer_error(error: FashionMNISTError, index: int | None = None) -> Answer:
-    """The answer to a request that failed; `index` is the place of the image at fault, where there are several."""
+    """The answer to a request that failed; `index` is that of the invalid image, if there are several images."""
     return Answer(error.status, JSON, encode_error(error, index))
 
 
@@ -78,15 +78,15 @@ def encode_json(
     rows: list[bytes] | None = None,
     task: Task = FASHION_MNIST,
 ) -> bytes:
-    """The answer as JSON: `{"predictions": [...], "model_version"}`, with a part of `json_rows` for each image.
+    """The answer as JSON: `{"predictions": [...], "model_version"}`, with one of `json_rows` for each image.
 
-    `probabilities`, float32 [n, classes], are those of `decoded.pixels`, in order; each has as many digits as it takes
-    to get the same float32 back. With `top_k` so many of the likeliest classes are given, the likeliest first.
-    A bad image has `{"error": {...}}` in its place, an adjusted one says so under "adjusted". Each prediction has its
-    "unknown_score" too (`fashion_mnist.ood`), and says by "unknown" whether that is above the threshold. `rows` is
-    what `json_rows` makes of the probabilities, where that was done already.
+    `probabilities`, float32 [n, classes], are those of `decoded.pixels`, in order; each is written with enough digits
+    to restore the float32. With `top_k` only that many classes are included, the most likely first.
+    An invalid image has `{"error": {...}}` in its place, an adjusted one has the changes under "adjusted". Each
+    prediction has its "unknown_score" (`fashion_mnist.ood`), and "unknown" is whether that exceeds the threshold.
+    `rows` is the result of `json_rows` if it was computed already.
 
-    Raises the first image's error where no image is good.
+    Raises the first image's error if no image is valid.
     """
     if decoded.errors and not len(decoded.pixels):
         raise decoded.errors[0]
@@ -101,10 +101,10 @@ def encode_json(
 
 
 def json_rows(probabilities: Probabilities, unknown_threshold: float, task: Task = FASHION_MNIST) -> list[bytes]:
-    """The part that each image has in an answer as JSON, with the probability of every class.
+    """Each image's part of a JSON answer, with the probability of every class.
 
-    `{"label", "index", "probabilities", "unknown", "unknown_score"}`. `probabilities` is float32 [n, classes], and
-    may be that of many requests: what NumPy takes for one call is shared.
+    `{"label", "index", "probabilities", "unknown", "unknown_score"}`. `probabilities` is float32 [n, classes], possibly
+    of many requests, which share the overhead of NumPy's calls.
     """
     templates = _templates(task)
     heads, tail = templates.heads, templates.tail
@@ -119,8 +119,7 @@ def json_rows(probabilities: Probabilities, unknown_threshold: float, task: Task
 def encode_binary(probabilities: Probabilities, decoded: Decoded) -> bytes:
     """The answer as float32 [n, classes], little-endian, row by row.
 
-    There is no room for an error among the numbers: one bad image refuses all, by the index of the first bad one.
-    Raises that image's error.
+    Numbers cannot contain errors: one invalid image refuses the request. Raises the error of the first invalid image.
     """
     if decoded.errors:
         raise decoded.errors[min(decoded.errors)]
@@ -133,15 +132,15 @@ def encode_error(error: FashionMNISTError, index: int | None = None) -> bytes:
 
 
 def first_error_index(decoded: Decoded) -> int | None:
-    """The place of the first bad image, or None where the request held just one image."""
+    """The index of the first invalid image; None if the request has a single image."""
     return min(decoded.errors) if decoded.errors and len(decoded) > 1 else None
 
 
 def wants_binary(accept: str) -> bool:
     """Whether an Accept header asks for float32 as raw binary rather than JSON (RFC 9110, 12.5.1).
 
-    It must name it: a wildcard, under which JSON is as welcome, is no wish. Where both are named with the same weight
-    it is meant, too: nobody names it by chance.
+    The header must name application/octet-stream: a wildcard includes JSON. If both are named with the same weight,
+    binary wins, because clients do not name it by chance.
     """
     if OCTET_STREAM not in accept.lower():
         return False
@@ -169,7 +168,7 @@ def parse_top_k(text: str, task: Task = FASHION_MNIST) -> int:
         and text[0] != "0"
     ):
         return int(text)
-    raise BadParameter(f"top_k is {text[:40]!r}: it takes a whole number from 1 to {most}")
+    raise BadParameter(f"top_k is {text[:40]!r}: use an integer from 1 to {most}")
 
 
 _UNKNOWN: Final = '"unknown": %b, "unknown_score": %.4f'
@@ -178,9 +177,9 @@ _BOOLEANS: Final = (b"false", b"true")
 
 
 class _Templates:
-    """What an image's part of an answer is made from: a head by its class, and a tail for the numbers.
+    """The templates of an image's part of an answer: a head for each class, and a tail for the numbers.
 
-    Filled in with what orjson writes of them it takes a third of the time that a dictionary would.
+    Filling them with numbers that orjson has written takes a third of the time of dictionaries.
     """
 
     def __init__(self, task: Task) -> None:
@@ -226,7 +225,7 @@ def _likeliest(probabilities: Probabilities, unknown_threshold: float, top_k: in
 
 
 def _written(probabilities: Probabilities) -> list[list[bytes]]:
-    """Each number as text."""
+    """Each number as JSON text."""
     if not len(probabilities):
         return []
     if orjson is None:

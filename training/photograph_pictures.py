@@ -9,9 +9,9 @@ from PIL import Image
 
 from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.preparation import prepare
+from fashion_mnist.preparation.background import coordinates
 from fashion_mnist.preparation.fitting import Floats, fit, grayscale, reduce
 from fashion_mnist.preparation.garment import separate, without_shadow
-from fashion_mnist.preparation.ground import coordinates
 from fashion_mnist.system import atomic
 from training.photographs import Pixels, photograph, read
 
@@ -29,7 +29,7 @@ def write_pictures(image: Pixels, seed: int, folder: Path) -> list[Path]:
         raise ValueError(f"nothing stands out from the photograph of seed {seed}")
     height, width, _ = small.shape
     without = without_shadow(found)
-    ground = found.ground.at(coordinates(height), coordinates(width))
+    ground = found.background.at(coordinates(height), coordinates(width))
     difference = (ground - small) @ found.direction
     steps = {
         "photograph": small,

@@ -1,4 +1,4 @@
-"""Asking a server for predictions, from Python."""
+"""The Python client of the service."""
 
 from fashion_mnist.client.http import AsyncClient, Client, Failure, File, Prediction
 

@@ -1,4 +1,4 @@
-"""Predictions for files: packed into large requests, by a server or by an engine in this process."""
+"""Predictions for files, batched into large requests, by a server or by an engine in this process."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import httpx
 import numpy as np
 
-from fashion_mnist.client.http import PACK_IMAGES, Client, File
+from fashion_mnist.client.http import BATCH_IMAGES, Client, File
 from fashion_mnist.decoding.arrays import idx_images, npy_images
 from fashion_mnist.decoding.bodies import GZIP, IDX, NPY, decode, decode_many
 from fashion_mnist.decoding.formats import START_BYTES, format_of
@@ -42,24 +42,24 @@ SUFFIXES: Final = (
     "ubyte",
     "ubyte.gz",
 )
-"""What the files of a folder must end with to be taken; a file that is named itself may end with anything."""
+"""Endings of the files of a folder that are sent; a file that is named itself may have any name."""
 
-PACK_FILES: Final = 256
-PACK_BYTES: Final = 4 * 2**20
+BATCH_FILES: Final = 256
+BATCH_BYTES: Final = 4 * 2**20
 
-_LOOK_S: Final = 2.0
+_CONNECT_S: Final = 2.0
 
-HOPELESS: Final = (Unavailable, Overloaded, Unauthorized, Forbidden, NotFound)
-"""Errors after which no other file will fare better."""
+FATAL: Final = (Unavailable, Overloaded, Unauthorized, Forbidden, NotFound)
+"""Errors that would recur for every other file."""
 
 Contents: TypeAlias = list[tuple[str, bytes]]
 Send: TypeAlias = Callable[[Contents], list[dict[str, Any]]]
-"""Takes the names and contents of files, gives a prediction or error for each image in them, in order."""
+"""Takes the names and contents of files; returns a prediction or error for each image in them, in order."""
 
 
 @dataclass
 class FileResult:
-    """What came of one file: a prediction for each of its images, as the service answers, or why there is none."""
+    """The result for one file: a prediction for each of its images, as the service answers, or an error."""
 
     path: Path
     predictions: list[dict[str, Any]] = field(default_factory=list)
@@ -67,7 +67,7 @@ class FileResult:
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
-    """The files that are named, and those below the folders that are named, sorted, by `SUFFIXES`."""
+    """The given files, and those with `SUFFIXES` below the given folders, sorted."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -78,13 +78,13 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def predict_files(paths: Iterable[Path], send: Send, geometry: Geometry) -> Iterator[FileResult]:
-    """Read files, send them in packs, and yield what came of each. A bad file is a result with an error.
+    """Read files, send them in batches, and yield the result of each. An invalid file has a result with an error.
 
-    Arrays of many images are sent in packs too: no request is longer for them than a server's limits allow.
+    Arrays of many images are sent in batches, too, so that no request exceeds a server's limits.
 
-    Raises what is not the files' fault, HOPELESS, where `send` does: then there is no result for any file.
+    Raises the FATAL errors of `send`: then there is no result for any file.
     """
-    pack: list[tuple[Path, bytes]] = []
+    batch: list[tuple[Path, bytes]] = []
     for path in paths:
         try:
             content = path.read_bytes()
@@ -92,60 +92,60 @@ def predict_files(paths: Iterable[Path], send: Send, geometry: Geometry) -> Iter
             yield FileResult(path, error=f"cannot be read: {error.strerror or error}")
             continue
         if format_of(content[:START_BYTES]) is None:
-            # It may hold many images, or none: only alone can its part of the answer be told.
+            # It may have many images or none, so its part of a shared answer would be unknown.
             yield _predict_alone(path, content, send, geometry)
             continue
-        pack.append((path, content))
-        if len(pack) == PACK_FILES or sum(len(content) for _, content in pack) >= PACK_BYTES:
-            yield from _predict_pack(pack, send)
-            pack = []
-    if pack:
-        yield from _predict_pack(pack, send)
+        batch.append((path, content))
+        if len(batch) == BATCH_FILES or sum(len(content) for _, content in batch) >= BATCH_BYTES:
+            yield from _predict_batch(batch, send)
+            batch = []
+    if batch:
+        yield from _predict_batch(batch, send)
 
 
 def _predict_alone(path: Path, content: bytes, send: Send, geometry: Geometry) -> FileResult:
-    packs = _array_packs(content, geometry) or [content]
+    parts = _array_parts(content, geometry) or [content]
     try:
-        return FileResult(path, [prediction for pack in packs for prediction in send([(path.name, pack)])])
-    except HOPELESS:
+        return FileResult(path, [prediction for part in parts for prediction in send([(path.name, part)])])
+    except FATAL:
         raise
     except FashionMNISTError as error:
         return FileResult(path, error=error.message)
 
 
-def _array_packs(content: bytes, geometry: Geometry) -> list[bytes]:
-    """A large .npy or IDX file, gzipped or not, as several .npy of PACK_IMAGES images; empty for all else."""
+def _array_parts(content: bytes, geometry: Geometry) -> list[bytes]:
+    """A large .npy or IDX file, compressed or not, as several .npy of BATCH_IMAGES images; empty for other files."""
     try:
         if content.startswith(GZIP):
             content = gzip.decompress(content)
-        if len(content) <= PACK_BYTES or not content.startswith((NPY, IDX)):
+        if len(content) <= BATCH_BYTES or not content.startswith((NPY, IDX)):
             return []
         images = (npy_images if content.startswith(NPY) else idx_images)(content, geometry)
     except (BadArray, OSError, EOFError, zlib.error):
-        # Whoever decodes it whole says what is wrong with it.
+        # Decoding it as a whole reports the error.
         return []
-    packs = []
-    for start in range(0, len(images), PACK_IMAGES):
+    parts = []
+    for start in range(0, len(images), BATCH_IMAGES):
         file = io.BytesIO()
-        np.save(file, images[start : start + PACK_IMAGES])
-        packs.append(file.getvalue())
-    return packs
+        np.save(file, images[start : start + BATCH_IMAGES])
+        parts.append(file.getvalue())
+    return parts
 
 
-def _predict_pack(pack: list[tuple[Path, bytes]], send: Send) -> Iterator[FileResult]:
+def _predict_batch(batch: list[tuple[Path, bytes]], send: Send) -> Iterator[FileResult]:
     try:
-        answers = send([(path.name, content) for path, content in pack])
-    except HOPELESS:
+        answers = send([(path.name, content) for path, content in batch])
+    except FATAL:
         raise
     except FashionMNISTError as error:
-        if len(pack) == 1:
-            yield FileResult(pack[0][0], error=error.message)
+        if len(batch) == 1:
+            yield FileResult(batch[0][0], error=error.message)
             return
-        # Refused as a whole, for its size or because each file in it is bad: the halves may still have answers.
-        yield from _predict_pack(pack[: len(pack) // 2], send)
-        yield from _predict_pack(pack[len(pack) // 2 :], send)
+        # The whole batch was refused, because of its size or because each file is invalid: try each half.
+        yield from _predict_batch(batch[: len(batch) // 2], send)
+        yield from _predict_batch(batch[len(batch) // 2 :], send)
         return
-    for (path, _), answer in zip(pack, answers, strict=True):
+    for (path, _), answer in zip(batch, answers, strict=True):
         if "error" in answer:
             yield FileResult(path, error=answer["error"]["message"])
         else:
@@ -153,7 +153,7 @@ def _predict_pack(pack: list[tuple[Path, bytes]], send: Send) -> Iterator[FileRe
 
 
 def server_sender(client: Client, prepare: str = "") -> Send:
-    """Send to a server. `prepare` says how it is to prepare images; "" leaves that to the server."""
+    """Send to a server. `prepare` is how to prepare images; "" uses the server's default."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
         try:
@@ -165,11 +165,11 @@ def server_sender(client: Client, prepare: str = "") -> Send:
 
 
 def _remedy(url: str) -> str:
-    """What to do where a server does not answer, after a look at what is there."""
+    """What to do about a server that does not answer, after trying to connect with and without TLS."""
     address = httpx.URL(url)
     scheme, port = address.scheme, address.port or {"http": 80, "https": 443}[address.scheme]
     try:
-        with socket.create_connection((address.host, port), _LOOK_S) as connection:
+        with socket.create_connection((address.host, port), _CONNECT_S) as connection:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             with context.wrap_socket(connection, server_hostname=address.host):
@@ -180,7 +180,7 @@ def _remedy(url: str) -> str:
             return f"the server does not speak TLS: write http://{address.netloc.decode()}"
     except OSError:
         return "start the server with `make serve`, or predict with --local"
-    return "look at its log, or predict with --local"
+    return "check its log, or predict with --local"
 
 
 def local_sender(
@@ -191,7 +191,7 @@ def local_sender(
     unknown_threshold: float,
     prepare: Mode = DEFAULT_MODE,
 ) -> Send:
-    """Compute in this process: the same decoding and the same answers as the server's."""
+    """Compute in this process, with the server's decoding and answers."""
 
     def send(contents: Contents) -> list[dict[str, Any]]:
         if len(contents) == 1:
@@ -208,5 +208,5 @@ def local_sender(
 
 
 def _content_type(name: str) -> str:
-    """What a file is taken for where its bytes say nothing."""
+    """The content type of a file, for contents without a signature."""
     return "application/json" if name.lower().endswith(".json") else "application/octet-stream"

@@ -1,11 +1,10 @@
-"""A client of the service: from arrays and image files to probabilities and labels, in plain Python or in asyncio.
+"""A client of the service: from arrays and image files to probabilities and labels, synchronous or with asyncio.
 
     with Client("http://127.0.0.1:8080") as client:
         probabilities = client.predict(images)      # uint8 [n, channels, height, width] -> float32 [n, classes]
         (prediction,) = client.classify(Path("shoe.png").read_bytes())
 
-What one does, the other does: both drive the same exchanges, which say what to send and how long to wait, and send
-nothing themselves.
+Both clients run the same exchanges: generators that yield the requests to send and the seconds to wait.
 """
 
 import asyncio
@@ -27,27 +26,27 @@ from fashion_mnist.task import FASHION_MNIST, Task
 
 URL: Final = "http://127.0.0.1:8080"
 PATH: Final = "/predictions/"
-"""What stands before the task's name."""
+"""The path before the task's name."""
 READY: Final = "/health/ready"
 
-PACK_IMAGES: Final = 1024
-"""Images of one request of `predict`: larger ones are no faster, and others wait longer behind them."""
+BATCH_IMAGES: Final = 1024
+"""Images per request of `predict`: larger requests are not faster, and delay others longer."""
 
 TIMEOUT_S: Final = 30.0
-PATIENCE_S: Final = 10.0
+RETRY_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
+MAX_PAUSE_S: Final = 1.0
 
 _OCTET_STREAM: Final = "application/octet-stream"
 _JSON: Final = "application/json"
 
 _Result = TypeVar("_Result")
 _Exchange: TypeAlias = Generator[httpx.Request | float, httpx.Response | httpx.HTTPError | None, _Result]
-"""Yields a request, and is sent what came of it; or yields seconds to wait."""
+"""Yields a request and receives its response or error, or yields seconds to wait."""
 
 
 class File(NamedTuple):
-    """A file of any kind that the service takes; its content type counts only where its bytes say nothing."""
+    """A file in any supported format; the content type matters only if its bytes have no signature."""
 
     content: bytes
     content_type: str = _OCTET_STREAM
@@ -55,13 +54,13 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the service says of one image. `probabilities` are by class, of all classes or of the likeliest few."""
+    """The prediction for one image. `probabilities` are by class, of all classes or of the `top_k` most likely."""
 
     label: str
     index: int
     probabilities: Mapping[str, float]
     unknown: bool
-    """Whether the image probably shows none of the classes: whether its score is above the model's threshold."""
+    """Whether the image probably shows none of the classes: its score is above the model's threshold."""
     unknown_score: float
     """From 1 to the number of classes."""
 
@@ -71,34 +70,34 @@ _PREDICTION: Final = tuple(field.name for field in fields(Prediction))
 
 @dataclass(frozen=True)
 class Failure:
-    """Why it says nothing of one image among others."""
+    """The error for one image among others."""
 
     code: str
     message: str
 
 
 class _Exchanges:
-    """What both clients say to a service, and what they make of its answers."""
+    """The requests of both clients, and the handling of their responses."""
 
-    def __init__(self, http: "httpx.Client | httpx.AsyncClient", url: str, task: Task, patience_s: float) -> None:
+    def __init__(self, http: "httpx.Client | httpx.AsyncClient", url: str, task: Task, retry_s: float) -> None:
         self._build = http.build_request
         self._url = url.removesuffix(PATH + task.name)
         self._predictions = self._url + PATH + task.name
         self._task = task
-        self._patience_s = patience_s
+        self._retry_s = retry_s
 
     def predict(self, images: NDArray[np.uint8]) -> _Exchange[NDArray[np.float32]]:
         batch = _checked(images, self._task)
         classes = len(self._task.classes)
         found = np.empty((len(batch), classes), np.float32)
-        for start in range(0, len(batch), PACK_IMAGES):
-            pack = batch[start : start + PACK_IMAGES]
+        for start in range(0, len(batch), BATCH_IMAGES):
+            part = batch[start : start + BATCH_IMAGES]
             headers = {"content-type": _OCTET_STREAM, "accept": _OCTET_STREAM}
-            request = self._build("POST", self._predictions, content=pack.tobytes(), headers=headers)
+            request = self._build("POST", self._predictions, content=part.tobytes(), headers=headers)
             response = yield from self._send(request)
-            if len(response.content) != 4 * classes * len(pack):
-                raise Unavailable(f"{self._url} answered {len(response.content)} bytes for {len(pack)} images")
-            found[start : start + len(pack)] = np.frombuffer(response.content, "<f4").reshape(-1, classes)
+            if len(response.content) != 4 * classes * len(part):
+                raise Unavailable(f"{self._url} answered {len(response.content)} bytes for {len(part)} images")
+            found[start : start + len(part)] = np.frombuffer(response.content, "<f4").reshape(-1, classes)
         return found
 
     def answers(self, files: Sequence[File], top_k: int | None, prepare: str) -> _Exchange[list[dict[str, Any]]]:
@@ -135,12 +134,11 @@ class _Exchanges:
         return isinstance(response, httpx.Response) and response.status_code == 200
 
     def _send(self, request: httpx.Request) -> _Exchange[httpx.Response]:
-        """Send a request, again where the first was certainly not served, and give its good answer.
+        """Send a request, retry it if it was certainly not served, and return its successful response.
 
-        A request that was sent and not answered is not sent again: whatever it was that failed, it may have been the
-        work that it asked for.
+        A request that was sent and not answered is not retried: the service may have failed because of it.
         """
-        give_up = time.monotonic() + self._patience_s
+        give_up = time.monotonic() + self._retry_s
         pause = FIRST_PAUSE_S
         while True:
             reply = yield request
@@ -152,10 +150,10 @@ class _Exchanges:
             else:
                 error = Unavailable(f"no answer from {self._url} ({str(reply) or type(reply).__name__})")
                 wait_s = pause if isinstance(reply, httpx.ConnectError) and not _is_tls(reply) else None
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                pause = min(2 * pause, MAX_PAUSE_S)
             if wait_s is None:
                 raise error
-            # Not all who were turned away at once come back at once.
+            # Jitter, so that clients that were refused together do not retry together.
             wait_s *= random.uniform(1, 1.25)
             if time.monotonic() + wait_s > give_up:
                 raise error
@@ -163,7 +161,7 @@ class _Exchanges:
 
 
 class Client:
-    """A client for plain Python. It keeps connections open: close it, or use it in a `with`. Threads may share it."""
+    """A synchronous, thread-safe client. It keeps connections open: close it, or use it in a `with` statement."""
 
     def __init__(
         self,
@@ -172,21 +170,19 @@ class Client:
         task: Task = FASHION_MNIST,
         key: str = "",
         timeout_s: float = TIMEOUT_S,
-        patience_s: float = PATIENCE_S,
+        retry_s: float = RETRY_S,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`url` is the service's, such as http://127.0.0.1:8080, and `task` what it does; the model card has it.
+        """`url` is the service's, such as http://127.0.0.1:8080; `task` is in the model card; `key` is an API key.
 
-        `key` is sent where the service asks for one.
-
-        A request has `timeout_s` for each of its steps, connecting and every read and write. While nobody listens, and
-        after 429 and 503 with Retry-After, it is sent again for `patience_s` seconds; 0 never. `tls` says whom to
-        believe and who we are, for https; by default the machine's own authorities are believed. Raises UsageError
-        where `url` is none, or what the environment says of proxies or certificates cannot be used.
+        `timeout_s` limits each step of a request: connecting, and every read and write. If the connection is refused,
+        and after 429 and 503 with Retry-After, a request is retried for up to `retry_s` seconds; 0: never. `tls` has
+        the trusted authorities and the client's certificate for https; by default the system's authorities are trusted.
+        Raises UsageError if `url` is invalid, or the environment's proxies or certificates cannot be used.
         """
         self.url = url = checked_url(url)
         self._http = open_http(httpx.Client, url, timeout=timeout_s, headers=_headers(key), verify=tls)
-        self._exchanges = _Exchanges(self._http, url, task, patience_s)
+        self._exchanges = _Exchanges(self._http, url, task, retry_s)
 
     def __enter__(self) -> Self:
         return self
@@ -199,29 +195,29 @@ class Client:
         self._http.close()
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 [n, classes], of images, uint8 [n, c, h, w], in as many requests as it takes.
+        """Probabilities, float32 [n, classes], of images, uint8 [n, c, h, w], in as many requests as needed.
 
-        Where there is one channel, the images may come without it.
+        Images with one channel may omit that dimension.
 
-        Raises BadArray for another dtype or shape, the error that the service answers with, by its class in
-        `fashion_mnist.errors`, and Unavailable where there is no answer.
+        Raises BadArray for another dtype or shape, the service's error as its class in `fashion_mnist.errors`, and
+        Unavailable without an answer.
         """
         return self._run(self._exchanges.predict(images))
 
     def classify(self, *files: bytes | File, top_k: int | None = None, prepare: str = "") -> list[Prediction | Failure]:
-        """What is on the images in these files, in order, in one request; a bad one among good ones is a Failure.
+        """The predictions for the images in these files, in order, in one request; an invalid image is a Failure.
 
-        `prepare` is auto, always, paper or none; "" leaves it to the service how photographs are prepared.
-        Raises as `predict` does, also where no image is good.
+        `prepare` is auto, always, paper or none; "" uses the service's default.
+        Raises as `predict` does, also if no image is valid.
         """
         return self._run(self._exchanges.classify(files, top_k, prepare))
 
     def answers(self, files: Sequence[File], top_k: int | None = None, prepare: str = "") -> list[dict[str, Any]]:
-        """The same as `classify`, in the service's own words: what it answers under "predictions"."""
+        """Like `classify`, but returns the service's "predictions" unchanged."""
         return self._run(self._exchanges.answers(files, top_k, prepare))
 
     def ready(self) -> bool:
-        """Whether the service is there and ready to predict. Never raises for its absence."""
+        """Whether the service answers and is ready. Does not raise if it is absent."""
         return self._run(self._exchanges.ready())
 
     def _run(self, exchange: _Exchange[_Result]) -> _Result:
@@ -243,7 +239,7 @@ class Client:
 
 
 class AsyncClient:
-    """The same for asyncio: see `Client`."""
+    """The client for asyncio: see `Client`."""
 
     def __init__(
         self,
@@ -252,13 +248,13 @@ class AsyncClient:
         task: Task = FASHION_MNIST,
         key: str = "",
         timeout_s: float = TIMEOUT_S,
-        patience_s: float = PATIENCE_S,
+        retry_s: float = RETRY_S,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """See `Client`."""
         url = checked_url(url)
         self._http = open_http(httpx.AsyncClient, url, timeout=timeout_s, headers=_headers(key), verify=tls)
-        self._exchanges = _Exchanges(self._http, url, task, patience_s)
+        self._exchanges = _Exchanges(self._http, url, task, retry_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -318,7 +314,7 @@ def _checked(images: NDArray[np.uint8], task: Task) -> NDArray[np.uint8]:
 
 
 def _is_tls(error: BaseException) -> bool:
-    """Whether it was TLS that failed: who is not believed now will not be a moment later."""
+    """Whether TLS failed, which a retry would not change."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
@@ -332,7 +328,7 @@ def _headers(key: str) -> dict[str, str]:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """The seconds that an answer asks us to wait, None where it does not ask. A date is not understood."""
+    """The seconds in a Retry-After header; None without one. Dates are not supported."""
     try:
         return max(0.0, float(int(response.headers.get("retry-after", ""))))
     except ValueError:
@@ -340,7 +336,7 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _error(url: str, response: httpx.Response) -> FashionMNISTError:
-    """The error that an answer tells of, by its class; the message is the service's own."""
+    """The error in a response as its class, with the service's message."""
     try:
         found = json.loads(response.content)["error"]
         code, message = str(found["code"]), str(found["message"])
@@ -354,5 +350,5 @@ def _error(url: str, response: httpx.Response) -> FashionMNISTError:
 
 def _kinds(root: type[FashionMNISTError]) -> Iterator[type[FashionMNISTError]]:
     yield root
-    for below in root.__subclasses__():
-        yield from _kinds(below)
+    for subclass in root.__subclasses__():
+        yield from _kinds(subclass)

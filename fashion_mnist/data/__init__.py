@@ -1,1 +1,1 @@
-"""Data sets: where they come from, and reading them."""
+"""Data sets: finding, downloading and reading them."""

@@ -15,7 +15,7 @@ from fashion_mnist.errors import DatasetError
 from fashion_mnist.task import FASHION_MNIST, Task
 
 DEBIAN: Final = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts the files."""
+"""The folder of Debian's package dataset-fashion-mnist."""
 
 CHECKSUMS: Final = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -23,7 +23,7 @@ CHECKSUMS: Final = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""sha256 of each file's decompressed content: packagings compress differently."""
+"""The SHA-256 of each file's decompressed content, because packages compress differently."""
 
 
 class Split(NamedTuple):
@@ -34,7 +34,7 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """The images to train on and those to test on, and the task that they make."""
+    """Training and test images, and their task."""
 
     train: Split
     test: Split
@@ -44,19 +44,19 @@ class Dataset(NamedTuple):
 def load(folder: "str | Path" = "") -> Dataset:
     """Load and verify the data set from `folder`, else from Debian's package, else from torchvision's download.
 
-    Raises DatasetError that names the file that is missing, truncated, swapped or wrong.
+    Raises DatasetError, which names the file that is missing, truncated, swapped or wrong.
     """
     folder = Path(folder) if folder else find()
     return Dataset(_split(folder, "train"), _split(folder, "t10k"))
 
 
 def load_test(folder: Path) -> Split:
-    """Load and verify the test images alone. Raises DatasetError."""
+    """Load and verify only the test images. Raises DatasetError."""
     return _split(folder, "t10k")
 
 
 def find() -> Path:
-    """The folder of Debian's package where it is installed, else the cache, which torchvision fills if need be."""
+    """The folder of Debian's package if it is installed, else the cache, into which torchvision downloads if needed."""
     if (folder := find_installed()) is not None:
         return folder
     # Imported here: torchvision brings torch along, and only a download needs it.
@@ -67,34 +67,34 @@ def find() -> Path:
 
 
 def find_installed() -> Path | None:
-    """The folder of Debian's package, or the cache where it is filled; None where a download would be needed."""
+    """The folder of Debian's package, or the cache if it has all files; None if a download would be needed."""
     if DEBIAN.is_dir():
         return DEBIAN
     return _raw() if all(_path(_raw(), name) for name in CHECKSUMS) else None
 
 
 def cache_folder() -> Path:
-    """The folder in the user's cache for what can be downloaded, or made, again."""
+    """This project's folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-mnist"
 
 
 def read_idx(content: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
     """An IDX file's array, uint8 of rank 1, 3 or 4, as a view of `content`. Source: yann.lecun.com/exdb/mnist.
 
-    The sizes in the header are compared with the bytes that are there: nothing is allocated on a stranger's word.
+    The sizes in the header are compared with the length before anything is allocated.
     Raises ValueError with the reason.
     """
     if len(content) < 4:
         raise ValueError("it is shorter than an IDX header")
     zeros, kind, rank = struct.unpack_from(">HBB", content)
     if zeros != 0 or kind != 8 or rank not in (1, 3, 4):
-        raise ValueError("it does not begin as IDX of unsigned bytes with one, three or four dimensions does")
+        raise ValueError("it has no header of IDX with unsigned bytes and one, three or four dimensions")
     if len(content) < 4 + 4 * rank:
         raise ValueError("it is shorter than its header")
     shape = struct.unpack_from(f">{rank}I", content, 4)
     promised, present = int(np.prod(shape, dtype=object)), len(content) - 4 - 4 * rank
     if promised != present:
-        raise ValueError(f"its header promises {promised:,} bytes and {present:,} follow")
+        raise ValueError(f"its header requires {promised:,} bytes, but {present:,} follow")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 

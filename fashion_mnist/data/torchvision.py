@@ -1,8 +1,8 @@
 """torchvision beside a CPU build of torch, and its download of the data set.
 
 PyPI's torchvision is built for CUDA. Beside torch's CPU build its compiled operators cannot be loaded, and
-`import torchvision` then fails, because it describes two operators that nobody defined. Its data sets and transforms
-need no operators: defining the two by name makes the import work.
+`import torchvision` then fails, because it refers to two undefined operators. Its data sets and transforms need no
+operators: defining these two by name makes the import work.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ _NMS: Final = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def import_torchvision() -> ModuleType:
-    """torchvision, imported so that it works beside any build of torch."""
+    """Import torchvision so that it works beside any build of torch."""
     if torch.version.cuda is None:
         for operator in ("torchvision::nms", "torchvision::qnms"):
             try:
                 torch.library.define(operator, _NMS)
-            except RuntimeError:  # defined already, by an earlier call or by a torchvision that fits
+            except RuntimeError:  # defined already, by an earlier call or by a matching torchvision
                 break
     import torchvision
 

@@ -1,4 +1,4 @@
-"""What computes: uint8 [n, c, h, w] -> float32 [n, classes], by ONNX Runtime or by TorchScript, on the CPU or a GPU."""
+"""Inference engines: uint8 [n, c, h, w] -> float32 [n, classes], with ONNX Runtime or TorchScript, on CPU or GPU."""
 
 import os
 from pathlib import Path
@@ -13,27 +13,27 @@ from fashion_mnist.settings import Settings
 from fashion_mnist.system.checksums import verify
 from fashion_mnist.task import FASHION_MNIST, Task
 
-# Since 1.29 ONNX Runtime reports to its maker what it runs, from its import on, unless it is told not to.
+# Since 1.29 ONNX Runtime sends telemetry from its import on, unless this is set.
 # https://github.com/microsoft/onnxruntime/pull/27379
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MODEL_FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript.pt"}
-"""A runtime's file in the model store."""
+"""Each runtime's file in the model store."""
 
 GPU_BATCH = Settings.max_gpu_batch
-"""The most images of one run on a GPU, unless another number is asked for."""
+"""The default maximum of images of one run on a GPU."""
 
 
 class Engine(Protocol):
-    """A loaded, warmed-up model. One thread at a time may call it."""
+    """A loaded, warmed-up model. It is not thread-safe."""
 
     @property
     def name(self) -> str:
-        """The runtime as the settings name it: "onnx" or "torchscript"."""
+        """The runtime's name in the settings: "onnx" or "torchscript"."""
 
     @property
     def provider(self) -> str:
-        """Where it really computes, such as "CPUExecutionProvider" or "cuda:0"."""
+        """Where it computes, such as "CPUExecutionProvider" or "cuda:0"."""
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""
@@ -49,11 +49,11 @@ def open_engine(
     max_gpu_batch: int = GPU_BATCH,
     cuda_graphs: bool = False,
 ) -> Engine:
-    """Load the model of a model store, after comparing its checksum with SHA256SUMS.
+    """Load the model of a model store, after verifying its checksum in SHA256SUMS.
 
-    `device` is "cpu", "cuda" or "auto", which takes the GPU if there is one and else says in the log why not.
-    `max_gpu_batch` is the most images of one run there; with `cuda_graphs` ONNX Runtime replays captured CUDA graphs.
-    Raises ModelError for a model that is missing or altered, DeviceUnavailable where "cuda" cannot be had.
+    `device` is "cpu", "cuda" or "auto", which uses the GPU if there is one, and otherwise logs why not.
+    `max_gpu_batch` is the maximum of images of one run on a GPU; with `cuda_graphs` ONNX Runtime replays CUDA graphs.
+    Raises ModelError if the model is missing or altered, and DeviceUnavailable if "cuda" is unavailable.
     """
     if runtime not in MODEL_FILES:
         raise UsageError(f"runtime is {runtime!r}: choose one of {', '.join(MODEL_FILES)}")
@@ -75,13 +75,10 @@ def load_file(
     max_gpu_batch: int = GPU_BATCH,
     cuda_graphs: bool = False,
 ) -> Engine:
-    """Load one exported file, .onnx or TorchScript .pt, wherever it lies; `task` is what it must do.
-
-    Raises as `open_engine` does.
-    """
+    """Load an exported file, .onnx or TorchScript .pt, which must be of `task`. Raises as `open_engine` does."""
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device is {device!r}: choose one of auto, cpu, cuda")
-    # Each runtime takes a second and hundreds of MB to import: only the one that is asked for is.
+    # Import only the requested runtime: each takes a second and hundreds of MB.
     if path.suffix == ".onnx":
         from fashion_mnist.engines.onnx import OnnxEngine
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime at a few batch sizes, each bound once to buffers of its own: on a GPU each new shape would cost time."""
+"""ONNX Runtime at a few batch sizes, each bound once to its own buffers, because on a GPU each new shape costs time."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 from fashion_mnist.engines import nvidia
 
 SIZES: Final = (1, 8, 32, 128, 512)
-"""The batch sizes that exist: a batch is padded to the next one, so each shape is prepared only once."""
+"""The batch sizes: a batch is padded to the next one, so that each shape is prepared only once."""
 
 MORE_SIZES: Final = (1024, 2048, 4096)
-"""Sizes beyond these, where a larger batch is asked for."""
+"""Further sizes, if a larger maximum is requested."""
 
 
 def sizes_up_to(largest: int) -> tuple[int, ...]:
-    """The batch sizes of an engine whose largest is `largest`."""
+    """The batch sizes of an engine with the maximum `largest`."""
     return (*(size for size in (*SIZES, *MORE_SIZES) if size < largest), largest)
 
 
 class FixedBatches:
-    """A session's runs of any number of images, in batches of the sizes that were bound."""
+    """Runs a session on any number of images, in batches of the bound sizes."""
 
     def __init__(
         self, session: onnxruntime.InferenceSession, sizes: Sequence[int], device: str, device_id: int, *, graphs: bool
     ) -> None:
-        """`device` is where the session computes, "cuda" or "cpu"; `graphs` says that it captures CUDA graphs.
+        """`device` is where the session computes, "cuda" or "cpu"; `graphs` is whether it captures CUDA graphs.
 
-        Each size is run once, which allocates what it needs and captures its graph. Raises whatever ONNX Runtime does.
+        Each size is run once, which allocates its memory and captures its graph. Raises ONNX Runtime's exceptions.
         """
         self._batches = [_FixedBatch(session, size, device, device_id, graphs=graphs) for size in sorted(sizes)]
         self.largest = self._batches[-1].size
@@ -37,15 +37,12 @@ class FixedBatches:
             batch.run(batch.images)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 [n, classes], of images, uint8 [n, c, h, w], of which there is one at least.
-
-        There are no more of them than `largest`.
-        """
+        """Probabilities, float32 [n, classes], of images, uint8 [n, c, h, w], with 1 <= n <= `largest`."""
         return next(batch for batch in self._batches if batch.size >= len(images)).run(images)
 
 
 class _FixedBatch:
-    """One batch size: page-locked host buffers on both sides of an input that lives on the device."""
+    """One batch size: page-locked host buffers for input and output, and an input buffer on the device."""
 
     def __init__(
         self, session: onnxruntime.InferenceSession, size: int, device: str, device_id: int, *, graphs: bool
@@ -64,20 +61,20 @@ class _FixedBatch:
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input("images", self._input)
         if graphs:
-            # A graph is replayed at the addresses of its capture, all of them on the device; each size has its own.
+            # A graph is replayed with the addresses of its capture, all on the device; each size has its own graph.
             self._options.add_run_config_entry("gpu_graph_id", str(size))
             shape = self._probabilities.shape
             self._output = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device, device_id)
             self._binding.bind_ortvalue_output("probabilities", self._output)
         else:
-            # The output lands in the page-locked buffer without a copy between.
+            # The output is written to the page-locked buffer directly.
             self._binding.bind_output(
                 "probabilities", "cpu", 0, np.float32, self._probabilities.shape, self._probabilities.ctypes.data
             )
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         count = len(images)
-        # What is left of an earlier batch behind `count` is computed once more, and not read.
+        # Images of an earlier batch after `count` are computed again and ignored.
         self.images[:count] = images
         self._input.update_inplace(self.images)
         self._session.run_with_iobinding(self._binding, self._options)

@@ -1,4 +1,4 @@
-"""What engines ask of NVIDIA's driver and runtime, through their C libraries: a GPU, and page-locked memory."""
+"""NVIDIA's driver and runtime, through their C libraries: GPU detection and page-locked memory."""
 
 import ctypes
 import logging
@@ -16,7 +16,7 @@ _DRIVER: Final = "libcuda.so.1"
 
 
 def check_gpu(gpu_id: int) -> None:
-    """Raise DeviceUnavailable, with the reason, where this process cannot see the GPU of that number."""
+    """Raise DeviceUnavailable, with the reason, if this process cannot use the GPU of that number."""
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError as error:
@@ -32,9 +32,9 @@ def check_gpu(gpu_id: int) -> None:
 
 
 def page_lock(buffer: NDArray[Any], cuda_version: str) -> None:
-    """Keep an array's memory in place for as long as it lives, so that the GPU copies from and to it directly.
+    """Lock an array's memory pages while it exists, so that the GPU copies from and to it directly.
 
-    ONNX Runtime's Python API allocates no page-locked memory. Copies work without it, only slower: a failure is logged.
+    ONNX Runtime's Python API cannot allocate page-locked memory. Without it copies are slower: a failure is logged.
     """
     try:
         runtime = ctypes.CDLL(f"libcudart.so.{cuda_version.partition('.')[0]}")
@@ -45,5 +45,5 @@ def page_lock(buffer: NDArray[Any], cuda_version: str) -> None:
     if status != 0:
         log.warning("host buffers are not page-locked (cudaHostRegister: %s); copies to the GPU are slower", status)
         return
-    # Memory that is freed while it is registered cannot be registered again. At exit the process takes it along.
+    # Unregister memory before it is freed, or it cannot be registered again; at exit that is not necessary.
     weakref.finalize(buffer, runtime.cudaHostUnregister, address).atexit = False

@@ -21,16 +21,16 @@ from fashion_mnist.task import Task
 log = logging.getLogger(__name__)
 
 CPU_CHUNK: Final = 64
-"""Images per run on the CPU: what a run works on then stays in the cache; 10.2 us an image, and 13.2 us at 1,024."""
+"""Images per run on the CPU, few enough for the cache: 10.2 us per image, instead of 13.2 us at 1,024."""
 
 WARM_UP_S: Final = 0.5
-"""No further batch size is tried before serving once this is over: large networks take it with the first."""
+"""After this time no further batch size is warmed up, which large networks reach with the first."""
 
 Provider: TypeAlias = str | tuple[str, dict[str, str]]
 """A provider's name, and its options."""
 
 _ERRORS: Final = 3
-"""The severity from which on ONNX Runtime writes to stderr."""
+"""The minimum severity of ONNX Runtime's messages on stderr."""
 
 _CUDA_FAILURE: Final = re.compile(
     r"(CUDA|CUDNN|CUBLAS)[A-Z_]* (failure|error) [^;]*|[Ff]ailed to allocate memory[^\n]*"
@@ -54,9 +54,9 @@ class OnnxEngine:
         cuda_graphs: bool = False,
         fixed_batches: bool = False,
     ) -> None:
-        """`max_gpu_batch` is the most images of one run on a GPU, which replays a CUDA graph there with `cuda_graphs`.
+        """`max_gpu_batch` is the maximum of images of one run on a GPU; with `cuda_graphs` it replays CUDA graphs.
 
-        `fixed_batches` uses on the CPU what a GPU always uses, which gains nothing there and shows that it works.
+        `fixed_batches` also uses fixed batch sizes on the CPU, as on a GPU, which is for tests only.
         """
         self._fixed: FixedBatches | None = None
         if device != "cpu":
@@ -99,7 +99,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS
-    # A thread that spins while it waits takes its core from TorchServe and the decoder.
+    # Spinning threads would take CPU time from TorchServe and the decoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -107,12 +107,12 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 def _session(
     path: Path, options: onnxruntime.SessionOptions, providers: list[Provider]
 ) -> onnxruntime.InferenceSession:
-    # Without `enable_fallback` a provider that fails would be replaced by the CPU's, which is told on stdout alone.
+    # With `enable_fallback` a failing provider would be replaced by the CPU's, with only a message on stdout.
     return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=False)
 
 
 def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU, of any graph. Raises ModelError."""
+    """A session on the CPU for any graph. Raises ModelError."""
     try:
         return _session(path, _options(threads), ["CPUExecutionProvider"])
     except Exception as error:
@@ -123,24 +123,24 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 def _cuda_session(path: Path, task: Task, gpu_id: int, *, cuda_graphs: bool) -> onnxruntime.InferenceSession:
     """A session on the GPU, and only there. Raises DeviceUnavailable with the reason.
 
-    ONNX Runtime falls back to the CPU without a word in its API, so each step is checked.
+    ONNX Runtime falls back to the CPU silently, so each step is checked.
     """
     nvidia.check_gpu(gpu_id)
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise DeviceUnavailable("this onnxruntime has no CUDA provider: set up with `WHEELS=cuda make setup`")
     onnxruntime.set_default_logger_severity(_ERRORS)
     load_cuda()
-    # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
+    # TF32's ten bits of mantissa could change the label of an image between two classes.
     chosen = {"device_id": str(gpu_id), "use_tf32": "0", "enable_cuda_graph": "1" if cuda_graphs else "0"}
     try:
         session = _session(path, _options(threads=1), [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"])
     except Exception as error:
-        # Whether it is the GPU or the file, the CPU will tell: it is tried next, or asked for.
+        # If the file is at fault, loading it on the CPU, which is next, fails, too.
         raise DeviceUnavailable(f"{path} cannot be loaded onto GPU {gpu_id}: {_reason(error)}") from None
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise DeviceUnavailable(
             f"ONNX Runtime could not start its CUDA provider on GPU {gpu_id}: compare the CUDA and cuDNN versions that "
-            "it needs with those installed (`WHEELS=cuda make setup` installs fitting ones)"
+            "it needs with those installed (`WHEELS=cuda make setup` installs matching ones)"
         )
     _check_graph(path, task, session)
     return session
@@ -150,7 +150,7 @@ def load_cuda() -> None:
     """Load the CUDA libraries that ONNX Runtime links to, from their wheels, unless PyTorch has loaded them."""
     torch = sys.modules.get("torch")
     if torch is None or torch.version.cuda is None:
-        # What it lacks it tells on stdout, at length; the session tells it, too.
+        # It prints missing libraries to stdout; the session reports them, too.
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()
 
@@ -158,30 +158,30 @@ def load_cuda() -> None:
 def _on_gpu(
     session: onnxruntime.InferenceSession, max_gpu_batch: int, gpu_id: int, *, cuda_graphs: bool
 ) -> FixedBatches:
-    """The batches of a session on a GPU. Raises DeviceUnavailable where it cannot compute, as for want of memory."""
+    """The batches of a session on a GPU. Raises DeviceUnavailable if it cannot compute, such as for lack of memory."""
     try:
         return FixedBatches(session, sizes_up_to(max_gpu_batch), "cuda", gpu_id, graphs=cuda_graphs)
     except Exception as error:
         raise DeviceUnavailable(
-            f"GPU {gpu_id} cannot compute ({_reason(error)}): see by `nvidia-smi` what else runs there"
+            f"GPU {gpu_id} cannot compute ({_reason(error)}): check with `nvidia-smi` what else uses it"
         ) from None
 
 
 def _reason(error: Exception) -> str:
-    """What an exception of the CUDA provider says, without the places in its source."""
+    """The message of an exception of the CUDA provider, without source locations."""
     found = _CUDA_FAILURE.search(str(error))
     return found[0].strip() if found else str(error)[:200]
 
 
 def _check_graph(path: Path, task: Task, session: onnxruntime.InferenceSession) -> None:
-    """Raise ModelError where the file is a model, but not one of this task."""
+    """Raise ModelError if the file is a model of another task."""
     inputs = [(value.name, value.type, value.shape[1:]) for value in session.get_inputs()]
     outputs = [(value.name, value.type, value.shape[1:]) for value in session.get_outputs()]
     if inputs != [("images", "tensor(uint8)", list(task.geometry))] or outputs != [
         ("probabilities", "tensor(float)", [len(task.classes)])
     ]:
         raise ModelError(
-            f"{path} takes {inputs} and gives {outputs}: needed are images, uint8 "
-            f"[n, {', '.join(map(str, task.geometry))}], and probabilities, float32 "
-            f"[n, {len(task.classes)}]; export it with `fashion-mnist export`"
+            f"{path} takes {inputs} and returns {outputs}, but should take images, uint8 "
+            f"[n, {', '.join(map(str, task.geometry))}], and return probabilities, float32 "
+            f"[n, {len(task.classes)}]: export it with `fashion-mnist export`"
         )

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _CPU_CHUNK: Final = 512
 _WARM_UP: Final = 3
-"""TorchScript profiles its first runs and compiles on one of the next; requests should not wait for that."""
+"""Runs before serving, because TorchScript profiles its first runs and then compiles."""
 
 
 class TorchScriptEngine:
@@ -28,7 +28,7 @@ class TorchScriptEngine:
     def __init__(
         self, path: Path, device: str, *, task: Task, threads: int, gpu_id: int | None, max_gpu_batch: int
     ) -> None:
-        """`max_gpu_batch` is the most images of one run on a GPU."""
+        """`max_gpu_batch` is the maximum of images of one run on a GPU."""
         self._task = task
         if device == "cpu" or not self._load_onto_gpu(path, gpu_id or 0, max_gpu_batch, required=device == "cuda"):
             torch.set_num_threads(threads)
@@ -36,15 +36,15 @@ class TorchScriptEngine:
         self.provider = str(self._device)
 
     def _load_onto_gpu(self, path: Path, gpu_id: int, max_gpu_batch: int, *, required: bool) -> bool:
-        """Whether it is loaded there. Raises DeviceUnavailable where it cannot be and is `required`."""
+        """Whether it could be loaded onto the GPU. Raises DeviceUnavailable if not, and `required`."""
         try:
             _check_gpu(gpu_id)
-            # With TF32's ten bits of mantissa an image between two classes could get another label than on the CPU.
+            # TF32's ten bits of mantissa could change the label of an image between two classes.
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             try:
                 self._load(path, torch.device("cuda", gpu_id), max_gpu_batch)
             except ModelError as error:
-                # Whether it is the GPU or the file, the CPU will tell: it is tried next, or asked for.
+                # If the file is at fault, loading it on the CPU, which is next, fails, too.
                 raise DeviceUnavailable(f"the model cannot be loaded onto GPU {gpu_id}: {error.message}") from None
         except DeviceUnavailable as error:
             if required:
@@ -58,7 +58,7 @@ class TorchScriptEngine:
         self._device, self._chunk = device, chunk
         try:
             with warnings.catch_warnings():
-                # torch 2.13 deprecates TorchScript; the file format is what this engine is for.
+                # torch 2.13 deprecates TorchScript, which is this engine's file format.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._model = torch.jit.load(str(path), map_location=self._device).eval()
         except (RuntimeError, ValueError, OSError) as error:
@@ -70,7 +70,7 @@ class TorchScriptEngine:
             raise ModelError(f"{path} takes no images of {self._task.geometry}, uint8: {str(error)[-200:]}") from None
         if probabilities.shape != (1, len(self._task.classes)):
             raise ModelError(
-                f"{path} gives {list(probabilities.shape)} instead of [n, {len(self._task.classes)}] probabilities"
+                f"{path} returns {list(probabilities.shape)} instead of [n, {len(self._task.classes)}] probabilities"
             )
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -78,7 +78,7 @@ class TorchScriptEngine:
         if not len(images):
             return np.empty((0, len(self._task.classes)), np.float32)
         with torch.inference_mode():
-            # A copy where the pixels are a view of a request's bytes: torch refuses memory that it may not write.
+            # A copy if the pixels are a read-only view of a request's bytes, which torch refuses.
             batch = torch.from_numpy(np.require(images, requirements=["C", "W"]))
             if self._device.type == "cuda":
                 batch = batch.pin_memory()
@@ -88,7 +88,7 @@ class TorchScriptEngine:
 
 
 def _check_gpu(gpu_id: int) -> None:
-    """Raise DeviceUnavailable where torch has no such GPU, with the reason."""
+    """Raise DeviceUnavailable, with the reason, if torch has no such GPU."""
     if torch.version.cuda is None:
         raise DeviceUnavailable(
             "this torch was built without CUDA: choose device cpu or auto, or set up with `WHEELS=cuda make setup`"
@@ -96,5 +96,5 @@ def _check_gpu(gpu_id: int) -> None:
     nvidia.check_gpu(gpu_id)
     if torch.cuda.device_count() <= gpu_id:
         raise DeviceUnavailable(
-            f"torch finds no GPU {gpu_id}: compare the CUDA that it was built for with the driver's"
+            f"torch finds no GPU {gpu_id}: compare the CUDA version that it was built for with the driver's"
         )

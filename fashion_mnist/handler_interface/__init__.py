@@ -1,1 +1,1 @@
-"""What the TorchServe handler and those around it must agree on: pixels in shared memory, names of metrics."""
+"""The interface between the TorchServe handler and the gateway: pixels in shared memory, and names of metrics."""

@@ -1,9 +1,9 @@
-"""The names of our metrics: the handler counts under them, and the server's configuration declares them."""
+"""The names of the handler's metrics, which TorchServe's configuration declares."""
 
 from typing import Final
 
 IMAGES: Final = "FashionMNISTImages"
-"""Images that were answered with a prediction."""
+"""Images that were predicted."""
 
 REFUSED: Final = "FashionMNISTImagesRefused"
-"""Images that were answered with an error; a request that was refused as a whole counts as one."""
+"""Images that were refused with an error; a request that was refused as a whole counts as one."""

@@ -1,10 +1,10 @@
-"""Pixels for another process of this machine and user, without a copy through sockets.
+"""Pixels in memory that is shared with another process of the same user, without copies through sockets.
 
-The writer keeps them in memory without a name in any file system, and says in a short message where: the kernel shows a
-process's open files to processes of the same user. The reader maps that memory once and reads where it lies.
+The writer keeps them in an anonymous file (memfd) and sends a short message with its location: the kernel gives a
+process's open files to processes of the same user. The reader maps that memory once and reads in place.
 
-Whoever can send a reader messages must not have it read just anything: the memory ends with random bytes that the
-message repeats, and it is sealed, so that nobody can cut it short under the reader, which would be its death.
+Messages must not make a reader read arbitrary memory: the memory ends with random bytes that the message repeats, and
+it is sealed, because truncating it would kill the reader.
 """
 
 import fcntl
@@ -23,10 +23,10 @@ from fashion_mnist.errors import BadParameter
 from fashion_mnist.task import FASHION_MNIST, Geometry
 
 MEDIA_TYPE: Final = "application/x-shared-pixels"
-"""What a message is sent as."""
+"""The media type of a message."""
 
-KEPT: Final = 16
-"""Memories that a reader keeps mapped. A writer that is gone leaves one behind."""
+MAX_MAPPED: Final = 16
+"""Memories that a reader keeps mapped, including those of writers that have ended."""
 
 _TOKEN_BYTES: Final = 16
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -34,12 +34,12 @@ _MESSAGE: Final = re.compile(rb"(\d{1,10}) (\d{1,10}) ([0-9a-f]{32}) (\d{1,9})")
 
 
 class Writer:
-    """Memory for some images, one batch at a time: it holds them until the next `write`."""
+    """Memory for one batch of images at a time, which stays valid until the next `write`."""
 
-    def __init__(self, most: int, geometry: Geometry = FASHION_MNIST.geometry) -> None:
-        """Take memory for at most so many images. Raises OSError where the system gives none."""
+    def __init__(self, max_images: int, geometry: Geometry = FASHION_MNIST.geometry) -> None:
+        """Allocate memory for up to `max_images`. Raises OSError if there is none."""
         token = secrets.token_bytes(_TOKEN_BYTES)
-        size = most * math.prod(geometry)
+        size = max_images * math.prod(geometry)
         self._fd = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self._fd, size + _TOKEN_BYTES)
@@ -49,49 +49,49 @@ class Writer:
             os.close(self._fd)
             raise
         memory[size:] = token
-        self._images = np.frombuffer(memory, np.uint8, size).reshape(most, *geometry)
-        self._where = f"{os.getpid()} {self._fd} {token.hex()}"
+        self._images = np.frombuffer(memory, np.uint8, size).reshape(max_images, *geometry)
+        self._location = f"{os.getpid()} {self._fd} {token.hex()}"
 
     def write(self, images: Pixels) -> bytes:
-        """Put images there, uint8 [n, c, h, w], as many as there is room for; the message that says where they are."""
+        """Write images, uint8 [n, c, h, w], with n up to `max_images`, and return the message with their location."""
         self._images[: len(images)] = images
-        return f"{self._where} {len(images)}".encode()
+        return f"{self._location} {len(images)}".encode()
 
     def close(self) -> None:
-        """Let go of the memory; a reader that has mapped it still can read it."""
+        """Release the memory; a reader that has mapped it can still read it."""
         os.close(self._fd)
-        del self._images  # and with it the mapping, which keeps a descriptor of its own
+        del self._images  # and with it the mapping, which has its own descriptor
 
 
 class Reader:
-    """What maps the memory of writers."""
+    """Maps the memory of writers."""
 
     def __init__(self, geometry: Geometry = FASHION_MNIST.geometry) -> None:
         self._geometry = geometry
         self._mapped: dict[bytes, Pixels] = {}
 
     def read(self, message: bytes) -> Pixels:
-        """The images, uint8 [n, channels, height, width], that a message tells of, where they lie; read-only.
+        """The images, uint8 [n, channels, height, width], that a message refers to, in place and read-only.
 
-        Raises BadParameter where the message is none, or what it names cannot be read from here.
+        Raises BadParameter if the message is invalid, or its memory cannot be read.
         """
         parts = _MESSAGE.fullmatch(message)
         if parts is None:
-            raise BadParameter(f"{MEDIA_TYPE} is for the gateway of this service: send pixels as they are")
+            raise BadParameter(f"{MEDIA_TYPE} is reserved for this service's gateway: send raw pixels")
         pid, fd, token, count = parts.groups()
         images = self._mapped.get(token)
         if images is None:
             images = _map(int(pid), int(fd), bytes.fromhex(token.decode()), self._geometry)
-            if len(self._mapped) >= KEPT:
+            if len(self._mapped) >= MAX_MAPPED:
                 del self._mapped[next(iter(self._mapped))]
             self._mapped[token] = images
         if int(count) > len(images):
-            raise BadParameter(f"there are no {int(count):,} images in memory for {len(images):,}")
+            raise BadParameter(f"the message has {int(count):,} images, but the memory has {len(images):,}")
         return images[: int(count)]
 
 
 def _map(pid: int, fd: int, token: bytes, geometry: Geometry) -> Pixels:
-    unreadable = BadParameter("the memory that the request names cannot be read from here: send pixels as they are")
+    unreadable = BadParameter("the request's shared memory cannot be read: send raw pixels")
     try:
         opened = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -100,7 +100,7 @@ def _map(pid: int, fd: int, token: bytes, geometry: Geometry) -> Pixels:
         if fcntl.fcntl(opened, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
             raise unreadable
         memory = mmap.mmap(opened, 0, prot=mmap.PROT_READ)
-    except (OSError, ValueError):  # no memory that could be sealed; an empty one
+    except (OSError, ValueError):  # not a memfd, or an empty one
         raise unreadable from None
     finally:
         os.close(opened)

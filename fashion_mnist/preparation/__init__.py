@@ -1,4 +1,4 @@
-"""From a photograph to what the network knows: a garment that is bright on black, fills the frame and is centred."""
+"""Converts photographs to images like the data set's: a bright garment on black that fills the frame and is centred."""
 
 from typing import Final, Literal, TypeAlias, cast, get_args
 
@@ -7,11 +7,11 @@ import numpy as np
 from fashion_mnist.errors import BadParameter
 from fashion_mnist.preparation.fitting import (
     Pixels,
+    blend,
     centre,
     fit,
     fitted_size,
     grayscale,
-    lay_over,
     resample,
 )
 from fashion_mnist.preparation.garment import FAINT, Garment, brightest, find
@@ -20,36 +20,36 @@ from fashion_mnist.preparation.steps import ORIGINAL, Steps
 from fashion_mnist.task import Geometry
 
 Mode: TypeAlias = Literal["auto", "always", "paper", "none"]
-"""auto: photographs are prepared, images like the data set's are not. always: grayscale images of the network's size
-too. paper: the steps of the data set's authors. none: scaled and centred only."""
+"""auto: prepare photographs, but not images like the data set's. always: also prepare grayscale images of the network's
+size. paper: the steps of the data set's authors. none: only scale and centre."""
 
 MODES: Final = get_args(Mode)
 DEFAULT_MODE: Final = "auto"
 PREPARES_ALL: Final = frozenset({"always", "paper"})
-"""Those that prepare images of the network's size too, raw pixels among them."""
+"""The modes that also prepare images of the network's size, raw pixels among them."""
 
 NOTHING_FOUND: Final = "no garment found"
-"""Says that nothing stands out from the ground: the image given back is black, and the answer is `unknown`."""
+"""Reported if nothing stands out from the background: the prepared image is black, and the prediction `unknown`."""
 
 _BLACK: Final = 10.0
 _BRIGHT: Final = 200.0
 _LARGE: Final = 0.75
-"""An image like the data set's: on a border at most so bright a garment that is somewhere at least so bright, and takes
-at least such a share of the frame's height or width."""
+"""An image is like the data set's if its border is at most _BLACK, its brightest pixel at least _BRIGHT, and its
+garment takes at least the share _LARGE of the frame's height or width."""
 
 _PALE: Final = 96.0
-"""What is at least so bright on average, and cut out already, is laid over black, else over white."""
+"""Transparent images of at least this mean brightness are laid over black, others over white."""
 
 
 def parse_mode(text: str) -> Mode:
     """The parameter `prepare`. Raises BadParameter."""
     if text not in MODES:
-        raise BadParameter(f"prepare is {text[:40]!r}: it takes {', '.join(MODES[:-1])} or {MODES[-1]}")
+        raise BadParameter(f"prepare is {text[:40]!r}: use {', '.join(MODES[:-1])} or {MODES[-1]}")
     return cast(Mode, text)
 
 
 def needs_preparation(pixels: Pixels, geometry: Geometry, mode: Mode) -> bool:
-    """Whether `prepare` does more with `pixels` than to scale them."""
+    """Whether `prepare` does more than scale `pixels`."""
     if geometry.channels > 1:
         return False
     own = pixels.shape[:2] == (geometry.height, geometry.width) and (pixels.ndim == 2 or _is_gray(pixels))
@@ -57,11 +57,11 @@ def needs_preparation(pixels: Pixels, geometry: Geometry, mode: Mode) -> bool:
 
 
 def check_mode(mode: Mode, geometry: Geometry) -> None:
-    """Raise BadParameter for a way of preparing that images of this geometry rule out."""
+    """Raise BadParameter for a mode that does not suit images of this geometry."""
     if geometry.channels > 1 and mode in PREPARES_ALL:
         raise BadParameter(
-            f"prepare is {mode!r}, which makes images of one bright object on black, and this model takes photographs "
-            "in colour as they are: send auto or none"
+            f"prepare is {mode!r}, which produces bright objects on black, but this model takes photographs in colour: "
+            "use auto or none"
         )
 
 
@@ -73,12 +73,11 @@ def prepare(
     whole: tuple[int, int] | None = None,
     steps: Steps | None = None,
 ) -> tuple[Pixels, list[str]]:
-    """Prepare one decoded picture; what was done to it is named for the answer's `adjusted`.
+    """Prepare one decoded picture. Returns uint8 [channels, height, width] of the geometry, and the changes made.
 
-    `pixels` is uint8 [h, w], or [h, w, 3] of red, green and blue, of at least 1 x 1; `alpha`, uint8 [h, w], its
-    opacity; `whole` is the picture's width and height where `pixels` are fewer; `steps` keeps a picture of each step.
-    Gives uint8 [channels, height, width] of the geometry: in colour they are scaled and centred only. The time that it
-    takes grows with the pixels: some 4 ms for 448 x 448.
+    `pixels` is uint8 [h, w], or [h, w, 3], RGB, of at least 1 x 1; `alpha`, uint8 [h, w], its opacity; `whole` is the
+    original width and height if `pixels` were reduced; `steps` keeps a picture of each step. Pictures for networks that
+    take colour are only scaled and centred. The time is proportional to the number of pixels: some 4 ms for 448 x 448.
     """
     whole = whole or (pixels.shape[1], pixels.shape[0])
     if geometry.channels > 1:
@@ -90,12 +89,12 @@ def prepare(
 def _color(
     pixels: Pixels, alpha: Pixels | None, geometry: Geometry, whole: tuple[int, int], steps: Steps | None
 ) -> tuple[Pixels, list[str]]:
-    """`prepare` for a network that takes red, green and blue."""
+    """`prepare` for a network that takes RGB."""
     done = []
     if steps is not None:
         steps.show(ORIGINAL, pixels, alpha)
     if alpha is not None and alpha.min() < 255:
-        pixels = lay_over(pixels, alpha, 0)
+        pixels = blend(pixels, alpha, 0)
         done.append("transparency laid over black")
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
@@ -108,7 +107,7 @@ def _color(
 def _gray(
     pixels: Pixels, alpha: Pixels | None, geometry: Geometry, mode: Mode, whole: tuple[int, int], steps: Steps | None
 ) -> tuple[Pixels, list[str]]:
-    """`prepare` for a network that takes grayscale; gives uint8 [height, width]."""
+    """`prepare` for a network that takes grayscale; returns uint8 [height, width]."""
     done: list[str] = []
     own_size = pixels.shape[:2] == (geometry.height, geometry.width)
     if pixels.ndim == 3 and _is_gray(pixels):
@@ -118,7 +117,7 @@ def _gray(
     untouched = mode == "none" or (mode == "auto" and own_size and pixels.ndim == 2)
     if alpha is not None and alpha.min() < 255:
         white = mode == "paper" or (not untouched and _mean_brightness(pixels, alpha) < _PALE)
-        pixels = lay_over(pixels, alpha, 255 if white else 0)
+        pixels = blend(pixels, alpha, 255 if white else 0)
         done.append(f"transparency laid over {'white' if white else 'black'}")
         if steps is not None:
             steps.show(done[-1], pixels)
@@ -141,7 +140,7 @@ def _gray(
 
 
 def _is_gray(pixels: Pixels) -> bool:
-    # Some rows tell it of most: to compare all takes as long as all the rest.
+    # Some rows first: comparing all takes as long as everything else.
     return all((rows[:, :, 1:] == rows[:, :, :1]).all() for rows in (pixels[::32], pixels))
 
 
@@ -203,10 +202,10 @@ def _mean_brightness(pixels: Pixels, alpha: Pixels) -> float:
 
 
 def _cropped(size: tuple[int, int], pixels: Pixels, whole: tuple[int, int]) -> str:
-    """`size` is height and width of what is left of `pixels`; said is what that is of the whole picture."""
+    """The note on a crop of `pixels` to `size`, height and width, in pixels of the whole picture."""
     width, height = (
-        round(left * all_of_it / found)
-        for left, all_of_it, found in zip(reversed(size), whole, reversed(pixels.shape[:2]), strict=True)
+        round(cropped * original / reduced)
+        for cropped, original, reduced in zip(reversed(size), whole, reversed(pixels.shape[:2]), strict=True)
     )
     return f"cropped to {width} x {height}"
 

@@ -1,78 +1,79 @@
-"""What stands out from the ground: how much each pixel differs from it, which pixels are garment, which are shadow."""
+"""Finds the garment: how much each pixel differs from the background, and which are garment and which are shadow."""
 
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from fashion_mnist.preparation import ground as grounds
+from fashion_mnist.preparation import background as backgrounds
 from fashion_mnist.preparation.fitting import Box, Floats, Mask, Pixels, bounds, reduce
 from fashion_mnist.task import Geometry
 
 _ANALYSIS_SIDE: Final = 112
-"""The longer side, in pixels, at which the garment is looked for."""
+"""The longer side, in pixels, to which pictures are reduced to find the garment."""
 
 _GARMENT_SIDE: Final = 84
-"""Its own longer side, at least, where there are as many pixels, before it is scaled to the network's size."""
+"""The minimum longer side of the garment, if it has as many pixels, before it is scaled to the network's size."""
 
 _NOISE: Final = 5.0
 _SHARE: Final = 0.2
-"""A pixel is garment above so many standard deviations of the ground's noise and so great a share of the contrast."""
+"""A pixel is garment if it differs from the background by more than _NOISE standard deviations of the background's
+noise and the share _SHARE of the contrast."""
 
 _SMALL_SHARE: Final = 0.05
-"""The same of images too small to be blurred: there the palest edge is garment."""
+"""_SHARE for images that are too small to be smoothed."""
 
 FILLED: Final = 0.92
-"""What takes so much of a frame's height or width fills it."""
+"""A garment that takes this share of a frame's height or width fills it."""
 
 FAINT: Final = 0.06
-"""Less than this share of the contrast is ground."""
+"""Pixels below this share of the contrast are background."""
 
-_LEAST_CONTRAST: Final = 8.0
-_LEAST_SIGNAL: Final = 8.0
-"""Below so many levels, or so many standard deviations of noise, nothing stands out."""
+_MIN_CONTRAST: Final = 8.0
+_MIN_SIGNAL: Final = 8.0
+"""Below this contrast, in levels or in standard deviations of noise, there is no garment."""
 
 _TOP: Final = 0.995
-"""The quantile that counts as the brightest: single pixels may shine."""
+"""The quantile that counts as the brightest, to ignore single pixels."""
 
 _SHADOW_SLOPE: Final = 0.04
 _SHADOW_DEPTH: Final = 0.45
-"""The steepest slope a pixel, and the depth, of a shadow, as shares of the contrast."""
+"""The maximum slope per pixel and the maximum depth of a shadow, as shares of the contrast."""
 
 _SHADOW_REACH: Final = 3
 _SHADOW_TOLERANCE: Final = 0.02
-"""How many pixels it goes on beside an outline, and by which share of the contrast it may be deeper there."""
+"""How many pixels a shadow extends beside an outline, and by which share of the contrast it may be deeper there."""
 
-_SHADOW_LEAST: Final = 0.03
-"""A smaller share of what stands out is a garment's own pale edge."""
+_MIN_SHADOW: Final = 0.03
+"""A smaller share of the garment's pixels is the garment's own pale edge, not a shadow."""
 
 _SWEEPS: Final = 16
-"""Of the search for shadows: four do for most, and time is bounded."""
+"""The maximum number of passes in the search for shadows; most pictures need four."""
 
 _SMOOTHED_FROM: Final = 64
-"""Smaller images have no noise to spare: smoothed, their garments would grow by a pixel."""
+"""Smaller images are not smoothed, because their garments would grow by a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Garment:
-    """What stands out from a photograph's ground."""
+    """The garment of a photograph."""
 
     values: Floats
-    """float32 [h, w]: by how many levels each pixel within the box differs from the ground; 0 where there is none."""
+    """float32 [h, w]: each pixel's difference from the background within the box, in levels; 0 for background."""
     box: Box
-    """Where that is, in the photograph's pixels."""
+    """The garment's bounding box, in the photograph's pixels."""
     fills: float
-    """The greater of the shares of the photograph's height and width that it takes."""
+    """The larger of the shares of the photograph's height and width that the box takes."""
     border: float
-    """The brightness that a quarter of the photograph's border is below."""
+    """The lower quartile of the brightness of the photograph's border."""
     dark: bool
-    """Whether it is darker than the ground."""
+    """Whether the garment is darker than the background."""
 
 
 def find(pixels: Pixels, geometry: Geometry) -> Garment | None:
-    """The garment in uint8 [h, w] or [h, w, 3]; None where nothing stands out.
+    """The garment in uint8 [h, w] or [h, w, 3]; None if nothing stands out.
 
-    Where it fills a frame of the network's proportions it keeps that frame: nobody knows its size better.
+    A garment that fills a frame of the network's proportions keeps that frame as its box.
     """
     height, width = pixels.shape[:2]
     factor = -(-max(height, width) // _ANALYSIS_SIDE)
@@ -91,7 +92,7 @@ def find(pixels: Pixels, geometry: Geometry) -> Garment | None:
     elif found.dark:
         found = without_shadow(found)
         rough = bounds(found.mask) or rough
-    # Once more, from the photograph's own pixels: what was found is often a small part of it.
+    # Again with the photograph's own pixels, because the garment is often a small part of it.
     margin = 2 * factor
     top, left = max(0, rough.top * factor - margin), max(0, rough.left * factor - margin)
     crop = pixels[top : rough.bottom * factor + margin, left : rough.right * factor + margin]
@@ -102,7 +103,7 @@ def find(pixels: Pixels, geometry: Geometry) -> Garment | None:
     y, x = (
         2 * at / np.float32(factor * length) - 1 for at, length in zip((rows, columns), image.shape[:2], strict=True)
     )
-    values: Floats = np.matmul(found.ground.at(y, x) - fine, found.direction)
+    values: Floats = np.matmul(found.background.at(y, x) - fine, found.direction)
     allowed = found.visible[
         np.minimum((rows / factor).astype(np.intp), len(mask) - 1)[:, None],
         np.minimum((columns / factor).astype(np.intp), mask.shape[1] - 1)[None, :],
@@ -117,44 +118,45 @@ def find(pixels: Pixels, geometry: Geometry) -> Garment | None:
         values,
         place,
         fills=max(place.height / height, place.width / width),
-        border=float(np.quantile(image[grounds.border(*mask.shape)].mean(axis=1), 0.25)),
+        border=float(np.quantile(image[backgrounds.border(*mask.shape)].mean(axis=1), 0.25)),
         dark=found.dark,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """What of a photograph is ground and what is garment."""
+    """The separation of a photograph into background and garment."""
 
-    ground: grounds.Ground
+    background: backgrounds.Background
     direction: Floats
-    """The colours' main direction, float32 [channels]."""
+    """The main direction of the colour differences, float32 [channels]."""
     mask: Mask
-    """bool [h, w]: what is garment for certain."""
+    """bool [h, w]: pixels that are certainly garment."""
     visible: Mask
-    """bool [h, w]: what may be; the rest is made black."""
+    """bool [h, w]: pixels that may be garment; the others become black."""
     threshold: float
-    """The difference from the ground, in levels, from which on a pixel is garment."""
+    """The minimum difference of a garment's pixel from the background, in levels."""
     values: Floats
-    """float32 [h, w]: by how many levels each pixel differs from the ground, smoothed."""
+    """float32 [h, w]: each pixel's difference from the background, in levels, smoothed."""
     contrast: float
+    """The brightest of the values, in levels."""
     noise: float
-    """Of the values, in levels: the brightest, and the ground's standard deviation."""
+    """The background's standard deviation, in levels."""
 
     @property
     def dark(self) -> bool:
-        """Whether the garment is darker than the ground."""
+        """Whether the garment is darker than the background."""
         return float(self.direction.sum()) > 0
 
 
 def separate(image: Floats) -> Separation | None:
-    """The garment and the ground of float32 [h, w, channels]; None where nothing stands out."""
+    """Separate garment and background of float32 [h, w, channels]; None if nothing stands out."""
     height, width, _ = image.shape
-    y, x = grounds.coordinates(height), grounds.coordinates(width)
-    ring = grounds.border(height, width)
-    ground = grounds.from_border(image)
+    y, x = backgrounds.coordinates(height), backgrounds.coordinates(width)
+    ring = backgrounds.border(height, width)
+    background = backgrounds.from_border(image)
     for last in (False, True):
-        differences = ground.at(y, x) - image
+        differences = background.at(y, x) - image
         direction = main_direction(differences)
         values: Floats = np.matmul(differences, direction)
         noise = 1.4826 * float(np.median(np.abs(values[ring])))
@@ -166,29 +168,29 @@ def separate(image: Floats) -> Separation | None:
         threshold = max(_NOISE * noise, share * contrast, 2.0)
         mask = smoothed > threshold
         if not last:
-            surface = grounds.from_pixels(image, ~_dilate(_dilate(mask)) & (np.abs(smoothed) <= threshold))
-            ground = surface or ground
-    if contrast < max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise):
+            surface = backgrounds.from_pixels(image, ~_dilate(_dilate(mask)) & (np.abs(smoothed) <= threshold))
+            background = surface or background
+    if contrast < max(_MIN_CONTRAST, _MIN_SIGNAL * noise):
         return None
     visible = _dilate(smoothed > max(_NOISE * noise, FAINT * contrast))
-    return Separation(ground, direction, mask, visible, threshold, smoothed, contrast, noise)
+    return Separation(background, direction, mask, visible, threshold, smoothed, contrast, noise)
 
 
 def without_shadow(found: Separation) -> Separation:
-    """The same without the soft shadows that a garment darker than the ground cannot be told from by brightness."""
+    """Remove soft shadows, whose brightness is like that of a garment darker than the background."""
     reached = shadow(found.values, found.threshold, found.contrast, found.noise)
     lit = found.mask & ~reached
-    if not 0 < lit.sum() < (1 - _SHADOW_LEAST) * found.mask.sum():
+    if not 0 < lit.sum() < (1 - _MIN_SHADOW) * found.mask.sum():
         return found
-    reached = _up_to_outlines(reached, found.values, _SHADOW_TOLERANCE * found.contrast + found.noise)
+    reached = _extend_to_outlines(reached, found.values, _SHADOW_TOLERANCE * found.contrast + found.noise)
     lit = found.mask & ~reached
     return replace(found, mask=lit, visible=_dilate(lit) & ~reached) if lit.any() else found
 
 
 def main_direction(differences: Floats) -> Floats:
-    """The unit vector along which float32 [h, w, channels] mostly lie: from garment to ground, whatever their colours.
+    """The unit vector from garment to background in colour space, from differences, float32 [h, w, channels].
 
-    It is the first principal axis of the differences, the great ones counting most, turned to where they point.
+    It is the first principal axis of the differences, weighted by their size, oriented along them.
     """
     # Every other row is enough.
     flat = differences[::2].reshape(-1, differences.shape[-1])
@@ -205,7 +207,7 @@ def brightest(values: Floats) -> float:
 
 
 def shadow(values: Floats, threshold: float, contrast: float, noise: float) -> Mask:
-    """bool [h, w]: what is reached from the border without crossing an outline: the ground, and soft shadows on it.
+    """bool [h, w]: the background and its soft shadows, which are reached from the border without crossing an outline.
 
     `values` are the smoothed differences, float32 [h, w].
     """
@@ -226,7 +228,7 @@ def shadow(values: Floats, threshold: float, contrast: float, noise: float) -> M
 
 
 def _smooth(values: Floats) -> Floats:
-    """The mean of each pixel and its eight neighbours; small images as they are."""
+    """The mean of each pixel and its eight neighbours; small images are unchanged."""
     if max(values.shape) < _SMOOTHED_FROM:
         return values
     padded = np.pad(values, 1, mode="edge")
@@ -244,19 +246,19 @@ def _dilate(mask: Mask) -> Mask:
     return grown
 
 
-def _up_to_outlines(reached: Mask, values: Floats, tolerance: float) -> Mask:
-    """A shadow and what is next to it and no deeper: beside an outline all is too steep to be reached."""
+def _extend_to_outlines(reached: Mask, values: Floats, tolerance: float) -> Mask:
+    """Extend a shadow to adjacent pixels of no greater depth, because slopes beside an outline are too steep."""
     depth = np.where(reached, values, -np.inf).astype(np.float32)
     for _ in range(_SHADOW_REACH):
-        beside = _greatest_beside(depth)
+        beside = _neighbours_maximum(depth)
         joins = np.isneginf(depth) & (values <= beside + tolerance)
         depth[joins] = beside[joins]
     shaded: Mask = np.isfinite(depth)
     return shaded
 
 
-def _greatest_beside(values: Floats) -> Floats:
-    """The greatest of each pixel's four neighbours."""
+def _neighbours_maximum(values: Floats) -> Floats:
+    """The maximum of each pixel's four neighbours."""
     padded = np.pad(values, 1, constant_values=-np.inf)
     greatest: Floats = np.maximum(
         np.maximum(padded[2:, 1:-1], padded[:-2, 1:-1]), np.maximum(padded[1:-1, 2:], padded[1:-1, :-2])
@@ -265,7 +267,7 @@ def _greatest_beside(values: Floats) -> Floats:
 
 
 def _spread(reached: Mask, allowed: Mask) -> Mask:
-    """Along each row, from what is reached to all that is allowed and connected with it."""
+    """Extend `reached` along each row to all connected pixels that are allowed."""
     starts = ~allowed
     starts[:, 0] = True
     runs = np.cumsum(starts)

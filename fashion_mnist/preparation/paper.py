@@ -1,4 +1,4 @@
-"""How the data set's authors made its images from photographs: Xiao et al. 2017, arXiv:1708.07747, section 2."""
+"""The data set authors' conversion of photographs: Xiao et al. 2017, arXiv:1708.07747, section 2."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ from fashion_mnist.preparation.fitting import Floats, Pixels, bounds, centre, fi
 from fashion_mnist.task import Geometry
 
 _CLOSE: Final = 0.05
-"""An edge is cut while its distance from a corner's colour is at most this share of the greatest there is."""
+"""An edge is trimmed if its distance from a corner's colour is at most this share of the maximum distance."""
 
 
 def trim(pixels: Pixels) -> Pixels:
-    """uint8 [h, w] or [h, w, 3] without the edges that have a corner's colour; all of it where nothing else is."""
+    """uint8 [h, w] or [h, w, 3] without the edges that have a corner's colour; unchanged if it has no other colour."""
     image = np.atleast_3d(pixels).astype(np.float32)
     limit = np.float32(image.shape[2] * (_CLOSE * 255) ** 2)
     away = np.ones(image.shape[:2], np.bool_)
@@ -23,7 +23,7 @@ def trim(pixels: Pixels) -> Pixels:
 
 
 def subsample(pixels: Pixels, geometry: Geometry) -> Pixels:
-    """The longest edge at the network's size, by skipping rows and columns."""
+    """Scale the longest edge to the network's size, by skipping rows and columns."""
     height, width = pixels.shape[:2]
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp)
@@ -34,7 +34,7 @@ def subsample(pixels: Pixels, geometry: Geometry) -> Pixels:
 
 
 def sharpen(pixels: Pixels) -> Floats:
-    """float32 [h, w]: sharpened by a Gaussian operator of radius and standard deviation 1, as ImageMagick's is."""
+    """float32 [h, w]: sharpened like ImageMagick, by a Gaussian operator of radius and standard deviation 1."""
     near, corner = np.exp(np.float32(-0.5)), np.exp(np.float32(-1))
     around = 1 + 4 * near + 4 * corner
     padded = np.pad(pixels.astype(np.float32), 1, mode="edge")
@@ -45,7 +45,7 @@ def sharpen(pixels: Pixels) -> Floats:
 
 
 def as_the_paper(pixels: Pixels, geometry: Geometry) -> tuple[Pixels, Pixels]:
-    """All steps in their order: the trimmed photograph and, uint8 [height, width], what became of it."""
+    """All steps in order: the trimmed photograph and, uint8 [height, width], the result."""
     trimmed = trim(pixels)
     sharp = sharpen(grayscale(np.ascontiguousarray(subsample(trimmed, geometry))))
-    return trimmed, 255 - centre(sharp, geometry, ground=255)
+    return trimmed, 255 - centre(sharp, geometry, background=255)

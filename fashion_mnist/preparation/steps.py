@@ -1,6 +1,6 @@
-"""What preparation does to one picture, step by step, as pictures for people to look at.
+"""Pictures of each step of preparation, for people.
 
-They are made beside preparation, and only where somebody wants to see them: nothing is computed from them.
+They are drawn only on request; preparation does not use them.
 """
 
 from typing import Final, NamedTuple
@@ -13,36 +13,36 @@ from fashion_mnist.preparation.garment import Garment
 
 ORIGINAL: Final = "original"
 INPUT: Final = "input"
-"""The names of the first picture, as it was decoded, and of the last, as the network sees it."""
+"""The names of the first picture, as decoded, and of the last, the network's input."""
 
 LONGER_SIDE: Final = 224
-"""Of a picture that is shown, in pixels, at most."""
+"""The maximum longer side of a shown picture, in pixels."""
 
 
 class Step(NamedTuple):
-    """One picture: uint8 [h, w], or [h, w, 3 or 4] of red, green, blue and opacity."""
+    """One picture: uint8 [h, w], or [h, w, 3 or 4], RGB or RGBA."""
 
     name: str
     pixels: Pixels
 
 
 class Steps:
-    """The pictures of one image, in order; their names are those of the answer's `adjusted`."""
+    """The pictures of one image, in order, with the names of the answer's `adjusted`."""
 
     def __init__(self) -> None:
         self.pictures: list[Step] = []
 
     def show(self, name: str, pixels: Pixels, alpha: Pixels | None = None) -> None:
-        """Keep a picture, uint8 [h, w] or [h, w, 3], with its opacity, uint8 [h, w], where it has one."""
+        """Keep a picture, uint8 [h, w] or [h, w, 3], with its opacity, uint8 [h, w], if it has one."""
         if alpha is not None:
             colors = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
             pixels = np.dstack([colors, alpha])
         self.pictures.append(Step(name, _shrunk(pixels)))
 
     def show_garment(self, pixels: Pixels, garment: Garment, names: list[str], contrast: float) -> None:
-        """Keep the pictures of a garment cut out of `pixels`: a picture for each of `names`, what was done to it.
+        """Keep a picture for each of `names`, the changes made to a garment in `pixels`.
 
-        `contrast` is the difference from the ground that becomes white.
+        `contrast` is the difference from the background that becomes white.
         """
         box, values = garment.box, garment.values
         found = resample((values > 0).astype(np.float32), box.height, box.width)[:, :, None]

@@ -1,4 +1,4 @@
-"""Addresses of servers that people name: checked where they enter, and asked past any proxy where they are ours."""
+"""Server addresses from arguments and settings: validation, and HTTP clients that bypass proxies for this machine."""
 
 import ssl
 from collections.abc import Callable
@@ -15,22 +15,22 @@ _ENVIRONMENT: Final = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FI
 
 
 def checked_url(url: str) -> str:
-    """A server's URL, without a slash at its end. Raises UsageError for what is none, saying how one looks."""
+    """A server's URL without a trailing slash. Raises UsageError if it is invalid."""
     example = "write it as http://127.0.0.1:8080"
     try:
         found = httpx.URL(url)
         port = found.port
     except (httpx.InvalidURL, ValueError) as error:
-        raise UsageError(f"{url[:200]!r} is no URL of a server ({error}): {example}") from None
+        raise UsageError(f"{url[:200]!r} is not a server's URL ({error}): {example}") from None
     if found.scheme not in ("http", "https"):
         raise UsageError(f"{url[:200]!r} does not begin with http:// or https://: {example}")
     if not found.host or port == 0 or found.query or found.fragment:
-        raise UsageError(f"{url[:200]!r} is no URL of a server: {example}")
+        raise UsageError(f"{url[:200]!r} is not a server's URL: {example}")
     return url.rstrip("/")
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL is of this machine, as far as its name says."""
+    """Whether a URL's host is a loopback address or a name of one."""
     host = httpx.URL(url).host
     try:
         return ip_address(host.partition("%")[0]).is_loopback
@@ -39,10 +39,10 @@ def is_loopback(url: str) -> bool:
 
 
 def open_http(kind: Callable[..., _Http], url: str, verify: ssl.SSLContext | None = None, **options: object) -> _Http:
-    """An HTTP client for a server: for one on this machine past the environment's proxies.
+    """An HTTP client for a server, which bypasses the environment's proxies if the server is on this machine.
 
-    `verify` says whose certificates are believed; by default the machine's authorities', or SSL_CERT_FILE's. Raises
-    UsageError where what the environment says of these cannot be used.
+    `verify` has the trusted authorities; by default they are the system's, or SSL_CERT_FILE's. Raises UsageError if the
+    environment's proxies or certificates cannot be used.
     """
     try:
         if verify is None and url.startswith("https:"):
@@ -50,5 +50,5 @@ def open_http(kind: Callable[..., _Http], url: str, verify: ssl.SSLContext | Non
         return kind(trust_env=not is_loopback(url), verify=verify or True, **options)
     except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
         raise UsageError(
-            f"what the environment says of proxies or certificates cannot be used ({error}): look at {_ENVIRONMENT}"
+            f"the environment's proxies or certificates cannot be used ({error}): check {_ENVIRONMENT}"
         ) from None

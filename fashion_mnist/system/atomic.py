@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half of each; and files that are read without waiting."""
+"""Atomic replacement of files, and reading of files without blocking."""
 
 import errno
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends without error, it takes `path`'s place.
+    """Yield a temporary path beside `path`, which replaces `path` when the block ends without an error.
 
-    The bytes reach the disk before the rename does, so that after a power cut the name holds a whole file.
-    On an error the temporary file is removed and `path` stays as it was. Parent folders are created. Where `path` is a
-    link, the file that it points to is replaced.
+    The bytes are on the disk before the rename, so that the file is complete after a power failure.
+    On an error the temporary file is removed and `path` is unchanged. Parent folders are created. If `path` is a link,
+    the file that it points to is replaced.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def read_regular(path: Path) -> bytes:
-    """A file's content, without ever waiting for it as for a pipe's. Raises OSError where it is no regular file."""
+    """A file's content. Raises OSError if it is no regular file, instead of blocking on a pipe."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -53,7 +53,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def _as_if_written_in_place(temporary: Path, path: Path) -> None:
-    """Give a file, which mkstemp made private, the mode and owner that an ordinary open() for writing would leave."""
+    """Give a file that mkstemp has made private the mode and owner that open() for writing would give it."""
     try:
         there = path.stat()
     except OSError:

@@ -1,7 +1,4 @@
-"""SHA256SUMS: the list of checksums beside the model files, in the format of coreutils (`sha256sum --check` reads it).
-
-The standard library alone, so that a process that only decodes and answers can use it.
-"""
+"""SHA256SUMS: the list of checksums beside the model files, in the format of coreutils' `sha256sum --check`."""
 
 import hashlib
 from collections.abc import Iterable
@@ -22,33 +19,33 @@ def of(path: Path) -> str:
 
 
 def write(folder: Path, names: Iterable[str]) -> None:
-    """Write `folder`/SHA256SUMS for the files `names`, which are relative to `folder`; atomically, in order of name."""
+    """Write `folder`/SHA256SUMS for the files `names`, relative to `folder`, sorted by name; atomically."""
     lines = [f"{of(folder / name)}  {name}\n" for name in sorted(names)]
     atomic.write_text(folder / NAME, "".join(lines))
 
 
 def read(folder: Path) -> dict[str, str]:
-    """The listed checksums by name; raises ModelError where the list is missing or no list."""
+    """The listed checksums by name. Raises ModelError if the list is missing or invalid."""
     path = folder / NAME
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise ModelError(f"{path} is missing, so no model file can be checked: {REMEDY}") from None
+        raise ModelError(f"{path} is missing, so model files cannot be verified: {REMEDY}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} cannot be read ({error}): {REMEDY}") from None
     sums = {}
     for number, line in enumerate(lines, start=1):
         digest, separator, name = line.partition("  ")
         if not separator or not name or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            raise ModelError(f"line {number} of {path} is no checksum and name: {REMEDY}")
+            raise ModelError(f"line {number} of {path} is not a checksum and a name: {REMEDY}")
         sums[name] = digest
     return sums
 
 
 def verify(path: Path) -> None:
-    """Hash the file once and compare with the SHA256SUMS beside it.
+    """Compare a file with its checksum in the SHA256SUMS beside it.
 
-    Raises ModelError where the file or the list is missing, the file is not listed, or its content differs.
+    Raises ModelError if the file or the list is missing, the file is not listed, or its content differs.
     """
     sums = read(path.parent)
     if path.name not in sums:
@@ -58,4 +55,4 @@ def verify(path: Path) -> None:
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}): {REMEDY}") from None
     if digest != sums[path.name]:
-        raise ModelError(f"{path} does not match its checksum in {NAME} (altered, or half replaced): {REMEDY}")
+        raise ModelError(f"{path} does not match its checksum in {NAME} (altered, or partly replaced): {REMEDY}")

@@ -1,11 +1,11 @@
-"""Which state of this code it was."""
+"""The commit of this code."""
 
 import subprocess
 from pathlib import Path
 
 
 def commit() -> str:
-    """The commit that runs, with a + where files have changed since; "unknown" outside a git checkout."""
+    """The checked-out commit, with a + if files have changed since; "unknown" outside a git checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -1,4 +1,4 @@
-"""Lines for people and for logs, written by a thread of their own: a full disk or a stalled reader stops nothing."""
+"""Output lines, written by a separate thread, so that a full disk or a stalled reader blocks nothing else."""
 
 import os
 import sys
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Final
 
 MAX_BUFFERED_BYTES: Final = 256 * 1024
-"""Held for a reader that is slow; what comes beyond it is dropped and counted."""
+"""The buffer for a slow reader; further lines are dropped and counted."""
 
 CLOSE_S: Final = 1.0
-"""How long the last lines may take."""
+"""The time to write the last lines."""
 
 
 class LineSink:
-    """Writes to a file descriptor. `write` never waits and never fails."""
+    """Writes to a file descriptor. `write` never blocks and never fails."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -27,7 +27,7 @@ class LineSink:
         threading.Thread(target=self._run, name="lines", daemon=True).start()
 
     def write(self, lines: bytes) -> None:
-        """Have whole lines written, soon; they are dropped where too many wait already."""
+        """Queue complete lines; they are dropped if the buffer is full."""
         with self._changed:
             if self._bytes + len(lines) > MAX_BUFFERED_BYTES:
                 self._dropped += lines.count(b"\n")
@@ -37,11 +37,11 @@ class LineSink:
             self._changed.notify_all()
 
     def print(self, text: str) -> None:
-        """Have one line of text written; what its encoding cannot hold is replaced."""
+        """Queue one line of text; characters that cannot be encoded are escaped."""
         self.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
     def close(self) -> None:
-        """Wait until everything is written, for `CLOSE_S` at most."""
+        """Wait until everything is written, for at most `CLOSE_S`."""
         with self._changed:
             self._changed.wait_for(lambda: not self._lines and not self._writing, CLOSE_S)
 
@@ -54,7 +54,7 @@ class LineSink:
                 content, self._lines, self._writing = b"".join(self._lines), [], True
                 self._bytes = 0
                 if self._dropped:
-                    content += b"%d lines before this one were dropped: nobody read them in time\n" % self._dropped
+                    content += b"%d lines before this one were dropped: they were not read in time\n" % self._dropped
                     self._dropped = 0
             self._write(content)
 
@@ -64,16 +64,16 @@ class LineSink:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError:
-            # A full disk, a pipe that nobody reads, a terminal that is closed: there is nobody to tell it.
+            # A full disk, a broken pipe or a closed terminal: there is nowhere to report it.
             with self._changed:
                 self._dropped += bytes(rest).count(b"\n")
 
 
 @contextmanager
 def relayed(sink: LineSink) -> Iterator[int]:
-    """A pipe for the output of other processes, which never wait for whoever reads the sink; its end to write to.
+    """A pipe for the output of other processes, which never block on the sink's reader; yields its write end.
 
-    Leave it when those processes have ended.
+    Leave the context after these processes have ended.
     """
     reading, writing = os.pipe()
 
@@ -94,7 +94,7 @@ def relayed(sink: LineSink) -> Iterator[int]:
 
 
 def open_standard_files() -> None:
-    """Open what is closed of descriptors 0 to 2 on /dev/null, so that no socket or file takes such a number."""
+    """Open closed descriptors among 0 to 2 on /dev/null, so that no socket or file takes their numbers."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 COUNT_S: Final = 0.5
 REFRESH_S: Final = 0.5
 DRAIN_POLL_S: Final = 0.02
-PATIENCE_S: Final = 1.0
+RETRY_S: Final = 1.0
 """How long clients wait to be accepted by a gateway whose engine has not answered it yet, before they are told so."""
 
 ACCEPT_S: Final = 0.1
@@ -120,7 +120,7 @@ class Gateway:
         watching = [loop.create_task(task) for task in (self._count(), self._refresh())]
         with socket.socket(fileno=self._task.socket_fd) as public:
             # One who was cut off by the death of another gateway comes back at once, and should find this one ready.
-            await asyncio.wait([loop.create_task(self._service.health.started.wait())], timeout=PATIENCE_S)
+            await asyncio.wait([loop.create_task(self._service.health.started.wait())], timeout=RETRY_S)
             accepting = await self._accept(server, public)
             grpc = await self._serve_grpc(server)
             politely = await self._stop

@@ -32,7 +32,7 @@ def test_writes_beside_where_it_is_called(model_store: Path, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("content", "arguments", "error", "message"),
     [
-        (b"no image at all", [], InputError, "no image file"),
+        (b"no image at all", [], InputError, "neither an image file"),
         (bytes(2 * 784), [], InputError, "2 images instead of one"),
         (bytes(784), ["--prepare", "some"], UsageError, "choose one of auto"),
         (bytes(784), ["--output", "image"], UsageError, "the image itself"),

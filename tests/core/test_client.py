@@ -108,7 +108,7 @@ def test_who_is_asked_to_come_back_comes_back(script: Script, predict: Any, busy
 def test_but_not_for_ever(script: Script, predict: Any) -> None:
     script.answers = [error(429, "overloaded", retry_after="1")]
     with pytest.raises(Overloaded, match="said"):
-        predict(script.url, patience_s=0.5)
+        predict(script.url, retry_s=0.5)
     assert script.asked == 1
 
 
@@ -147,7 +147,7 @@ def test_a_port_that_nobody_listens_to_is_asked_again_for_a_while(predict: Any) 
     url = server.url
     server.server_close()
     with pytest.raises(Unavailable, match="no answer from"):
-        predict(url, patience_s=0.2)
+        predict(url, retry_s=0.2)
 
 
 def test_who_begins_to_listen_meanwhile_is_found(predict: Any) -> None:

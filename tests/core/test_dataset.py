@@ -164,5 +164,5 @@ def test_any_bytes_are_an_array_or_a_reason(content: bytes) -> None:
 
 
 def test_sizes_that_overflow_are_a_reason() -> None:
-    with pytest.raises(ValueError, match="promises"):
+    with pytest.raises(ValueError, match="requires"):
         read_idx(struct.pack(">HBBIII", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1))

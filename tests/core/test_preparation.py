@@ -18,9 +18,9 @@ from fashion_mnist.errors import BadParameter
 from fashion_mnist.model_store import model_store_path, unknown_threshold
 from fashion_mnist.ood import unknown_scores
 from fashion_mnist.preparation import NOTHING_FOUND, Mode, parse_mode
-from fashion_mnist.preparation.fitting import Box, Pixels, bounds, fit, fitted_size, lay_over, resample
+from fashion_mnist.preparation.background import coordinates, from_border
+from fashion_mnist.preparation.fitting import Box, Pixels, blend, bounds, fit, fitted_size, resample
 from fashion_mnist.preparation.garment import find, main_direction, shadow
-from fashion_mnist.preparation.ground import coordinates, from_border
 from fashion_mnist.preparation.paper import as_the_paper, trim
 from fashion_mnist.settings import Settings
 from fashion_mnist.task import Geometry
@@ -207,8 +207,8 @@ def test_resampling_keeps_the_mean_and_what_is_even() -> None:
 def test_laying_over_a_ground_mixes_by_opacity() -> None:
     pixels = np.array([[200, 200, 200]], np.uint8)
     alpha = np.array([[0, 128, 255]], np.uint8)
-    assert lay_over(pixels, alpha, 0).tolist() == [[0, 100, 200]]
-    assert lay_over(pixels, alpha, 255).tolist() == [[255, 227, 200]]
+    assert blend(pixels, alpha, 0).tolist() == [[0, 100, 200]]
+    assert blend(pixels, alpha, 255).tolist() == [[255, 227, 200]]
 
 
 def test_the_papers_steps_are_the_papers() -> None:

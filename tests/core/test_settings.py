@@ -18,9 +18,9 @@ def test_the_environment_then_the_arguments_decide() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("FASHION_MNIST_PROT", "9000", "no setting"),
-        ("FASHION_MNIST_PORT", "many", "whole number"),
-        ("FASHION_MNIST_PORT", "-1", "least is 0"),
+        ("FASHION_MNIST_PROT", "9000", "not a setting"),
+        ("FASHION_MNIST_PORT", "many", "integer"),
+        ("FASHION_MNIST_PORT", "-1", "minimum is 0"),
         ("FASHION_MNIST_DEVICE", "tpu", "auto, cpu, cuda"),
     ],
 )

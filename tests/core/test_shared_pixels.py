@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fashion_mnist.errors import BadParameter
-from fashion_mnist.handler_interface.shared_pixels import KEPT, Reader, Writer
+from fashion_mnist.handler_interface.shared_pixels import MAX_MAPPED, Reader, Writer
 
 
 def images(count: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -44,10 +44,10 @@ def test_what_is_read_cannot_be_changed() -> None:
 
 def test_a_reader_keeps_no_more_memories_than_it_should() -> None:
     reader = Reader()
-    writers = [Writer(1) for _ in range(KEPT + 3)]
+    writers = [Writer(1) for _ in range(MAX_MAPPED + 3)]
     for writer in writers:
         reader.read(writer.write(images(1)))
-    assert len(reader._mapped) == KEPT
+    assert len(reader._mapped) == MAX_MAPPED
     # The first is mapped anew.
     np.testing.assert_array_equal(reader.read(writers[0].write(images(1, 7))), images(1, 7))
 

@@ -201,7 +201,7 @@ def test_an_altered_graph_is_refused(store: Path) -> None:
 def test_another_graph_is_refused(store: Path) -> None:
     (store / EXPLAIN).write_bytes((store / "model.onnx").read_bytes())
     checksums.write(store, [EXPLAIN])
-    with pytest.raises(ModelError, match="no layers to show"):
+    with pytest.raises(ModelError, match="no description of layers"):
         open_explainer(store)
 
 

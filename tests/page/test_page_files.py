@@ -56,7 +56,7 @@ def test_500_files_have_a_row_each_with_the_apis_answer(
         files = [("image", path.read_bytes()) for path in paths[start : start + 83]]
         predictions += httpx.post(address + PATH, files=files, timeout=30).json()["predictions"]
     assert [rows[path.name]["label"] for path in paths] == [prediction["label"] for prediction in predictions]
-    assert "cut short" in rows["broken.png"]["error"]
+    assert "truncated" in rows["broken.png"]["error"]
     assert rows["notes, old.txt"]["error"]
     assert rows["notes, old.txt"]["label"] == ""
     kept = {row["file"]: row for row in json.loads(download(page, "Download JSON"))}

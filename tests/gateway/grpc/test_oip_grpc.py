@@ -252,7 +252,7 @@ def test_parameter_prepare_of_another_type_is_refused_in_our_words(embedded_stub
     with pytest.raises(grpc.RpcError) as refused:
         embedded_stub.infer(**{**WAYS["raw"], "parameters": {"prepare": value}})
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "it takes auto" in refused.value.details()
+    assert "use auto" in refused.value.details()
 
 
 def test_a_message_that_is_none(embedded_stub: Stub) -> None:

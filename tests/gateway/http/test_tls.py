@@ -133,7 +133,7 @@ def ended(connection: socket.socket) -> bool:
 
 
 def lets_in(command: ServeCommand, context: ssl.SSLContext) -> bool:
-    with Client(command.url, tls=context, patience_s=0) as client:
+    with Client(command.url, tls=context, retry_s=0) as client:
         return client.ready()
 
 
@@ -160,7 +160,7 @@ class TestServer:
 
     def test_who_has_no_certificate_or_a_strangers_is_not(self, server: ServeCommand, files: Files) -> None:
         for context in (files.trusting(), files.trusting(trustme.CA())):
-            with Client(server.url, tls=context, patience_s=0) as client, pytest.raises(Unavailable):
+            with Client(server.url, tls=context, retry_s=0) as client, pytest.raises(Unavailable):
                 client.predict(IMAGE)
         assert lets_in(server, files.trusting(files.ca))
 
@@ -237,7 +237,7 @@ class TestServer:
 
     def test_a_new_certificate_is_shown_and_old_connections_stay(self, server: ServeCommand, files: Files) -> None:
         tls = files.trusting(files.ca)
-        with Client(server.url, tls=tls, patience_s=0) as client:
+        with Client(server.url, tls=tls, retry_s=0) as client:
             client.predict(IMAGE)
             new = files.issue()
             wait_until(lambda: shown(server, tls) == new, "the new certificate", 10)
@@ -257,7 +257,7 @@ class TestServer:
 
     def test_who_does_not_believe_it_says_so_at_once(self, server: ServeCommand) -> None:
         with (
-            Client(server.url, tls=ssl.create_default_context(), patience_s=3600) as client,
+            Client(server.url, tls=ssl.create_default_context(), retry_s=3600) as client,
             pytest.raises(Unavailable, match="(?i)certificate"),
         ):
             client.predict(IMAGE)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.client.http import PACK_IMAGES, AsyncClient, Client, Failure, File, Prediction
+from fashion_mnist.client.http import BATCH_IMAGES, AsyncClient, Client, Failure, File, Prediction
 from fashion_mnist.data.dataset import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
@@ -18,7 +18,7 @@ from tests.support.command import ServeCommand, serve_command, wait_until
 def test_predict_packs_and_gives_the_engines_own_numbers(
     embedded: ServeCommand, dataset: Dataset, model_store: Path
 ) -> None:
-    images = dataset.test.images[: 2 * PACK_IMAGES + 1]
+    images = dataset.test.images[: 2 * BATCH_IMAGES + 1]
     expected = open_engine(model_store, "onnx", "cpu").predict(images)
     with Client(embedded.url) as client:
         assert client.ready()

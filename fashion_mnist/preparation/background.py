@@ -1,4 +1,4 @@
-"""The ground behind a garment: a surface fitted to a photograph's border, then to all that is not garment."""
+"""The background of a photograph: a surface fitted to its border, then to all pixels that are not garment."""
 
 from typing import Final, NamedTuple
 
@@ -12,22 +12,22 @@ _BORDER: Final = 0.04
 
 _CORNER: Final = 0.1
 _ROUNDS: Final = 2
-_LEAST_PIXELS: Final = 16
-"""Fewer say nothing of a surface."""
+_MIN_PIXELS: Final = 16
+"""The minimum number of pixels to fit a surface."""
 
 
-class Ground(NamedTuple):
-    """A surface per channel: float32 [3 or 6, channels], of a plane's or a second-degree polynomial's terms."""
+class Background(NamedTuple):
+    """A surface per channel: float32 [3 or 6, channels], the coefficients of a plane or a second-degree polynomial."""
 
     coefficients: Floats
 
     def at(self, y: Floats, x: Floats) -> Floats:
-        """Its colour, float32 [len(y), len(x), channels], at rows and columns from -1 to 1."""
+        """The colours, float32 [len(y), len(x), channels], at rows and columns from -1 to 1."""
         return _terms(y, x, len(self.coefficients)) @ self.coefficients
 
 
 def coordinates(length: int) -> Floats:
-    """The middles of so many pixels, from -1 to 1."""
+    """The centres of `length` pixels, from -1 to 1."""
     return ((np.arange(length, dtype=np.float32) + 0.5) * np.float32(2 / length) - 1).astype(np.float32)
 
 
@@ -39,16 +39,16 @@ def border(height: int, width: int) -> Mask:
     return ring
 
 
-def from_border(image: Floats) -> Ground:
-    """The plane to which most of the border of float32 [h, w, channels] is close, whatever the rest of it shows.
+def from_border(image: Floats) -> Background:
+    """A plane that is close to most of the border of float32 [h, w, channels], robust against the rest.
 
-    Candidates are the planes through three of four corners and those of one colour; the one of the least median
-    residual is fitted anew, by least squares, to the pixels that are close to it.
+    The candidates are the planes through three of the four corners, and constant ones; that of the least median
+    residual is fitted by least squares to the pixels close to it.
     """
     height, width, channels = image.shape
     ring = border(height, width)
     terms = _terms(coordinates(height), coordinates(width), 3)
-    # Every other pixel of it is enough.
+    # Every other pixel is enough.
     ring_terms, colours = terms[ring][::2], image[ring][::2]
     candidates = [_constant(np.median(colours, axis=0))]
     depth, breadth = max(1, round(_CORNER * height)), max(1, round(_CORNER * width))
@@ -72,20 +72,20 @@ def from_border(image: Floats) -> Ground:
     for _ in range(_ROUNDS):
         distances = np.abs(colours - ring_terms @ plane).sum(axis=1)
         close = distances <= max(3 * float(np.median(distances)), 4.0)
-        if close.sum() < _LEAST_PIXELS:
+        if close.sum() < _MIN_PIXELS:
             break
         plane = _least_squares(ring_terms[close], colours[close])
-    return Ground(plane)
+    return Background(plane)
 
 
-def from_pixels(image: Floats, free: Mask) -> Ground | None:
-    """The second-degree surface through the pixels of float32 [h, w, channels] that are `free`; None of too few."""
+def from_pixels(image: Floats, free: Mask) -> Background | None:
+    """A second-degree surface fitted to the `free` pixels of float32 [h, w, channels]; None if they are too few."""
     height, width, _ = image.shape
-    if free.sum() < max(_LEAST_PIXELS, free.size // 50):
+    if free.sum() < max(_MIN_PIXELS, free.size // 50):
         return None
-    # Every other row is enough for six numbers.
+    # Every other row is enough for six coefficients.
     terms = _terms(coordinates(height)[::2], coordinates(width), 6)
-    return Ground(_least_squares(terms[free[::2]], image[::2][free[::2]]))
+    return Background(_least_squares(terms[free[::2]], image[::2][free[::2]]))
 
 
 def _terms(y: Floats, x: Floats, count: int) -> Floats:
@@ -103,6 +103,6 @@ def _constant(colour: NDArray[np.floating]) -> Floats:
 
 def _least_squares(terms: Floats, colours: Floats) -> Floats:
     normal = (terms.T @ terms).astype(np.float64)
-    # Where all pixels lie in a line, the term that they leave open is 0.
+    # Regularise: if all pixels are on a line, the undetermined coefficient is 0.
     normal[np.diag_indices(len(normal))] += 1e-6 * len(terms)
     return np.linalg.solve(normal, (terms.T @ colours).astype(np.float64)).astype(np.float32)
