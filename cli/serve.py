@@ -21,6 +21,8 @@ from serving import processes, readiness, state
 def serve(
     host: Annotated[str | None, typer.Option(help="Address that clients connect to.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC; by default 5 above --port.")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Port of metrics and models; by default 6 above.")] = None,
     engine: Annotated[
         str | None, typer.Option(help="torchserve; embedded: no Java, no torch; or oip: a server elsewhere.")
     ] = None,
@@ -44,7 +46,15 @@ def serve(
     from gateway.process import supervisor
 
     settings = Settings.from_environment(
-        host=host, port=port, engine=engine, runtime=runtime, device=device, workers=workers, gateways=gateways
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        admin_port=admin_port,
+        engine=engine,
+        runtime=runtime,
+        device=device,
+        workers=workers,
+        gateways=gateways,
     )
     if settings.engine == "torchserve":
         extras.require("ts", "model_archiver", "torch")
