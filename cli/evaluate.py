@@ -24,7 +24,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Say how often a model is right: accuracy with its standard error, and each class's figures.
+    """Evaluate a model: accuracy with its standard error, calibration, and the metrics of each class.
 
     Examples:
 
@@ -50,7 +50,7 @@ def evaluate(
         print(json.dumps(figures, indent=2))
     else:
         console.print(
-            f"{path}: {figures['accuracy']:.2%} of {figures['images']:,} {figures['split']} images right "
+            f"{path}: accuracy {figures['accuracy']:.2%} on {figures['images']:,} {figures['split']} images "
             f"(standard error {figures['standard_error']:.2%}), expected calibration error "
             f"{figures['calibration']['expected_error']:.4f}",
             markup=False,
