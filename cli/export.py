@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -32,8 +33,14 @@ def export(
     robustness: Annotated[
         bool | None,
         typer.Option(
+<<<<<<< HEAD
             help="Measure accuracy on corrupted images for the card (`fashion-mnist robustness`); by default if these "
             "are cached, or if a model with such figures would be replaced."
+=======
+            help="Measure for the card accuracy on changed images (`fashion-mnist robustness`), and how many images "
+            "without a garment are flagged (`fashion-mnist unknown`); by default where the changed images are cached, "
+            "and where a model with such figures would be replaced."
+>>>>>>> main
         ),
     ] = None,
     accept_less_robust: Annotated[
@@ -65,7 +72,9 @@ def export(
     with console.status("starting PyTorch and ONNX Runtime") as status:
         # Imported here, because these imports take seconds.
         from export.release import WEIGHTS, release
+        from fashion_mnist.ood import unknown_scores
         from training.robustness import robustness as figures
+        from training.unknown import separation
 
         model_store = model_store_path(settings)
         made = release(
@@ -77,6 +86,11 @@ def export(
             robustness=None
             if corrupted is None
             else lambda model, threshold: figures(model, images.test, corrupted, threshold=threshold),
+            unknown=None
+            if corrupted is None
+            else lambda model, threshold: separation(
+                lambda shown: {"score": np.array(unknown_scores(model(shown)))}, images.test, threshold
+            ),
             accept_less_robust=accept_less_robust,
             progress=status.update,
         )

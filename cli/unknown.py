@@ -31,10 +31,11 @@ def unknown(
         raise UsageError(f"the card in {store} has no threshold: export weights that this version trained")
     with Console(stderr=True).status("drawing other images"):
         from fashion_mnist.network import load_weights
-        from training.unknown import separation
+        from training.unknown import scores_to_compare, separation
 
         images = dataset.load(settings.data)
-        rows = separation(load_weights(store / "weights.pt"), images.test, threshold)
+        classifier = load_weights(store / "weights.pt")
+        rows = separation(lambda shown: scores_to_compare(classifier, shown), images.test, threshold)
     if as_json:
         print(json.dumps(rows, indent=2))
     else:

@@ -48,9 +48,12 @@ def build(
     layers: explain.LayerParity,
     drift: Reference,
     robustness: Mapping[str, Any] | None,
+    others: Sequence[Mapping[str, Any]] | None,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """The card as JSON. `training` is what training wrote about itself; `files` are the models, by name."""
+    """The card as JSON. `training` is what training wrote about itself; `others` the figures on images that show no
+    garment; `files` are the models, by name.
+    """
     task = classifier.task
     return {
         "name": task.name,
@@ -77,7 +80,8 @@ def build(
         },
         "training": None if training is None else dict(training),
         # Fitted on the held-out images, so training alone can know it.
-        "unknown": {} if training is None else dict(training.get("unknown", {})),
+        "unknown": ({} if training is None else dict(training.get("unknown", {})))
+        | ({} if others is None else {"images": list(others)}),
         "evaluation": dict(evaluation),
         "robustness": None if robustness is None else dict(robustness),
         "parity": {
@@ -212,6 +216,20 @@ def _unknown(unknown: Mapping[str, Any]) -> list[str]:
         f"Answers with an `unknown_score` above {unknown['threshold']:.4g} are marked `unknown`: "
         f"{unknown['held_out_share']:.0%} of the held-out training images. How many other images are, "
         "`fashion-mnist unknown` tells.",
+        *(
+            [
+                "AUROC: the chance that an image of the kind has a higher score than a test image.",
+                _table(
+                    ("images", "AUROC", "marked unknown"),
+                    [
+                        (row["kind"], f"{row['auroc']['score']:.3f}" if row["auroc"] else "", f"{row['flagged']:.1%}")
+                        for row in unknown["images"]
+                    ],
+                ),
+            ]
+            if "images" in unknown
+            else []
+        ),
     ]
 
 

@@ -55,13 +55,15 @@ def release(
     version: str | None = None,
     views: str = "one",
     robustness: Callable[[Predict, float | None], dict[str, Any]] | None = None,
+    unknown: Callable[[Predict, float], list[dict[str, Any]]] | None = None,
     accept_less_robust: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Release:
     """Export `weights` to `model_store`: TorchScript, ONNX, samples, mistakes, card and checksums.
 
     `views` are those of `fashion_mnist.network.VIEWS` over which the graphs average. `robustness` takes the exported
-    model and its threshold for unknown images, and gives the figures on changed images that the card shall have.
+    model and its threshold for unknown images, and gives the figures on changed images that the card shall have;
+    `unknown` those on images that show no garment, for a model that has a threshold.
 
     A training_summary.json beside the weights goes into the card and along with them. `version` is by default the
     store's own, or 1.0 in an empty one. `progress` is told each step as it begins.
@@ -113,13 +115,16 @@ def release(
             engine = load_file(staging / MODEL_FILES["onnx"], "cpu", task=task)
             drift = reference.fit(lambda batch: parity.answers(engine, batch), dataset.train.images, images)
 
-            figures = None
+            figures, others = None, None
+            threshold = (summary or {}).get("unknown", {}).get("threshold")
             if robustness is not None:
                 progress("robustness on changed images")
-                threshold = (summary or {}).get("unknown", {}).get("threshold")
                 figures = robustness(lambda batch: parity.answers(engine, batch), threshold)
                 if not accept_less_robust:
                     _check_robustness(figures, model_store)
+            if unknown is not None and threshold is not None:
+                progress("images that show no garment")
+                others = unknown(lambda batch: parity.answers(engine, batch), threshold)
 
             progress("writing samples and the model card")
             names = [
@@ -137,6 +142,7 @@ def release(
                 layers=layers,
                 drift=drift,
                 robustness=figures,
+                others=others,
                 files={name: staging / name for name in models},
             )
             (staging / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ FashionMNISTError                 500 internal_error
 │   ├── CorruptImage              400 corrupt_image
 │   ├── BadMultipart              400 bad_multipart
 │   ├── BadTensor                 400 bad_tensor
+│   ├── SuspectBody               422 suspect_body
 │   ├── BodyTooLarge              413 body_too_large
 │   ├── TooManyPixels             413 too_many_pixels
 │   ├── TooManyImages             413 too_many_images
@@ -118,6 +119,13 @@ class BadTensor(InputError):
     """A tensor of the wrong name, type, shape or length, or an unknown output."""
 
     code = "bad_tensor"
+
+
+class SuspectBody(InputError):
+    """The server crashed twice while it decoded this body, which is refused for ten minutes."""
+
+    code = "suspect_body"
+    status = 422
 
 
 class BodyTooLarge(InputError):

@@ -112,7 +112,7 @@ class Settings:
     )
     idle_timeout_s: int = _setting(75, "seconds after which a connection without a request is closed", minimum=1)
     max_buffered_bytes: int = _setting(
-        256 * 2**20, "bytes of bodies in one gateway; beyond this, requests are refused with 429", minimum=784
+        192 * 2**20, "bytes of bodies in one gateway; beyond this, requests are refused with 429", minimum=784
     )
     max_queued_images: int = _setting(
         4096, "images queued in one gateway; beyond this, requests are refused with 429", minimum=1

@@ -19,6 +19,7 @@ from gateway.http.keys import PREDICT, Keyring
 from gateway.http.server import RequestInfo, Server
 from gateway.models.health import Health
 from gateway.models.registry import NATIVE, OIP_GRPC, OIP_REST, V1, Model, Models, Route
+from gateway.models.suspects import InFlight
 from gateway.observability.metrics import Metrics
 from gateway.observability.traffic import Traffic
 from gateway.protocols import explain, native, oip_grpc, oip_rest, openapi, v1
@@ -68,6 +69,7 @@ class Service:
         models: Models,
         metrics: Metrics,
         traffic: Traffic,
+        in_flight: InFlight,
         keyring: Keyring | None = None,
         traces: "Traces | None" = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Service:
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.models = models
         self.metrics = metrics
+        self.in_flight = in_flight
         self.traces = traces
         self._keyring = keyring
         if keyring is not None:
@@ -246,9 +249,13 @@ def predict(service: Service, route: Route, request: Exchange) -> None:
             raise Unavailable(f"not ready: {model.health.reason}")
         model.batcher.check_room()
         try:
-            found = read_quickly(codec, request, service.server.limits)
+            limits = service.server.limits
+            if len(request.body) == IMAGE_BYTES:
+                found = read_quickly(codec, request, limits)
+            else:
+                found = service.in_flight.decode(request.body, read_quickly, codec, request, limits)
         except TooSlow as slow:
-            read = functools.partial(codec.read, request, service.server.limits)
+            read = functools.partial(service.in_flight.decode, request.body, codec.read, request, service.server.limits)
             then = functools.partial(_submit_read, service, model, codec, request)
             service.slow.submit(slow.cost, read, then, functools.partial(_is_late, request))
             model.reading += 1

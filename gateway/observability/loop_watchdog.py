@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from contextlib import contextmanager
 from typing import Final
 
 LIMIT_S: Final = 0.005
-"""No callback may take longer, but for the batch that an engine computes on the loop."""
+"""No callback may take longer, but for the batch that an engine computes on the loop. Garbage collections, which come
+in any of them, are told apart."""
 
 MESSAGE: Final = "a callback kept the event loop to itself"
 
@@ -22,18 +24,35 @@ log = logging.getLogger(__name__)
 def watching() -> Iterator[None]:
     """Log a warning for each callback of this thread that takes longer, until the block ends."""
     run = asyncio.Handle._run
+    collected = [0.0, 0.0]  # seconds of garbage collection, and when the one that runs began
+
+    def note_collection(phase: str, _: object) -> None:
+        now = time.thread_time()
+        if phase == "start":
+            collected[1] = now
+        else:
+            collected[0] += now - collected[1]
 
     def timed(handle: asyncio.Handle) -> None:
-        before = time.thread_time()
+        before, collected[0] = time.thread_time(), 0.0
         run(handle)
         spent = time.thread_time() - before
-        if spent > LIMIT_S:
-            log.warning(MESSAGE, extra={"milliseconds": round(1e3 * spent, 1), "callback": _name(handle)})
+        if spent - collected[0] > LIMIT_S:
+            log.warning(
+                MESSAGE,
+                extra={
+                    "milliseconds": round(1e3 * spent, 1),
+                    "callback": _name(handle),
+                    "collection_ms": round(1e3 * collected[0], 1),
+                },
+            )
 
+    gc.callbacks.append(note_collection)
     asyncio.Handle._run = timed  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
+        gc.callbacks.remove(note_collection)
         asyncio.Handle._run = run  # type: ignore[method-assign]
 
 

@@ -187,6 +187,11 @@ def paths_of(folder: Path, gateways: int) -> list[Path]:
     return [folder / f"metrics-{place}" for place in range(gateways)]
 
 
+def written_s(path: Path) -> float:
+    """When a gateway last wrote its figures, by time.monotonic(); 0.0 if it never did."""
+    return float(_open(path, "r")["written_s"][0]) if path.exists() else 0.0
+
+
 def totals(paths: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
     """The sums over all gateways by name; missing files count as zeros."""
     found = [_open(path, "r") for path in paths if path.exists()]

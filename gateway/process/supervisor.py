@@ -22,7 +22,8 @@ from gateway.http import keys, listening
 from gateway.http.cors import Cors
 from gateway.http.keys import Keyring
 from gateway.http.tls import open_tls
-from gateway.observability.metrics import paths_of
+from gateway.models.suspects import Suspects
+from gateway.observability.metrics import paths_of, written_s
 from gateway.process import admin
 from gateway.process.restarts import Restarts
 from gateway.process.rollout import RESTARTS, Build, Rollout
@@ -38,6 +39,9 @@ KILL_S: Final = 2.0
 
 _ENVIRONMENT: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 """For gateways: glibc gives the room of large bodies and images back when they are freed, and keeps none for others."""
+
+_CRASHES: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
+"""What ends a process by its own doing: of a body that it decodes, perhaps."""
 
 Tell = Callable[[str], None]
 
@@ -98,10 +102,13 @@ class _Server:
         self._gateways: list[subprocess.Popen[bytes]] = []
         self._ended: set[int] = set()
         """Places of gateways that are to be started again."""
+        self._was_ready = False
+        self._begun: dict[int, float] = {}
+        """When the gateway in each place was started."""
         self._restarts: list[Restarts] = []
         self._checks: list[HealthCheck] = []
         self._deaths = 0
-        """Since all was well."""
+        """Of processes that had not begun to serve, since all was well."""
         Cors(settings.cors_origins)  # raises here, where a person reads it
         self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if keys.required(settings) else None
@@ -129,6 +136,7 @@ class _Server:
             cleanup.enter_context(state.owned(self._folder))
             if len(longest := str(self._private_sockets()[-1])) > SOCKET_PATH_LENGTH:
                 raise ServingError(f"{longest} is too long for a Unix socket: set TMPDIR to a shorter path")
+            self._suspects = Suspects(self._metrics()[0])
             self._rollout = Rollout(
                 settings, self._folder, self._private_sockets(), self._metrics(), self._build_archive
             )
@@ -181,21 +189,22 @@ class _Server:
             try:
                 if not state.is_told(self._folder):
                     state.write(self._state)
-                died = self._dead()
+                died, served = self._dead()
             except OSError as error:
                 # No memory, no open file left: that passes, and nobody but us would start them again.
                 self._tell(f"what died cannot be started again yet ({error.strerror})")
-                died = ""
+                died, served = "", False
             if died:
-                self._count_death(died, was_ready=ready)
+                self._count_death(died, served=served)
                 ready = False
             if not ready and self._answers():
-                ready = True
+                ready = self._was_ready = True
                 self._deaths = 0
                 url = readiness.url(self._settings.host, self._port, tls=self._tls is not None)
                 on_ready(url, time.monotonic() - self._started)
             if self._tls is not None:
                 self._tls.refresh()
+            self._suspects.forget()
             time.sleep(WATCH_S)
 
     def drain(self, number: int) -> None:
@@ -212,9 +221,9 @@ class _Server:
             except subprocess.TimeoutExpired:
                 self._tell("a gateway did not end in time and was killed")
 
-    def _dead(self) -> str:
-        """Restart what has died; its name, or "" where all live."""
-        died = ""
+    def _dead(self) -> tuple[str, bool]:
+        """Restart what has died; its name, or "" where all live, and whether it had begun to serve."""
+        died, served = "", False
         for place, gateway in enumerate(self._gateways):
             if place in self._ended:
                 if self._restarts[place].due:
@@ -223,26 +232,42 @@ class _Server:
                     self._gateways[place] = self._start_gateway(place)
                     self._ended.remove(place)
                 continue
-            if gateway.poll() is None and self._checks[place].silent:
+            hung = gateway.poll() is None and self._checks[place].silent
+            if hung:
                 self._tell("a gateway answers no health check and is replaced")
                 gateway.kill()
                 gateway.wait(KILL_S)
             if gateway.poll() is not None:
+                if hung or -(gateway.returncode or 0) in _CRASHES:
+                    self._note_crash(place)
                 processes.stop(gateway, grace_s=0)
                 self._restarts[place].ended()
                 self._ended.add(place)
                 died = "a gateway"
+                served = written_s(self._metrics()[place]) > self._begun[place]
         if died:
-            return died
-        return "TorchServe" if self._rollout.attend(self._tell) else ""
+            return died, served
+        return ("TorchServe" if self._rollout.attend(self._tell) else ""), False
 
-    def _count_death(self, died: str, *, was_ready: bool) -> None:
-        self._deaths += 1
+    def _note_crash(self, place: int) -> None:
+        """Find out whether a body was being decoded that was so at another crash, too."""
+        try:
+            refused = self._suspects.crashed(self._metrics()[place])
+        except OSError as error:
+            self._tell(f"what ended a gateway could not be noted ({error.strerror})")
+        else:
+            if refused:
+                self._tell(f"{refused} bodies are refused for a while: gateways crashed twice while they decoded them")
+
+    def _count_death(self, died: str, *, served: bool) -> None:
+        self._deaths += not served
         log = f" The end of its log:\n{self._rollout.log_end()}" if died == "TorchServe" else ""
-        if not was_ready and self._deaths == 1:
+        if self._deaths and not self._was_ready:
             raise ServingError(f"{died} ended while it started; what it said stands above.{log}")
         if self._deaths > RESTARTS:
-            raise ServingError(f"{died} died, the {self._deaths}th death without an answer between them.{log}")
+            raise ServingError(
+                f"{died} died, the {self._deaths}th death of a process that had not begun to serve.{log}"
+            )
         self._tell(f"{died} died and is started again")
         self._started = time.monotonic()
 
@@ -261,6 +286,7 @@ class _Server:
 
     def _start_gateway(self, place: int) -> "subprocess.Popen[bytes]":
         self._rollout.restore_files()
+        self._begun[place] = time.monotonic()
         public = self._sockets[place].fileno()
         task = Task(
             settings=self._settings,

@@ -34,6 +34,7 @@ from gateway.models.batching import Batcher
 from gateway.models.engines import Backend
 from gateway.models.health import Health
 from gateway.models.registry import Model, Models
+from gateway.models.suspects import InFlight
 from gateway.models.versions import Version, VersionCounters, Versions, counters_path
 from gateway.observability import logs, loop_watchdog
 from gateway.observability.metrics import Metrics, paths_of
@@ -50,6 +51,11 @@ log = logging.getLogger(__name__)
 
 COUNT_S: Final = 0.5
 REFRESH_S: Final = 0.5
+
+COLLECTION: Final = (1_000, 5, 10_000)
+"""gc.set_threshold: thousands of connections are thousands of objects, and to go through all of them takes longer than
+one callback may, 24 ms for 4,000. Little of what a request makes is in cycles, and what is young is gone through."""
+
 DRAIN_POLL_S: Final = 0.02
 RETRY_S: Final = 1.0
 """How long clients wait to be accepted by a gateway whose engine has not answered it yet, before they are told so."""
@@ -102,7 +108,10 @@ class Gateway:
         self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
         self._traffic = Traffic(paths_of(task.metrics.parent, settings.gateways))
-        self._service = Service(settings, self._models, self._metrics, self._traffic, self._keyring, self._traces)
+        self._in_flight = InFlight(task.metrics)
+        self._service = Service(
+            settings, self._models, self._metrics, self._traffic, self._in_flight, self._keyring, self._traces
+        )
         self._private = Server(settings, Control(self._service, self._models).handle)
         self._stop: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -215,6 +224,7 @@ class Gateway:
                 self._keyring.refresh()
             if self._tls is not None:
                 self._tls.refresh()
+            self._in_flight.refresh()
             await asyncio.sleep(REFRESH_S)
 
 
@@ -240,6 +250,7 @@ async def _run(task: Task) -> None:
     # What is there by now stays: the collector need not go through it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECTION)
     await gateway.run()
 
 

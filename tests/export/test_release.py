@@ -219,7 +219,12 @@ def test_a_model_that_is_less_robust_than_the_store_s_is_refused_unless_accepted
         rows = [row | {"strengths": {"1": accuracy}}]
         return lambda model, threshold: {"images": 1000, "rows": rows, "groups": {"corruption": group}}
 
-    made = release.release(store / "weights.pt", store, dataset, robustness=robustness(0.8))
+    def unknown(model: release.Predict, threshold: float) -> list[dict[str, Any]]:
+        assert threshold == unknown_threshold(store)
+        return [{"kind": "digits", "auroc": {"score": 0.9876}, "flagged": 0.9}]
+
+    made = release.release(store / "weights.pt", store, dataset, robustness=robustness(0.8), unknown=unknown)
+    assert "| digits | 0.988 | 90.0% |" in (store / card.MARKDOWN).read_text()
     assert "| fog | 80.0% | 1: 80.0% | 0.020 | 10.0% |" in (store / card.MARKDOWN).read_text()
     assert made.card["robustness"]["groups"]["corruption"]["accuracy"] == 0.8
     before = content(store)

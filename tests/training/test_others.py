@@ -8,7 +8,7 @@ from fashion_mnist.model_store import model_store_path
 from fashion_mnist.network import load_weights
 from fashion_mnist.settings import Settings
 from training.others import KINDS, cut, digits, turned
-from training.unknown import auroc, separation
+from training.unknown import auroc, scores_to_compare, separation
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,7 +45,8 @@ def test_the_area_under_the_roc() -> None:
 
 def test_the_score_tells_others_from_garments(dataset: Dataset) -> None:
     few = Split(dataset.test.images[:1000], dataset.test.labels[:1000])
-    known, *others = separation(load_weights(model_store_path(Settings()) / "weights.pt"), few, threshold=1.0)
+    classifier = load_weights(model_store_path(Settings()) / "weights.pt")
+    known, *others = separation(lambda images: scores_to_compare(classifier, images), few, threshold=1.0)
     assert known == {"kind": "test images", "auroc": {}, "flagged": pytest.approx(1, abs=0.01)}
     assert [row["kind"] for row in others] == list(KINDS)
     for row in others:
