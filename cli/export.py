@@ -33,14 +33,9 @@ def export(
     robustness: Annotated[
         bool | None,
         typer.Option(
-<<<<<<< HEAD
-            help="Measure accuracy on corrupted images for the card (`fashion-mnist robustness`); by default if these "
-            "are cached, or if a model with such figures would be replaced."
-=======
-            help="Measure for the card accuracy on changed images (`fashion-mnist robustness`), and how many images "
-            "without a garment are flagged (`fashion-mnist unknown`); by default where the changed images are cached, "
-            "and where a model with such figures would be replaced."
->>>>>>> main
+            help="Measure accuracy on corrupted images for the card (`fashion-mnist robustness`), and the share of "
+            "flagged images without a garment (`fashion-mnist unknown`); by default if the corrupted images are cached, "
+            "or if a model with such figures would be replaced."
         ),
     ] = None,
     accept_less_robust: Annotated[
