@@ -95,7 +95,7 @@ lock: setup-everything  ## Pin today's newest versions anew (KEEP=1: move none t
 audit:  ## Fail where a pinned package has a known vulnerability that a newer version has not (REQUIRED=1: or nobody can say)
 	@python=$$(requirements/find-python $(PYTHON)) && exec $$python -m requirements.audit $(if $(REQUIRED),--required)
 
-hostile: setup  ## Send what clients should not and break what machines break, and fail where something gives way (SHORT=1)
+hostile: setup-everything  ## Send what clients should not and break what machines break, and fail where something gives way (SHORT=1)
 	$(BIN)/python -m tests.hostile $(if $(SHORT),--short)
 
 sbom:  ## Write a bill of materials of each image that the container engine has into sbom/

@@ -32,6 +32,8 @@ from cli.train import train
 from cli.unknown import unknown
 from fashion_mnist import __version__
 from fashion_mnist.errors import FashionMNISTError, UsageError
+from fashion_mnist.settings import CONFIG
+from fashion_mnist.settings_file import NAME
 from fashion_mnist.system.line_sink import open_standard_files
 
 COMMANDS = (
@@ -74,9 +76,18 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
+def _name_config(path: str | None) -> None:
+    if path is not None:
+        # Read with the other settings, here and in the processes that are started.
+        os.environ[CONFIG] = os.path.abspath(path)
+
+
 @app.callback()
 def _options(
     debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
+    config: str | None = typer.Option(
+        None, "--config", metavar="FILE", help=f"Settings file; by default ./{NAME}.", callback=_name_config
+    ),
     version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=_print_version),
 ) -> None:
     """`main` reads `--debug`, because it must know it even if an option cannot be parsed."""

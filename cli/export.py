@@ -34,8 +34,8 @@ def export(
         bool | None,
         typer.Option(
             help="Measure accuracy on corrupted images for the card (`fashion-mnist robustness`), and the share of "
-            "flagged images without a garment (`fashion-mnist unknown`); by default if the corrupted images are cached, "
-            "or if a model with such figures would be replaced."
+            "images without a garment that are flagged (`fashion-mnist unknown`); by default if the corrupted images "
+            "are cached, or if a model with such figures would be replaced."
         ),
     ] = None,
     accept_less_robust: Annotated[

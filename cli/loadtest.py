@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from cli import extras
-from fashion_mnist.settings import PREFIX, Settings
+from fashion_mnist import settings_file
+from fashion_mnist.settings import CONFIG, PREFIX, Settings
 from serving import readiness
 
 GRACE_S = 180
@@ -87,6 +88,8 @@ def _run(command: Sequence[str | Path], settings: Settings, seconds: float) -> i
     for row in dataclasses.fields(settings):
         if row.metadata["path"] and getattr(settings, row.name):
             inherited[PREFIX + row.name.upper()] = getattr(settings, row.name)
+    if file := settings_file.find(os.environ, CONFIG):
+        inherited[CONFIG] = file
     cache = os.path.abspath(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     with TemporaryDirectory(prefix="fashion-mnist-loadtest-") as folder:
         environment = {**inherited, "HOME": folder, "XDG_CACHE_HOME": cache, "PYTHONSAFEPATH": "1"}

@@ -19,8 +19,15 @@ from serving import processes, readiness, state
 
 
 def serve(
+<<<<<<< HEAD
     host: Annotated[str | None, typer.Option(help="Address for clients.")] = None,
     port: Annotated[int | None, typer.Option(help="Port for clients; 0 for any free one.")] = None,
+=======
+    host: Annotated[str | None, typer.Option(help="Address that clients connect to.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC; by default 5 above --port.")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Port of metrics and models; by default 6 above.")] = None,
+>>>>>>> main
     engine: Annotated[
         str | None, typer.Option(help="torchserve, embedded (without Java and torch) or oip (another server).")
     ] = None,
@@ -44,7 +51,15 @@ def serve(
     from gateway.process import supervisor
 
     settings = Settings.from_environment(
-        host=host, port=port, engine=engine, runtime=runtime, device=device, workers=workers, gateways=gateways
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        admin_port=admin_port,
+        engine=engine,
+        runtime=runtime,
+        device=device,
+        workers=workers,
+        gateways=gateways,
     )
     if settings.engine == "torchserve":
         extras.require("ts", "model_archiver", "torch")

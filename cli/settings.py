@@ -1,6 +1,12 @@
 """`fashion-mnist settings`: the settings' table, as in docs/reference/settings.md."""
 
-from fashion_mnist.settings import table
+import json
+from typing import Annotated
+
+import typer
+
+from cli.tables import print_table
+from fashion_mnist.settings import Settings, find_settings, table
 
 
 def markdown() -> str:
@@ -13,9 +19,33 @@ def markdown() -> str:
     return "\n".join(rows)
 
 
-def settings() -> None:
-    """Print every setting with its default, its environment variable and its description.
+def settings(
+    reference: Annotated[bool, typer.Option("--reference", help="Print types and defaults instead of values.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print every setting with its value and what gave it: a flag, the environment, the settings file or the default.
 
-    Example: `FASHION_MNIST_PORT=9000 fashion-mnist serve`
+    Examples:
+
+    `FASHION_MNIST_PORT=9000 fashion-mnist settings`
+
+    `fashion-mnist --config fashion-mnist.toml settings`
     """
-    print(markdown())
+    if reference:
+        print(markdown())
+        return
+    found = find_settings()
+    current = Settings.from_environment()
+    rows = []
+    for row in table():
+        value = getattr(current, row["name"])
+        shown = "(set)" if row["secret"] and value else value
+        source = found[row["name"]].source if row["name"] in found else "default"
+        rows.append({"name": row["name"], "value": shown, "source": source, "help": row["help"]})
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_table(
+            ["setting", "value", "source", "what it is"], [list(map(str, row.values())) for row in rows],
+            numbers_from=4, folded=3,
+        )  # fmt: skip

@@ -53,7 +53,7 @@ def main() -> None:
         or _docker("image", "ls", "--filter", f"reference={REPOSITORY}", "--format", "{{.Repository}}:{{.Tag}}").split()
     )
     if not images:
-        sys.exit(f"error: the container engine has no image {REPOSITORY}: `docker-compose build` makes them")
+        sys.exit(f"error: the container engine has no image {REPOSITORY}: `docker compose build` makes them")
     hashes = locked_hashes(environments.LOCKS.glob("*.txt"))
     for named in images:
         image = named if ":" in named.rpartition("/")[2] else f"{named}:latest"

@@ -1,18 +1,22 @@
 """The settings: one typed table of names, types, defaults, environment variables and help texts.
 
-The dataclass below is the table. docs/reference/settings.md is printed from it (`fashion-mnist settings`), commands
-take their defaults from it, and the archive carries the part of it that the handler needs.
+The dataclass below is the table. docs/reference/settings.md is printed from it (`fashion-mnist settings --reference`),
+commands take their defaults from it, and the archive carries the part of it that the handler needs.
 """
 
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Self
 
+from fashion_mnist import settings_file
 from fashion_mnist.errors import UsageError
 
 PREFIX = "FASHION_MNIST_"
+CONFIG: Final = f"{PREFIX}CONFIG"
+"""The variable that names the settings file."""
+
 RENAMED: Final = {
     "gpu_batch": "max_gpu_batch",
     "jvm_heap_mb": "jvm_heap_mib",
@@ -63,9 +67,11 @@ class Settings:
     host: str = _setting("127.0.0.1", "address for clients")
     port: int = _port(8080, "HTTP port for clients")
     grpc: str = _setting("on", "serve the Open Inference Protocol over gRPC", choices=("on", "off"))
-    grpc_port: int = _port(8085, "gRPC port, at the same address")
+    grpc_port: int = _port(8085, "gRPC port, at the same address; if only `port` is set, 5 above it")
     admin_host: str = _setting("127.0.0.1", "address of the metrics and of `fashion-mnist models`")
-    admin_port: int = _port(8086, "port of the metrics and of `fashion-mnist models`")
+    admin_port: int = _port(
+        8086, "port of the metrics and of `fashion-mnist models`; if only `port` is set, 6 above it"
+    )
     auth: str = _setting(
         "auto",
         "auto: require keys if key_file is set, and refuse other addresses than loopback without it; off: never "
@@ -112,7 +118,7 @@ class Settings:
     )
     idle_timeout_s: int = _setting(75, "seconds after which a connection without a request is closed", minimum=1)
     max_buffered_bytes: int = _setting(
-        192 * 2**20, "bytes of bodies in one gateway; beyond this, requests are refused with 429", minimum=784
+        160 * 2**20, "bytes of bodies in one gateway; beyond this, requests are refused with 429", minimum=784
     )
     max_queued_images: int = _setting(
         4096, "images queued in one gateway; beyond this, requests are refused with 429", minimum=1
@@ -195,33 +201,11 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Self:
-        """Settings from `FASHION_MNIST_*` variables, then from `overrides` that are not None.
+        """Settings from `overrides` that are not None, else `FASHION_MNIST_*` variables, else a settings file.
 
-        Raises UsageError for an unknown variable of that prefix and for an invalid value.
+        Raises UsageError for an unknown variable of that prefix, an unknown name in the file, and an invalid value.
         """
-        variables = os.environ if environment is None else environment
-        rows = {row.name: row for row in dataclasses.fields(cls)}
-        values: dict[str, Any] = {}
-        for variable, text in variables.items():
-            if not variable.startswith(PREFIX):
-                continue
-            name = variable.removeprefix(PREFIX).lower()
-            if name in RENAMED:
-                raise UsageError(f"{variable} is {PREFIX}{RENAMED[name].upper()} since version 2.0: rename it")
-            if name not in rows:
-                raise UsageError(f"{variable} is not a setting: `fashion-mnist settings` lists all settings")
-            if rows[name].type is int:
-                try:
-                    values[name] = int(text)
-                except ValueError:
-                    raise UsageError(f"{variable} is {text!r}: use an integer") from None
-            else:
-                values[name] = text
-        values.update({name: value for name, value in overrides.items() if value is not None})
-        for name, value in values.items():
-            if rows[name].metadata["path"] and value:
-                values[name] = os.path.abspath(value)
-        return cls(**values)
+        return cls(**{name: found.value for name, found in find_settings(environment, **overrides).items()})
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
@@ -236,6 +220,71 @@ class Settings:
         return {row.name: getattr(self, row.name) for row in dataclasses.fields(self) if row.metadata["handler"]}
 
 
+class Found(NamedTuple):
+    """A setting's value, and what gave it."""
+
+    value: Any
+    source: str
+    """flag, environment, the settings file's path, or port where it follows from that."""
+
+
+def find_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> dict[str, Found]:
+    """What is set otherwise than by default, by name: a flag goes before the environment, and that before the file.
+
+    Raises UsageError as `Settings.from_environment`.
+    """
+    variables = os.environ if environment is None else environment
+    found: dict[str, Found] = {}
+    if (file := settings_file.find(variables, CONFIG)) is not None:
+        for name, value in settings_file.read(file).items():
+            row = _row(name, f"{name} in {file}", lambda new: new)
+            if row.metadata["path"] and isinstance(value, str) and value:
+                value = os.path.join(os.path.dirname(file), value)
+            found[name] = Found(value, file)
+    for variable, text in variables.items():
+        if not variable.startswith(PREFIX) or variable == CONFIG:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        row = _row(name, variable, lambda new: PREFIX + new.upper())
+        found[name] = Found(_parsed(text, row, variable), "environment")
+    found.update({name: Found(value, "flag") for name, value in overrides.items() if value is not None})
+    for name, (value, source) in found.items():
+        if _ROWS[name].metadata["path"] and value and isinstance(value, str):
+            found[name] = Found(os.path.abspath(value), source)
+    return _beside(found)
+
+
+def _beside(found: dict[str, Found]) -> dict[str, Found]:
+    """The ports that belong to `port`, where they are not set, as far from it as by default: so two servers do."""
+    if "port" in found and isinstance(port := found["port"].value, int):
+        for name, distance in _BESIDE_PORT.items():
+            other = port + distance if port else 0
+            found.setdefault(name, Found(other, "port"))
+    return found
+
+
+def _row(name: str, where: str, spelled: Callable[[str], str]) -> "dataclasses.Field[Any]":
+    """The table's row of a name that somebody gave. Raises UsageError where there is none."""
+    if name in RENAMED:
+        raise UsageError(f"{where} is {spelled(RENAMED[name])} since version 2.0: rename it")
+    if name not in _ROWS:
+        raise UsageError(f"{where} is not a setting: `fashion-mnist settings` lists all settings")
+    return _ROWS[name]
+
+
+def _parsed(text: str, row: "dataclasses.Field[Any]", where: str) -> Any:
+    if row.type is not int:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{where} is {text!r}: use an integer") from None
+
+
+_BESIDE_PORT: Final = {"grpc_port": 5, "admin_port": 6}
+_ROWS: Final = {row.name: row for row in dataclasses.fields(Settings)}
+
+
 def table() -> list[dict[str, str]]:
     """The table's rows for people: name, type, default, environment variable, help."""
     return [
@@ -245,6 +294,7 @@ def table() -> list[dict[str, str]]:
             "default": str(row.default),
             "variable": PREFIX + row.name.upper(),
             "help": row.metadata["help"],
+            "secret": "yes" if row.metadata["secret"] else "",
         }
         for row in dataclasses.fields(Settings)
     ]

@@ -40,11 +40,18 @@ def main() -> None:
 
 
 def settings_page() -> str:
-    """Every setting, as `fashion-mnist settings` prints them."""
+    """Every setting, as `fashion-mnist settings --reference` prints them."""
     return (
         f"{GENERATED}# Settings\n\n"
-        "Set these as environment variables. Commands with an option of the same name let the option win. An unknown "
-        "`FASHION_MNIST_*` variable is an error. `fashion-mnist settings` prints this table.\n\n"
+        "A setting is an environment variable, a line of a settings file, or, if a command has an option of its name, "
+        "a flag: a flag takes precedence over the environment, the environment over the file, and the file over the "
+        "default. `fashion-mnist settings` prints each value and its source. An unknown `FASHION_MNIST_*` variable or "
+        "name in the file is an error.\n\n"
+        "The file is `fashion-mnist.toml` in the working directory, or the one that `--config FILE` or "
+        "`FASHION_MNIST_CONFIG` names. Paths in it are relative to its folder:\n\n"
+        '```toml\nport = 9000\nengine = "embedded"\nkey_file = "keys.json"\n```\n\n'
+        "If `port` is set and `grpc_port` and `admin_port` are not, they follow it: a second server on port 9000 has "
+        "9005 and 9006. `fashion-mnist settings --reference` prints this table:\n\n"
         f"{markdown()}\n"
     )
 

@@ -7,6 +7,7 @@ import { element } from "./dom.js";
 /** @import { Scale } from "../computed/colours.js" */
 
 const GAP = 6;
+const PAUSE_MS = 250;
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 /** @type {Record<string, [number, number]>} */
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -56,15 +57,13 @@ export class Maps {
     this.buffer = document.createElement("canvas");
     this.layout = { across: 1, cell: 1 };
     new ResizeObserver(() => this.measure()).observe(this.box);
-    /** Whether it is on the screen, or near: what is not is drawn when it comes there. */
+    /** Whether it is on the screen: what is not follows a drawing less often. */
     this.near = false;
-    new IntersectionObserver(
-      ([entry]) => {
-        this.near = entry.isIntersecting;
-        if (this.near) this.colour();
-      },
-      { rootMargin: "200px" },
-    ).observe(this.box);
+    this.later = 0;
+    new IntersectionObserver(([entry]) => {
+      this.near = entry.isIntersecting;
+      if (this.near) this.colour();
+    }).observe(this.box);
     dark.addEventListener("change", () => this.colour());
     this.canvas.addEventListener("keydown", (event) => this.press(event));
     this.canvas.addEventListener("focus", () => this.take(this.chosen ?? { map: 0, row: 0, column: 0 }));
@@ -81,7 +80,8 @@ export class Maps {
   set(values, most) {
     this.values = values;
     this.most = most ?? largest(values);
-    this.colour();
+    if (this.near) this.colour();
+    else this.later ||= window.setTimeout(() => this.colour(), PAUSE_MS);
     if (this.chosen) this.say(this.chosen);
   }
 
@@ -156,7 +156,7 @@ export class Maps {
 
   paint() {
     const context = this.canvas.getContext("2d");
-    if (!this.near || !context || !this.values.length || !this.canvas.width) return;
+    if (!context || !this.values.length || !this.canvas.width) return;
     const [maps, height, width] = this.options.shape;
     const scale = this.canvas.width / parseFloat(this.canvas.style.width);
     context.setTransform(scale, 0, 0, scale, 0, 0);
@@ -175,7 +175,8 @@ export class Maps {
 
   /** Turn the values into colours, one pixel each, for `paint` to enlarge. */
   colour() {
-    if (!this.near) return;
+    window.clearTimeout(this.later);
+    this.later = 0;
     const [maps, height, width] = this.options.shape;
     this.buffer.width = width;
     this.buffer.height = height * maps;

@@ -12,7 +12,7 @@ const PAUSE_MS = 2000;
 export function showService() {
   const view = element("div", { class: "service" });
   byId("service").append(view);
-  let visible = false;
+  let visible = true;
   let timer = 0;
   const update = async () => {
     window.clearTimeout(timer);
@@ -29,9 +29,11 @@ export function showService() {
     }
     timer = window.setTimeout(update, PAUSE_MS);
   };
+  update();
   new IntersectionObserver(([entry]) => {
+    const came = entry.isIntersecting && !visible;
     visible = entry.isIntersecting;
-    update();
+    if (came) update();
   }).observe(byId("service"));
   document.addEventListener("visibilitychange", update);
 }

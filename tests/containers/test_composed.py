@@ -164,7 +164,7 @@ def test_the_pages_commands_run_as_they_stand(image: BuildImage, engine: Engine)
     (port,) = free_ports(1)
     with project(engine, FASHION_MNIST_PORT=str(port), LOAD_WORKERS="2") as found:
         variables = {**FREE_PORTS, **found.variables, "COMPOSE_PROJECT_NAME": found.name}
-        script = commands.replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace("docker-compose", found.program)
+        script = commands.replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace("docker compose", found.program)
         done = engine.run(["bash", "-e", "-c", script], timeout_s=240, variables=variables, folder=ROOT)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         assert '{"predictions": [{"label": "Bag"' in done.stdout

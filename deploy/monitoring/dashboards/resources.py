@@ -34,7 +34,7 @@ RESOURCES: Final = Dashboard(
             ),
             Panel(
                 "Bytes in line",
-                "Bytes of bodies that are received or wait; a gateway refuses more than 192 MiB.",
+                "Bytes of bodies that are received or wait; a gateway refuses more than 160 MiB.",
                 "bytes",
                 [by("instance", "serving_buffered_bytes")],
             ),
