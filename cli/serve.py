@@ -19,15 +19,12 @@ from serving import processes, readiness, state
 
 
 def serve(
-<<<<<<< HEAD
     host: Annotated[str | None, typer.Option(help="Address for clients.")] = None,
     port: Annotated[int | None, typer.Option(help="Port for clients; 0 for any free one.")] = None,
-=======
-    host: Annotated[str | None, typer.Option(help="Address that clients connect to.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC; by default 5 above --port.")] = None,
-    admin_port: Annotated[int | None, typer.Option(help="Port of metrics and models; by default 6 above.")] = None,
->>>>>>> main
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC port; by default --port + 5.")] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(help="Admin port, for metrics and models; by default --port + 6.")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="torchserve, embedded (without Java and torch) or oip (another server).")
     ] = None,
