@@ -22,9 +22,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address for clients.")] = None,
     port: Annotated[int | None, typer.Option(help="Port for clients; 0 for any free one.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port; by default --port + 5.")] = None,
-    admin_port: Annotated[
-        int | None, typer.Option(help="Admin port, for metrics and models; by default --port + 6.")
-    ] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Port of metrics and models; by default --port + 6.")] = None,
     engine: Annotated[
         str | None, typer.Option(help="torchserve, embedded (without Java and torch) or oip (another server).")
     ] = None,
