@@ -33,9 +33,9 @@ serve: setup  ## Serve the released model on 127.0.0.1:8080, until Ctrl-C (ENGIN
 test: setup-everything page-tools  ## Run every test, the real TorchServe's included
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-EMBEDDED_TESTS := tests/core --ignore=tests/core/test_dataset.py --ignore=tests/core/test_network.py \
-	$(addprefix tests/gateway/,models/test_batching.py models/test_models.py http/test_connection.py grpc/test_oip_grpc.py \
-	$(addprefix protocols/,test_answers.py test_oip_rest.py test_v1.py))
+EMBEDDED_TESTS := $(addprefix tests/core/,decoding/test_bodies.py decoding/test_hostile_files.py decoding/test_json_bodies.py \
+	$(addprefix test_,$(addsuffix .py,addresses atomic checksums client drift errors evaluation predictions settings))) \
+	$(addprefix tests/gateway/,models/test_batching.py protocols/test_oip_rest.py protocols/test_v1.py)
 # Without TorchServe, Java and PyTorch, on any Python: make test-embedded PYTHON=python3.13 VENV=.venv-3.13
 test-embedded: setup-test-embedded  ## Run the core's and the gateway's tests with the embedded engine
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -k "not in_front" $(EMBEDDED_TESTS)

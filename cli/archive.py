@@ -26,7 +26,7 @@ def archive(
 
         fashion-mnist archive
 
-        fashion-mnist archive --output /srv/models/fashion_mnist.mar
+        fashion-mnist archive --output /srv/models/my_model.mar
 
         FASHION_MNIST_RUNTIME=torchscript FASHION_MNIST_WORKERS=2 fashion-mnist archive
     """

@@ -8,8 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli import options
+from fashion_mnist.data import dataset
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST
 
 
 def describe(
@@ -18,6 +21,7 @@ def describe(
         Path | None, typer.Option(help="Draw the filters of both convolutions into this folder.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Whose filters; by default the released model's.")] = None,
+    data: options.Data = None,
 ) -> None:
     """Show the network: its layers, their arguments and why, shapes and parameters; and its filters as pictures.
 
@@ -32,7 +36,8 @@ def describe(
     from fashion_mnist.network import Network, load_weights
 
     console = Console()
-    described = description.describe(Network())
+    task = dataset.load(options.settings(data).data).task if data else FASHION_MNIST
+    described = description.describe(Network(task.geometry, len(task.classes)))
     if as_json:
         print(json.dumps(described, indent=2))
     else:

@@ -35,8 +35,12 @@ def errors(
         from training.evaluation import open_file
 
         settings = Settings.from_environment()
-        test = dataset.load(settings.data).test
+        images = dataset.load(settings.data)
         paths = [model or model_store_path(settings) / "model.onnx", *([other] if other else [])]
-        page = errors_page(test, {str(path): open_file(path)(test.images) for path in paths})
+        page = errors_page(
+            images.test,
+            {str(path): open_file(path, images.task)(images.test.images) for path in paths},
+            images.task.classes,
+        )
     atomic.write_text(output, page)
     console.print(f"written: {output}")

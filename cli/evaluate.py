@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cli import options
 from cli.tables import print_table
 from fashion_mnist.data import dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_store_path
-from fashion_mnist.settings import Settings
 
 
 def evaluate(
@@ -23,6 +23,8 @@ def evaluate(
     figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data: options.Data = None,
+    network: options.Network = "",
 ) -> None:
     """Say how often a model is right: accuracy with its standard error, and each class's figures.
 
@@ -34,18 +36,20 @@ def evaluate(
     """
     if split not in ("test", "train"):
         raise UsageError(f"split is {split!r}: choose test or train")
-    settings = Settings.from_environment()
+    settings = options.settings(data)
     path = model or model_store_path(settings) / "model.onnx"
     console = Console(soft_wrap=True)
     with console.status(f"evaluating {escape(str(path))}"):
         from training.evaluation import evaluate_file
 
         images = dataset.load(settings.data)
-        figures = evaluate_file(path, images.test if split == "test" else images.train, split_name=split, device=device)
+        figures = evaluate_file(
+            path, images, split_name=split, device=device, network_class=options.network_class(network)
+        )
         if figure is not None:
             from training import plots
 
-            plots.save(plots.confusion_matrix(figures["confusion_matrix"]), figure)
+            plots.save(plots.confusion_matrix(figures["confusion_matrix"], images.task.classes), figure)
     if as_json:
         print(json.dumps(figures, indent=2))
     else:

@@ -54,7 +54,7 @@ def explain(
         if explainer is None:
             raise ModelError(f"{store} has no {EXPLAIN}: run `fashion-mnist export`")
         explanation = explainer.explain(image)
-        plots.save(plots.layers_and_occlusion(image, explanation.layers, explanation.occlusion), output)
+        plots.save(plots.layers_and_occlusion(image, explanation.layers, explanation.occlusion, task.classes), output)
     winner = int(explanation.probabilities.argmax())
     print(f"{task.classes[winner]}: {explanation.probabilities[winner]:.1%}")
     console.print(f"written: {output}")

@@ -8,12 +8,13 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from cli import options
 from cli.robustness import cached_corruptions, corruptions
 from cli.tables import print_table
 from fashion_mnist.data.dataset import load
-from fashion_mnist.errors import FashionMNISTError
+from fashion_mnist.errors import FashionMNISTError, UsageError
 from fashion_mnist.model_store import model_card, model_store_path
-from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST
 
 DIGITS = 16
 """Of a checksum on a terminal; SHA256SUMS has them whole."""
@@ -25,7 +26,8 @@ def export(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Model store to write; by default the repository's.")] = None,
     version: Annotated[
-        str | None, typer.Option(help="Version that answers will carry; by default the store's own, else 1.0.")
+        str | None,
+        typer.Option(help="Version that answers will carry; by default the next after the store's, or 1.0."),
     ] = None,
     views: Annotated[
         str, typer.Option(help="Over which views of an image the graphs average: one, mirror or mirror-and-pixel.")
@@ -41,6 +43,8 @@ def export(
     accept_less_robust: Annotated[
         bool, typer.Option("--accept-less-robust", help="Export a model that does worse there than the store's.")
     ] = False,
+    data: options.Data = None,
+    network: options.Network = "",
 ) -> None:
     """Write the graphs, samples, mistakes, model card and checksums, after checking them on every test image.
 
@@ -53,12 +57,16 @@ def export(
 
         fashion-mnist export --weights runs/quick-0/weights.pt --version 1.1
 
-        fashion-mnist export --output /tmp/model_store
+        fashion-mnist export --data digits.npz --weights runs/digits-quick-0/weights.pt --output digits_store
     """
     console = Console()
-    settings = Settings.from_environment()
+    settings = options.settings(data)
     images = load(settings.data)
     store = output or model_store_path(settings)
+    if images.task != FASHION_MNIST:
+        if robustness:
+            raise UsageError("--robustness measures on Fashion-MNIST's test images only: leave it out")
+        robustness = False
     if robustness is None:
         robustness = _has_robustness(store) or cached_corruptions(images.test.images) is not None
         if not robustness:
@@ -78,6 +86,7 @@ def export(
             images,
             version=version,
             views=views,
+            network_class=options.network_class(network),
             robustness=None
             if corrupted is None
             else lambda model, threshold: figures(model, images.test, corrupted, threshold=threshold),

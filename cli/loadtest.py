@@ -63,7 +63,7 @@ def loadtest(
         command += ["--worker", "--master-host", join, "--master-port", str(port)]
         # A worker ends with its master, and knows neither scenario nor server before that speaks.
         raise typer.Exit(_run(command, settings, 86400))
-    host = host or readiness.own_url(settings).removesuffix(readiness.PATH)
+    host = host or readiness.own_url(settings).partition(readiness.PATH)[0]
     if not workers:  # which may reach a server that a master does not, and ask it themselves
         kinds = [kind for kind, _ in wanted.mix]
         preflight.check_server(host, grpc or preflight.grpc_address(host, settings.grpc_port), kinds)

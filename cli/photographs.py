@@ -32,7 +32,7 @@ def evaluate(settings: Settings, path: Path, images: int, seed: int, split: Spli
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("photographs", total=evaluation.ROWS)
         rows = []
-        for row in evaluation.evaluate(open_file(path), chosen, threshold, images, seed):
+        for row in evaluation.evaluate(open_file(path, data.task), chosen, threshold, images, seed):
             rows.append(row)
             progress.update(task, advance=1, description=row["kind"])
     return rows

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli import options
 from cli.tables import print_table
 from fashion_mnist.data import dataset
-from fashion_mnist.settings import Settings
 from fashion_mnist.system import atomic
 
 
@@ -16,6 +16,8 @@ def report(
     run: Annotated[Path | None, typer.Argument(help="A run's folder; without it all runs are listed.")] = None,
     output: Annotated[Path | None, typer.Option(help="The page to write; by default report.html in the run.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs to list.")] = Path("runs"),
+    data: options.Data = None,
+    network: options.Network = "",
 ) -> None:
     """Write one run's page: curves, confusion, reliability, hardest images, filters. Or print the table of all runs.
 
@@ -39,8 +41,8 @@ def report(
                 raise typer.Exit(1)
             print_table(list(rows[0]), [list(map(str, row.values())) for row in rows])
             return
-        settings = Settings.from_environment()
-        page = reports.page(run, dataset.load(settings.data))
+        images = dataset.load(options.settings(data).data)
+        page = reports.page(run, images, options.network_class(network))
     output = output or run / "report.html"
     atomic.write_text(output, page)
     console.print(f"written: {output}")

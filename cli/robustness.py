@@ -66,14 +66,15 @@ def robustness(
         else:
             print_rows(rows)
         return
-    test = dataset.load(settings.data).test
+    data = dataset.load(settings.data)
+    test = data.test
     corrupted = corruptions(test.images)
     with Console(stderr=True).status("evaluating"):
         from training import robustness as benchmark
         from training.evaluation import open_file
 
         found = {
-            str(path): benchmark.robustness(open_file(path), test, corrupted, threshold=_threshold(path))
+            str(path): benchmark.robustness(open_file(path, data.task), test, corrupted, threshold=_threshold(path))
             for path in paths
         }
     if as_json:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli import extras
 from fashion_mnist.errors import Unavailable
-from fashion_mnist.model_store import HEALTH_IMAGE, model_store_path
+from fashion_mnist.model_store import model_store_path, model_task
 from fashion_mnist.settings import Settings
 from fashion_mnist.system.line_sink import LineSink
 from serving import processes, readiness, state
@@ -64,8 +64,9 @@ def serve(
     sink = LineSink(1)
 
     def on_ready(url: str, took_s: float) -> None:
-        sample = _shortest(store / HEALTH_IMAGE[0])
-        sink.print(f"ready: {url} takes {Path(sample).name} for {HEALTH_IMAGE[1]!r} ({took_s:.1f} s after the start)")
+        check = model_task(store).health_check
+        sample = _shortest(store / check.image)
+        sink.print(f"ready: {url} takes {Path(sample).name} for {check.label!r} ({took_s:.1f} s after the start)")
         sink.print(f"  curl -T {sample} {url}")
 
     def build_archive(model_store: Path, path: Path) -> None:
@@ -105,7 +106,7 @@ def status(
         with contextlib.suppress(psutil.NoSuchProcess):
             memory_mb = round(process.memory_info().rss / 2**20)
             rows.append({"pid": process.pid, "process": process.name(), "memory_mb": memory_mb})
-    url = readiness.url(running.host, running.port, tls=running.tls)
+    url = readiness.url(running.host, running.port, name=model_task(model_store_path(settings)).name, tls=running.tls)
     if as_json:
         print(json.dumps({"ready": ready, "reason": reason, "url": url, "processes": rows}, indent=2))
     else:

@@ -7,8 +7,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli import options
 from fashion_mnist.data import dataset
-from fashion_mnist.settings import Settings
+from fashion_mnist.data.splits import Dataset
+from fashion_mnist.task import FASHION_MNIST
 
 if TYPE_CHECKING:
     # Imported where it is needed: torch takes a second, and --help can do without.
@@ -29,7 +31,8 @@ def train(
         list[Path] | None,
         typer.Option(help="Run of a teacher, for each that the recipe needs, in place of those it names."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with the data set's four files.")] = None,
+    data: options.Data = None,
+    network: options.Network = "",
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     train_images: Annotated[int | None, typer.Option(help="Only so many images, to try things.", min=1)] = None,
 ) -> None:
@@ -45,6 +48,8 @@ def train(
     `fashion-mnist train --recipe release --seed 3`
 
     `fashion-mnist train --recipe release --seed 3 --resume`
+
+    `fashion-mnist train --data digits.npz --network my_network.py:MyNetwork`
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
     # Here and below, because an image that only serves has no training/.
@@ -56,22 +61,33 @@ def train(
         from training import recipes
 
         chosen = recipes.recipe_named(recipe, epochs=epochs)
-        settings = Settings.from_environment(data=str(data) if data else None)
-        images = dataset.load(settings.data)
-    options = {"device": device, "kernels": kernels, "train_images": train_images}
-    teachers = teacher or [RUNS / name for name in chosen.teachers]
+        images = dataset.load(options.settings(data).data)
+        network_class = options.network_class(network)
+    more: dict[str, Any] = {"device": device, "kernels": kernels, "train_images": train_images}
+    prefix = ""
+    if images.task != FASHION_MNIST:
+        prefix = f"{images.task.name}-"
+        console.print(
+            f"{images.task.title}: {len(images.train.images):,} images of {images.task.geometry}, no mirroring"
+        )
+    teachers = teacher or [RUNS / f"{prefix}{name}" for name in chosen.teachers]
     for needed in [] if teacher else teachers:
         if not (needed / "training_summary.json").exists():
             begun = (needed / run_folder.SETTINGS).exists()
             console.print(f"{recipe} needs {needed}: {'going on with it' if begun else 'training it'} first")
-            name, _, number = needed.name.rpartition("-")
-            _train(console, recipes.recipe_named(name), images, needed, seed=int(number), resume=begun, **options)
-    _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, **options)
+            name, _, number = needed.name.removeprefix(prefix).rpartition("-")
+            _train(console, recipes.recipe_named(name), images, needed, seed=int(number), resume=begun, **more)
+    folder = run or RUNS / f"{prefix}{recipe}-{seed}"
+    more["network_class"] = network_class
+    _train(console, chosen, images, folder, seed=seed, resume=resume, teachers=teachers, **more)
 
 
-def _train(console: Console, recipe: "Recipe", images: dataset.Dataset, folder: Path, **options: Any) -> None:
+def _train(console: Console, recipe: "Recipe", images: Dataset, folder: Path, **options: Any) -> None:
     """Train into `folder`, and say how it goes and what comes out."""
-    from training import runs
+    from training import recipes, runs
+
+    if images.task != FASHION_MNIST:
+        recipe = recipes.for_other_data(recipe, len(images.train.images))
 
     columns = [
         TextColumn("{task.description}"),

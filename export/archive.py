@@ -22,12 +22,10 @@ import fashion_mnist
 import handlers
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import ExportError
-from fashion_mnist.model_store import CARD, model_version
+from fashion_mnist.model_store import CARD, model_task, model_version
 from fashion_mnist.settings import Settings
 from fashion_mnist.system import atomic, checksums
 
-MODEL: Final = "fashion_mnist"
-NAME: Final = f"{MODEL}.mar"
 HANDLER: Final = "fashion_mnist_handler.py"
 CONFIG: Final = "model-config.yaml"
 MANIFEST: Final = "MAR-INF/MANIFEST.json"
@@ -40,13 +38,14 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def build(settings: Settings, model_store: Path, output: Path | None = None) -> Path:
-    """Pack the model of `model_store` into `output`, by default fashion_mnist.mar beside it; return the archive's path.
+    """Pack the model of `model_store` into `output`, by default beside it, named by its task; return its path.
 
     Every file is compared with its checksum first. The archive replaces an older one atomically, and the same content
     gives the same bytes. Raises ModelError for a model file that is missing or altered, ExportError where
     torch-model-archiver fails or the archive cannot be written.
     """
-    output = model_store / NAME if output is None else output
+    task = model_task(model_store)
+    output = output or model_store / f"{task.name}.mar"
     models = [*MODEL_FILES.values(), CARD]
     for name in models:
         checksums.verify(model_store / name)
@@ -59,9 +58,9 @@ def build(settings: Settings, model_store: Path, output: Path | None = None) -> 
                 shutil.copyfile(model_store / name, content / name)
             checksums.write(content, models)
             (work / CONFIG).write_text(yaml.safe_dump(configuration(settings), sort_keys=False), encoding="utf-8")
-            _run_archiver(work, model_version(model_store))
+            _run_archiver(work, task.name, model_version(model_store))
             with atomic.replacing(output) as temporary:
-                _repack(work / NAME, temporary)
+                _repack(work / f"{task.name}.mar", temporary)
     except OSError as error:
         raise ExportError(f"{output} cannot be written ({error}): make room, or name another --output") from error
     return output
@@ -94,7 +93,7 @@ def _copy_code(work: Path, content: Path) -> None:
     shutil.copyfile(Path(handlers.__path__[0]) / HANDLER, work / HANDLER)
 
 
-def _run_archiver(work: Path, version: str) -> None:
+def _run_archiver(work: Path, name: str, version: str) -> None:
     """Run torch-model-archiver in `work`: it splits its arguments at commas, so they are names, not paths."""
     # Isolated (-I), so that neither PYTHONPATH nor the folder it runs in changes what it imports.
     command = [
@@ -103,7 +102,7 @@ def _run_archiver(work: Path, version: str) -> None:
         "-m",
         "model_archiver.model_packaging",
         "--model-name",
-        MODEL,
+        name,
         "--version",
         version,
     ]

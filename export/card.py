@@ -8,61 +8,48 @@ from typing import Any, Final
 
 from export import explain
 from export.parity import LIMIT, Parity
-from fashion_mnist import task as tasks
-from fashion_mnist.data.dataset import CHECKSUMS, Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.drift import CARD_SECTION, Reference
 from fashion_mnist.model_store import CARD, EXPLAIN
-from fashion_mnist.network import Classifier
+from fashion_mnist.network import Classifier, Network
 from fashion_mnist.system import checksums
+from fashion_mnist.task import CARD_SECTION as TASK_SECTION
+from fashion_mnist.task import Task
 
 MARKDOWN: Final = "model_card.md"
 
 PACKAGES: Final = ("torch", "onnx", "onnxscript", "numpy")
-
-DESCRIPTION: Final = (
-    "A small convolutional network that names the article of clothing in a 28 x 28 grey image, as one of the ten "
-    "classes of Fashion-MNIST."
-)
-INTENDED_USE: Final = (
-    "Learning, and measuring how models are trained, exported and served. The pictures it knows are Zalando's product "
-    "photographs: one article, centred, bright on black, 28 x 28 pixels."
-)
-LIMITS: Final = (
-    "It always answers with one of its ten classes, also for a picture that shows none of them, and then often with a "
-    "high probability; `unknown` in the answer marks many such pictures, not all, and a few garments too.",
-    "Photographs of other kinds (people, backgrounds, dark articles on white) are outside what it was trained on; "
-    "turning them to 28 x 28 grey does not make them resemble its data.",
-    "Shirts, T-shirts, pullovers and coats are often mistaken for each other; each class's figures say how often.",
-    "No figure here says anything about the fairness or safety of a decision made with it; make none.",
-)
 
 
 def build(
     *,
     version: str,
     classifier: Classifier,
+    task: Task,
     dataset: Dataset,
     training: Mapping[str, Any] | None,
     evaluation: Mapping[str, Any],
     parities: Sequence[Parity],
-    layers: explain.LayerParity,
+    layers: explain.LayerParity | None,
     drift: Reference,
     robustness: Mapping[str, Any] | None,
     others: Sequence[Mapping[str, Any]] | None,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """The card as JSON. `training` is what training wrote about itself; `others` the figures on images that show no
-    garment; `files` are the models, by name.
+    """The card as JSON. `training` is what training wrote about itself; `others` the figures on images that show none
+    of the classes; `files` are the models, by name.
     """
-    task = classifier.task
+    network = classifier.network
     return {
         "name": task.name,
         "model_version": version,
-        "description": DESCRIPTION,
-        tasks.CARD_SECTION: task.to_card(),
+        "description": f"A convolutional network that names the {task.noun} in an image of {task.geometry} pixels, as "
+        f"one of the {len(task.classes)} classes of {task.title}.",
+        TASK_SECTION: task.to_card(),
         "network": {
-            "activation": classifier.network.activation_name,
-            "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
+            "name": type(network).__name__,
+            "activation": network.activation_name if isinstance(network, Network) else None,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "gamma": classifier.gamma.item(),
             "views": classifier.views,
             "temperature": classifier.temperature.item(),
@@ -71,12 +58,10 @@ def build(
             "classes": list(task.classes),
         },
         "data": {
-            "name": "Fashion-MNIST",
-            "source": "https://github.com/zalandoresearch/fashion-mnist",
-            "licence": "MIT",
+            "name": task.title,
             "train_images": len(dataset.train.images),
             "test_images": len(dataset.test.images),
-            "sha256_of_decompressed_files": dict(CHECKSUMS),
+            **dataset.origin,
         },
         "training": None if training is None else dict(training),
         # Fitted on the held-out images, so training alone can know it.
@@ -95,7 +80,8 @@ def build(
                 }
                 for parity in parities
             },
-            "layers": {
+            "layers": layers
+            and {
                 "file": EXPLAIN,
                 "limit": explain.LIMIT,
                 "images": layers.images,
@@ -105,8 +91,16 @@ def build(
         CARD_SECTION: drift.to_card(),
         "files": {name: {"bytes": path.stat().st_size, "sha256": checksums.of(path)} for name, path in files.items()},
         "exported_with": {"python": platform.python_version(), **{name: installed_version(name) for name in PACKAGES}},
-        "intended_use": INTENDED_USE,
-        "limits": list(LIMITS),
+        "intended_use": "Learning, and measuring how models are trained, exported and served. The images that it knows "
+        f"are such as those of {task.title}.",
+        "limits": [
+            f"It answers with one of its {len(task.classes)} classes, also for an image that shows none of them, "
+            "and then often with a high probability; `unknown` marks many such images, not all, and a few others too.",
+            "Images of other kinds are outside what it was trained on; bringing them to its size does not make them "
+            "resemble its data.",
+            "Some classes are often mistaken for each other; each class's figures say how often.",
+            "No figure here says anything about the fairness or safety of a decision made with it; make none.",
+        ],
     }
 
 
@@ -139,16 +133,14 @@ def markdown(card: Mapping[str, Any]) -> str:
         ),
         *_robustness(card["robustness"]),
         "## Network",
-        f"{network['parameters']:,} parameters, activation {network['activation']}, pixels to the power of "
+        f"{network['name']}, {network['parameters']:,} parameters, pixels to the power of "
         f"{network['gamma']:.4g}, temperature {network['temperature']:.4g}, views: {network['views']}. Takes "
         f"`{network['input']['name']}`, {network['input']['dtype']} {_dimensions(network['input']['shape'])}, gives "
         f"`{network['output']['name']}`, {network['output']['dtype']} {_dimensions(network['output']['shape'])}; "
         "scaling and softmax are inside.",
         *_unknown(card["unknown"]),
         "## Data",
-        f"[{data['name']}]({data['source']}), {data['licence']} licence: {data['train_images']:,} images to train and "
-        f"{data['test_images']:,} to test. SHA-256 of the decompressed files:",
-        _table(("file", "sha256"), [(f"`{k}`", f"`{v}`") for k, v in data["sha256_of_decompressed_files"].items()]),
+        *_data(data),
         "## Training",
         _table(("", ""), _flat(card["training"])) if card["training"] else "No record was found beside the weights.",
         "## Parity",
@@ -161,8 +153,14 @@ def markdown(card: Mapping[str, Any]) -> str:
                 for name, row in parity["engines"].items()
             ],
         ),
-        f"Each layer's output in `{parity['layers']['file']}` against the network's: the largest difference is "
-        f"{parity['layers']['largest_difference']:.1e}, {parity['layers']['limit']:.0e} allowed.",
+        *(
+            [
+                f"Each layer's output in `{layers['file']}` against the network's: the largest difference is "
+                f"{layers['largest_difference']:.1e}, {layers['limit']:.0e} allowed."
+            ]
+            if (layers := parity["layers"])
+            else []
+        ),
         "## Drift",
         f"Thresholds of the population stability index of {card[CARD_SECTION]['window']:,} images against the training "
         "images, which one in a thousand of such windows of test images exceeds; the bins are in the JSON.",
@@ -205,6 +203,16 @@ def _robustness(robustness: Mapping[str, Any] | None) -> list[str]:
         f"Of the first {robustness['images']:,} test images, as `fashion-mnist robustness` measures it: ImageNet-C's "
         f"corruptions in five strengths, geometry, inversion. Means over kinds: {'; '.join(means)}.",
         _table(("change", "accuracy", "by strength", "calibration error", "marked unknown"), rows),
+    ]
+
+
+def _data(data: Mapping[str, Any]) -> list[str]:
+    images = f"{data['train_images']:,} images to train and {data['test_images']:,} to test."
+    if "source" not in data:
+        return [f"{data['name']}: {images}"]
+    return [
+        f"[{data['name']}]({data['source']}), {data['licence']} licence: {images} SHA-256 of the decompressed files:",
+        _table(("file", "sha256"), [(f"`{k}`", f"`{v}`") for k, v in data["sha256_of_decompressed_files"].items()]),
     ]
 
 

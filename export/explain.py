@@ -93,6 +93,7 @@ def layers_of(network: Network) -> list[dict[str, Any]]:
 def export(classifier: Classifier, path: Path) -> None:
     """Write explain.onnx; the same weights give the same bytes. Raises ExportError for an invalid graph."""
     network = classifier.network
+    assert isinstance(network, Network)
     layers = layers_of(network)
     model = convert(Layers(classifier), classifier.task.geometry, [layer["name"] for layer in layers])
     _give_weights(model, {layer[part] for layer in layers for part in ("weight", "bias") if part in layer})
@@ -102,8 +103,8 @@ def export(classifier: Classifier, path: Path) -> None:
         "activation": network.activation_name,
         "pool": POOL,
         "gamma": classifier.gamma.item(),
-        "mean": classifier.mean.item(),
-        "std": classifier.std.item(),
+        "mean": _by_channel(classifier.mean),
+        "std": _by_channel(classifier.std),
         "temperature": classifier.temperature.item(),
         "views": classifier.views,
         "description": describe(network),
@@ -112,6 +113,12 @@ def export(classifier: Classifier, path: Path) -> None:
     model.metadata_props.add(key=METADATA, value=json.dumps(described))
     check_valid(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _by_channel(values: Tensor) -> float | list[float]:
+    """A number for one channel, else a number for each."""
+    found: list[float] = values.flatten().tolist()
+    return found[0] if len(found) == 1 else found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

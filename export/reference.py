@@ -25,10 +25,10 @@ def fit(
 ) -> Reference:
     """Bins of equal shares from the training images, and thresholds from random windows of the held-out ones.
 
-    Images are uint8 [n, channels, height, width], those held out at least WINDOW; `predict` gives their probabilities,
-    float32 [n, classes].
-    The model is surer of images that it was trained on than of others. Held-out images are therefore a little away
-    from the reference by themselves, which the thresholds, being fitted on them, allow for.
+    Images are uint8 [n, c, h, w]; where few are held out, a window has some of them several times. `predict` gives
+    their probabilities, float32 [n, classes]. The model is surer of images that it was trained on than of others.
+    Held-out images are therefore a little away from the reference by themselves, which the thresholds, being fitted on
+    them, allow for.
     """
     probabilities, light = predict(train), brightness(train)
     inner = np.linspace(0, 1, BINS + 1)[1:-1]
@@ -40,6 +40,8 @@ def fit(
 
     bins = reference.bins(predict(held_out), brightness(held_out))
     generator = np.random.default_rng(_SEED)
-    windows = (bins[:, generator.choice(len(held_out), WINDOW, replace=False)] for _ in range(DRAWS))
+    windows = (
+        bins[:, generator.choice(len(held_out), WINDOW, replace=len(held_out) < 2 * WINDOW)] for _ in range(DRAWS)
+    )
     indices = np.array([reference.index(counts(window, classes)) for window in windows])
     return Reference(classes, edges, shares, np.quantile(indices, QUANTILE, axis=0), WINDOW)

@@ -9,6 +9,7 @@ half and half; running the export again puts it right.
 import dataclasses
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 
 from export import card, explain, mistakes, onnx, parity, reference, samples, torchscript
 from export.folding import ForOnnxRuntime, ForTorchScript
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import MODEL_FILES, load_file
 from fashion_mnist.errors import ExportError, ModelError, UsageError
 from fashion_mnist.evaluation import evaluation
 from fashion_mnist.model_store import CARD, EXPLAIN, VERSION
-from fashion_mnist.network import VIEWS, load_weights
+from fashion_mnist.network import VIEWS, Network, NetworkClass, load_weights
 from fashion_mnist.system import checksums
+from fashion_mnist.task import Task
 
 WEIGHTS: Final = "weights.pt"
 TRAINING_SUMMARY: Final = "training_summary.json"
@@ -54,6 +56,7 @@ def release(
     *,
     version: str | None = None,
     views: str = "one",
+    network_class: NetworkClass | None = None,
     robustness: Callable[[Predict, float | None], dict[str, Any]] | None = None,
     unknown: Callable[[Predict, float], list[dict[str, Any]]] | None = None,
     accept_less_robust: bool = False,
@@ -65,16 +68,18 @@ def release(
     model and its threshold for unknown images, and gives the figures on changed images that the card shall have;
     `unknown` those on images that show no garment, for a model that has a threshold.
 
-    A training_summary.json beside the weights goes into the card and along with them. `version` is by default the
-    store's own, or 1.0 in an empty one. `progress` is told each step as it begins.
+    A training_summary.json beside the weights goes into the card and along with them. `version` is by default the one
+    after the store's own, or 1.0 in an empty one. `network_class` makes the weights' network where that is another than
+    `fashion_mnist.network.Network`; then nothing is folded, and there is no explain.onnx. `progress` is told each step
+    as it begins.
 
     Raises ModelError for weights that cannot be read, ExportError for a graph that is invalid or that disagrees with
     the network on any test image, for a model that is less robust than the store's unless `accept_less_robust`, and
     where the store cannot be written; the store then stays as it was.
     """
-    version = _version(version, model_store)
     progress("reading the weights")
-    classifier = load_weights(weights).eval()
+    classifier = load_weights(weights, network_class).eval()
+    version = _version(version, model_store, classifier.task)
     if views not in VIEWS:
         raise UsageError(f"views is {views!r}: choose one of {', '.join(VIEWS)}")
     classifier.views = views
@@ -90,11 +95,16 @@ def release(
             staging = Path(name)
             shutil.copyfile(weights, staging / WEIGHTS)
             progress("writing TorchScript")
-            torchscript.export(ForTorchScript(classifier), staging / MODEL_FILES["torchscript"], task.geometry)
+            known = isinstance(classifier.network, Network)
+            torchscript.export(
+                ForTorchScript(classifier) if known else classifier, staging / MODEL_FILES["torchscript"], task.geometry
+            )
             progress("writing ONNX")
-            onnx.export(ForOnnxRuntime(classifier), staging / MODEL_FILES["onnx"], task)
-            explain.export(classifier, staging / EXPLAIN)
-            models = [WEIGHTS, *MODEL_FILES.values(), EXPLAIN]
+            onnx.export(ForOnnxRuntime(classifier) if known else classifier, staging / MODEL_FILES["onnx"], task)
+            models = [WEIGHTS, *MODEL_FILES.values()]
+            if known:
+                explain.export(classifier, staging / EXPLAIN)
+                models.append(EXPLAIN)
             checksums.write(staging, models)
 
             images, labels = dataset.test.images, dataset.test.labels
@@ -107,9 +117,11 @@ def release(
                 found[runtime] = parity.answers(load_file(staging / MODEL_FILES[runtime], "cpu", task=task), images)
                 parities.append(parity.compare(runtime, expected, found[runtime]))
                 parities[-1].check()
-            progress(f"parity of {EXPLAIN}, layer by layer")
-            layers = explain.compare(classifier, staging, images, expected)
-            layers.check()
+            layers = None
+            if known:
+                progress(f"parity of {EXPLAIN}, layer by layer")
+                layers = explain.compare(classifier, staging, images, expected)
+                layers.check()
 
             progress(f"the reference for drift from {len(dataset.train.images)} images")
             engine = load_file(staging / MODEL_FILES["onnx"], "cpu", task=task)
@@ -127,14 +139,12 @@ def release(
                 others = unknown(lambda batch: parity.answers(engine, batch), threshold)
 
             progress("writing samples and the model card")
-            names = [
-                *models,
-                *samples.write(staging, images, labels, found["onnx"], task),
-                *mistakes.write(staging, version, images, labels, found["onnx"], task),
-            ]
+            named = samples.write(staging, images, labels, found["onnx"], task)
+            names = [*models, *named, *mistakes.write(staging, version, images, labels, found["onnx"], task)]
             content = card.build(
                 version=version,
                 classifier=classifier,
+                task=dataclasses.replace(task, health_check=samples.health_check(task, named)),
                 dataset=dataset,
                 training=summary,
                 evaluation=evaluation(found["onnx"], labels, task.classes),
@@ -175,16 +185,31 @@ def _check_robustness(figures: dict[str, Any], model_store: Path) -> None:
         )
 
 
-def _version(version: str | None, model_store: Path) -> str:
-    """The version to write."""
+def _version(version: str | None, model_store: Path, task: Task) -> str:
+    """The version to write: a name that the model in the store does not have.
+
+    Raises UsageError for a store of another task's model.
+    """
+    try:
+        card = json.loads((model_store / CARD).read_bytes())
+        there, other = card["model_version"], card["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        there, other = None, task.name
+    if other != task.name:
+        raise UsageError(f"{model_store} has the model {other}, and the weights are of {task.name}: name an --output")
     if version is None:
-        try:
-            version = json.loads((model_store / CARD).read_bytes())["model_version"]
-        except (OSError, ValueError, KeyError, TypeError):
-            version = FIRST_VERSION
+        version = FIRST_VERSION if there is None else _next_version(str(there))
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise UsageError(f"the version is {version!r}: use letters, digits, '.', '_' and '-', such as 1.1")
     return version
+
+
+def _next_version(version: str) -> str:
+    """ "1.0" -> "1.1". Raises UsageError for one that ends with no number."""
+    head, number = re.fullmatch(r"(.*?)(\d*)", version, re.DOTALL).groups()  # type: ignore[union-attr]
+    if not number:
+        raise UsageError(f"the store's version is {version!r}, after which none follows by itself: name a --version")
+    return f"{head}{int(number) + 1}"
 
 
 def _summary(weights: Path) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Describes the network from its layers: arguments with their reasons, shapes, parameters."""
 
+import itertools
 from typing import Any, Final
 
 import torch
@@ -16,9 +17,11 @@ _SHAPE_ARGUMENTS: Final = {
 def describe(network: Network) -> dict[str, Any]:
     """The layers' arguments with reasons, the shape after each step, and the shapes and counts of parameters."""
     layers = [(name, layer) for name, layer in network.named_children() if type(layer) in _SHAPE_ARGUMENTS]
+    steps = _steps(network)
+    flattened = next(before["shape"] for before, step in itertools.pairwise(steps) if step["step"] == "flatten")
     return {
-        "arguments": [row for index in range(len(layers)) for row in _arguments(layers, index)],
-        "steps": _steps(network),
+        "arguments": [row for index in range(len(layers)) for row in _arguments(layers, index, flattened)],
+        "steps": steps,
         "parameters": [
             {"name": name, "shape": list(parameter.shape), "count": parameter.numel()}
             for name, parameter in network.named_parameters()
@@ -27,7 +30,8 @@ def describe(network: Network) -> dict[str, Any]:
     }
 
 
-def _arguments(layers: list[tuple[str, nn.Module]], index: int) -> list[dict[str, Any]]:
+def _arguments(layers: list[tuple[str, nn.Module]], index: int, flattened: list[int]) -> list[dict[str, Any]]:
+    """The rows of one layer; `flattened` is the shape of what is flattened before the linear layers."""
     name, layer = layers[index]
     before = layers[index - 1][1] if index else None
     last = index == len(layers) - 1
@@ -48,9 +52,7 @@ def _arguments(layers: list[tuple[str, nn.Module]], index: int) -> list[dict[str
             kind = "data-dependent"
             why = "the number of out_features of the previous layer"
             if isinstance(before, nn.Conv2d):
-                side = round((value // before.out_channels) ** 0.5)
-                if before.out_channels * side * side == value:
-                    argument = f"{before.out_channels}*{side}*{side}"
+                argument = "*".join(map(str, flattened))
                 why = "the length of the flattened output of the previous layer"
         elif parameter == "out_features" and last:
             kind = "data-dependent"

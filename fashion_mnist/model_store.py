@@ -29,11 +29,6 @@ HEALTH_IMAGE: Final = FASHION_MNIST.health_check
 """The health-check image's file in the model store, and its label."""
 
 
-def sample_name(label: str) -> str:
-    """The file of a class's test image in the model store ("T-shirt/top" -> "samples/t_shirt_top.png")."""
-    return "samples/" + "".join(letter if letter.isalnum() else "_" for letter in label.lower()) + ".png"
-
-
 def model_store_path(settings: Settings) -> Path:
     """The model store in the settings, or the repository's own."""
     return Path(settings.model_store) if settings.model_store else _RELEASED

@@ -1,15 +1,18 @@
 """The network, and the classifier that wraps it for inference."""
 
+import importlib.util
+import inspect
 import io
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fashion_mnist.errors import ModelError, UsageError
+from fashion_mnist.errors import FashionMNISTError, ModelError, UsageError
 from fashion_mnist.system import atomic
 from fashion_mnist.task import CARD_SECTION, FASHION_MNIST, Geometry, Task
 
@@ -19,8 +22,10 @@ VIEWS: Final[dict[str, tuple[tuple[bool, int], ...]]] = {
     "mirror": ((False, 0), (True, 0)),
     "mirror-and-pixel": ((False, -1), (False, 1), (True, -1), (True, 1)),
 }
-"""The augmented views of an image over which a classifier averages (test-time augmentation), by name: whether each is
-mirrored, and by how many pixels it is shifted to the right."""
+"""By name, the views of an image over which a classifier averages: mirrored or not, and pixels to the right."""
+NetworkClass: TypeAlias = Callable[..., nn.Module]
+"""What makes a network: float32 [n, channels, height, width] -> logits, float32 [n, classes]."""
+
 POOL: Final = 2
 """The side of the max-pooling window, and its stride."""
 
@@ -162,27 +167,95 @@ def mean_of_views(logits: Tensor, name: str) -> Tensor:
     return logits if name == "one" else logits.unflatten(0, (len(VIEWS[name]), -1)).mean(0)
 
 
+def new_network(network_class: NetworkClass, task: Task) -> nn.Module:
+    """A network for a task, which is asked for by what its constructor's parameters are called.
+
+    These are `geometry`, `channels` or `in_channels`, `height`, `width`, and `classes` or `num_classes`; others must
+    have defaults. Raises UsageError for a class that cannot be made so, or whose network gives no logits.
+    """
+    channels, height, width = task.geometry
+    known = {
+        "geometry": task.geometry,
+        "channels": channels,
+        "in_channels": channels,
+        "height": height,
+        "width": width,
+        "classes": len(task.classes),
+        "num_classes": len(task.classes),
+    }
+    name = getattr(network_class, "__name__", str(network_class))
+    try:
+        parameters = inspect.signature(network_class).parameters
+        network = network_class(**{name: known[name] for name in parameters if name in known})
+        with torch.inference_mode():
+            logits = network.eval()(torch.zeros(2, *task.geometry))
+    except FashionMNISTError:
+        raise
+    except Exception as error:
+        # Whatever a class of somebody's own raises.
+        reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        raise UsageError(
+            f"{name} cannot be used for images of {task.geometry} ({reason}): its constructor may take "
+            f"{', '.join(known)}, and other parameters need defaults"
+        ) from None
+    if not isinstance(logits, Tensor) or logits.shape != (2, len(task.classes)):
+        shape = list(logits.shape)[1:] if isinstance(logits, Tensor) else type(logits).__name__
+        raise UsageError(f"{name} gives {shape} for an image, and {len(task.classes)} logits are needed, one a class")
+    return network
+
+
+def load_class(spec: str) -> NetworkClass:
+    """The class that `FILE.py:CLASS` names, from a file that is executed. Raises UsageError."""
+    file, separator, name = spec.rpartition(":")
+    if not separator or not name.isidentifier():
+        raise UsageError(f"{spec!r} names no class: write it as FILE.py:CLASS, such as my_network.py:MyNetwork")
+    module_spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    try:
+        if module_spec is None or module_spec.loader is None:
+            raise ImportError("it is no Python file")
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[module_spec.name] = module
+        module_spec.loader.exec_module(module)
+        found = getattr(module, name, None)
+    except Exception as error:
+        # Whatever a file of somebody's own raises.
+        raise UsageError(f"{file} cannot be loaded ({type(error).__name__}: {str(error)[:200]})") from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UsageError(f"{file} has no torch.nn.Module named {name}")
+    return found
+
+
 def save_weights(classifier: Classifier, path: Path) -> None:
-    """Write a classifier to `path`, atomically: its state dict, its task, and the network's arguments."""
-    # To memory first: torch writes the file's name into it, and equal weights should give equal bytes.
+    """Write a classifier to `path`, atomically: its state dict and task, its network's class and arguments."""
+    # Into memory first: torch writes the name of its file into it, and the same weights should give the same bytes.
     content = io.BytesIO()
-    kept = {"task": classifier.task.to_card(), "arguments": classifier.network.arguments}
+    network = classifier.network
+    arguments = network.arguments if isinstance(network, Network) else {}
+    kept = {"task": classifier.task.to_card(), "network": type(network).__name__, "arguments": arguments}
     torch.save({**kept, "state_dict": classifier.state_dict()}, content)
     atomic.write_bytes(path, content.getvalue())
 
 
-def load_weights(path: Path) -> Classifier:
-    """A classifier that `save_weights` wrote, in evaluation mode, on the CPU.
+def load_weights(path: Path, network_class: NetworkClass | None = None) -> Classifier:
+    """The classifier that `save_weights` wrote, in evaluation mode, on the CPU.
 
-    The file is loaded with `weights_only=True`, so it cannot run code. Raises ModelError if it is missing, damaged or
-    of another network.
+    `network_class` makes the network where that is not `Network`. The file is loaded with `weights_only=True`: it
+    cannot run code. Raises ModelError where it is missing, damaged or another network's.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         task = Task.from_card({CARD_SECTION: content["task"]})
-        network = Network(task.geometry, len(task.classes), **content["arguments"])
+        name = content["network"]
+        if network_class is not None:
+            network = cast(Network, new_network(network_class, task))
+        elif name == Network.__name__:
+            network = Network(task.geometry, len(task.classes), **content["arguments"])
+        else:
+            raise ModelError(f"it is of the network {name}: name its class, as in --network FILE.py:{name}")
         classifier = Classifier(network, mean=0.0, std=1.0, task=task)
         classifier.load_state_dict(content["state_dict"])
+    except UsageError:
+        raise
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist: train it with `fashion-mnist train`") from None
     except Exception as error:

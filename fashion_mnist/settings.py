@@ -60,7 +60,9 @@ class Settings:
     """Every setting with its default. Units are in the names."""
 
     data: str = _setting(
-        "", "folder of the four IDX files; empty: Debian's package, else torchvision's download", path=True
+        "",
+        "the data set: a folder or an .npz; empty: Fashion-MNIST from Debian's package, else torchvision's download",
+        path=True,
     )
     model_store: str = _setting("", "folder of the released model; empty: the repository's model_store/", path=True)
 
@@ -103,7 +105,7 @@ class Settings:
         choices=("torchserve", "embedded", "oip"),
     )
     oip_address: str = _setting("127.0.0.1:8001", "gRPC address of such a server, host:port")
-    oip_model: str = _setting("fashion_mnist", "the model's name on such a server")
+    oip_model: str = _setting("", "the model's name on such a server; empty: the same as here")
     oip_version: str = _setting("", "the model's version on such a server; empty: the server's default")
     max_versions: int = _setting(
         3, "maximum number of loaded versions of the model; each takes memory", minimum=1, maximum=16
@@ -118,7 +120,7 @@ class Settings:
     )
     idle_timeout_s: int = _setting(75, "seconds after which a connection without a request is closed", minimum=1)
     max_buffered_bytes: int = _setting(
-        160 * 2**20, "bytes of bodies in one gateway; beyond this, requests are refused with 429", minimum=784
+        160 * 2**20, "bytes of bodies in one gateway; beyond this, requests are refused with 429", minimum=1
     )
     max_queued_images: int = _setting(
         4096, "images queued in one gateway; beyond this, requests are refused with 429", minimum=1
@@ -176,7 +178,7 @@ class Settings:
         50_000_000,
         "maximum pixels of a request's image files together; a pixel of WebP, AVIF and HEIC counts as 2.5, one of a "
         "baseline JPEG, which is decoded in a stream, as 0.2",
-        minimum=784,
+        minimum=1,
         handler=True,
     )
     max_images: int = _setting(16384, "maximum images of one request", minimum=1, handler=True)

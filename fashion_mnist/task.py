@@ -20,6 +20,10 @@ CHANNELS: Final = (1, 3)
 """Grayscale, or red, green and blue."""
 
 
+SAMPLES: Final = "samples"
+"""The folder of a model store that has a real image of each class."""
+
+
 class Geometry(NamedTuple):
     """The shape of one image: channels, height and width in pixels."""
 
@@ -37,6 +41,11 @@ class HealthCheck(NamedTuple):
     image: str
     """Its file in the model store, relative to it."""
     label: str
+
+
+def sample_file(label: str) -> str:
+    """Where a model store has its sample of a class: "T-shirt/top" -> "samples/t_shirt_top.png"."""
+    return f"{SAMPLES}/{''.join(letter if letter.isalnum() else '_' for letter in label.lower())}.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +146,7 @@ FASHION_MNIST: Final = Task(
         "Ankle boot",
     ),
     geometry=Geometry(channels=1, height=28, width=28),
-    health_check=HealthCheck("samples/ankle_boot.png", "Ankle boot"),
+    health_check=HealthCheck(sample_file("Ankle boot"), "Ankle boot"),
     noun="garment",
     bright_on_black=True,
 )

@@ -51,7 +51,6 @@ QUICK_IMAGES: Final = 64
 QUEUED_REQUEST_BUDGETS: Final = 4
 """The queue for threads is limited to this many requests of the maximum cost, or more of cheaper ones."""
 
-_VERSION_PREFIXES: Final = tuple(module.path_of("") for module in (native, oip_rest, v1))
 """What precedes a version in a path."""
 
 _NO_STORE: Final = b"Cache-Control: no-store\r\n"
@@ -74,6 +73,9 @@ class Service:
         self.server = Server(settings, self.handle)
         self.server.on_refusal = lambda error: metrics.refuse(error.code)
         self.models = models
+        self._task = models.task
+        self._version_prefixes = tuple(module.path_of(self._task, "") for module in (native, oip_rest, v1))
+        """What stands before a version in a path."""
         self.metrics = metrics
         self.in_flight = in_flight
         self.traces = traces
@@ -106,10 +108,10 @@ class Service:
         """Answer a gRPC call, at once or later."""
         try:
             if call.url == oip_grpc.INFER:
-                version = oip_grpc.version_of(call.body)
+                version = oip_grpc.version_of(self._task, call.body)
                 routes = self.models.find(version).routes if version else self.models.routes
                 predict(self, routes[OIP_GRPC], call)
-            elif answer := oip_grpc.answer_metadata(call.url, call.body, self.models.offered):
+            elif answer := oip_grpc.answer_metadata(self._task, call.url, call.body, self.models.offered):
                 call.answer(answer)
             else:
                 self.refuse(
@@ -136,19 +138,23 @@ class Service:
 
     def _change(self) -> None:
         """Rebuild the routes, because the loaded versions or the default have changed."""
-        routes, offered = self.models.routes, self.models.offered
+        routes, offered, task = self.models.routes, self.models.offered, self._task
         self._routes: dict[bytes, Route] = {
-            native.PATH: routes[NATIVE],
-            oip_rest.PATH + oip_rest.INFER: routes[OIP_REST],
-            v1.PATH + v1.PREDICT: routes[V1],
+            native.path(task): routes[NATIVE],
+            oip_rest.path(task) + oip_rest.INFER: routes[OIP_REST],
+            v1.path(task) + v1.PREDICT: routes[V1],
         }
-        states = {v1.PATH: ""}
+        states = {v1.path(task): ""}
         for name, model in self.models.open.items():
-            self._routes[native.path_of(name)] = model.routes[NATIVE]
-            self._routes[oip_rest.path_of(name) + oip_rest.INFER] = model.routes[OIP_REST]
-            self._routes[v1.path_of(name) + v1.PREDICT] = model.routes[V1]
-            states[v1.path_of(name)] = name
-        pages = {**oip_rest.pages(offered), **v1.pages(), **openapi.pages(offered, page=self._web.on)}
+            self._routes[native.path_of(task, name)] = model.routes[NATIVE]
+            self._routes[oip_rest.path_of(task, name) + oip_rest.INFER] = model.routes[OIP_REST]
+            self._routes[v1.path_of(task, name) + v1.PREDICT] = model.routes[V1]
+            states[v1.path_of(task, name)] = name
+        pages = {
+            **oip_rest.pages(task, offered),
+            **v1.pages(task),
+            **openapi.pages(task, offered, page=self._web.on),
+        }
         self._pages: dict[bytes, Callable[[Request], None]] = {
             **{path: functools.partial(self._show, page) for path, page in pages.items()},
             **{path: functools.partial(self._show_state, version) for path, version in states.items()},
@@ -163,7 +169,7 @@ class Service:
         path = head.url.partition(b"?")[0]
         if head.method == b"OPTIONS" and head.origin and self.server.cors(head.origin):
             return lambda request: request.answer(Answer(200, JSON, b""), PREFLIGHT)
-        if path.startswith(_VERSION_PREFIXES):
+        if path.startswith(self._version_prefixes):
             # Versions change while heads are cached: look the route up for each request.
             return lambda request: self._find(request.head, path)(request)
         return self._find(head, path)
@@ -181,7 +187,7 @@ class Service:
             if head.method not in (b"GET", b"HEAD"):
                 return self._refusal(MethodNotAllowed("use GET"), b"Allow: GET, HEAD\r\n")
             return page
-        for prefix in _VERSION_PREFIXES:
+        for prefix in self._version_prefixes:
             if path.startswith(prefix):
                 name = re.split(b"[/:]", path[len(prefix) :])[0].decode("latin-1")
                 try:
@@ -198,7 +204,7 @@ class Service:
         request.answer(page.ready if offered.ready[page.version or offered.default] else page.not_ready, _NO_STORE)
 
     def _show_state(self, version: str, request: Request) -> None:
-        request.answer(v1.state(self.models.offered, version), _NO_STORE)
+        request.answer(v1.state(self._task, self.models.offered, version), _NO_STORE)
 
     def _live(self, request: Request) -> None:
         self._respond(request, 200, "live", "")

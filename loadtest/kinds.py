@@ -16,15 +16,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import UsageError
+from fashion_mnist.task import FASHION_MNIST, Task
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-NATIVE: Final = "/predictions/fashion_mnist"
-INFER: Final = "/v2/models/fashion_mnist/infer"
-V1: Final = "/v1/models/fashion_mnist:predict"
+PREDICTIONS: Final = "/predictions/"
 GRPC: Final = "/inference.GRPCInferenceService/ModelInfer"
 
 _OCTET_STREAM: Final = "application/octet-stream"
@@ -41,19 +39,29 @@ class Sent:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Writer: TypeAlias = Callable[[Pixels], Sent]
-Reader: TypeAlias = Callable[[bytes], list[str]]
+Writer: TypeAlias = Callable[[Task, Pixels], Sent]
+Reader: TypeAlias = Callable[[Task, bytes], list[str]]
 """The labels in an answer's body. Raises ValueError, KeyError, TypeError or IndexError where they are not there."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`write` takes uint8 [images, channels, height, width]."""
+    """How requests are written and answers read, for a task."""
 
     name: str
     images: int
-    write: Writer
-    read: Reader
+    writer: Writer
+    reader: Reader
+    task: Task = field(default=FASHION_MNIST, compare=False)
+    """Found out when requests are written: a scenario names kinds for any task."""
+
+    def write(self, images: Pixels) -> Sent:
+        """A request that holds images, uint8 [images, channels, height, width]."""
+        return self.writer(self.task, images)
+
+    def read(self, answer: bytes) -> list[str]:
+        """The labels in an answer's body. Raises ValueError, KeyError, TypeError or IndexError without them."""
+        return self.reader(self.task, answer)
 
     @property
     def grpc(self) -> bool:
@@ -75,69 +83,82 @@ def find_kind(name: str) -> Kind:
     return Kind(name, images, write, read)
 
 
+def native(task: Task) -> str:
+    """Our own protocol's path."""
+    return PREDICTIONS + task.name
+
+
+def _infer(task: Task) -> str:
+    return f"/v2/models/{task.name}/infer"
+
+
+def _v1_path(task: Task) -> str:
+    return f"/v1/models/{task.name}:predict"
+
+
 # Our own protocol
 
 
 def _file(format: str, media_type: str) -> Writer:
-    return lambda images: Sent(NATIVE, encode_image(images[0], format), {"Content-Type": media_type})
+    return lambda task, images: Sent(native(task), encode_image(images[0], format), {"Content-Type": media_type})
 
 
-def _raw(images: Pixels) -> Sent:
-    return Sent(NATIVE, images.tobytes(), {"Content-Type": _OCTET_STREAM})
+def _raw(task: Task, images: Pixels) -> Sent:
+    return Sent(native(task), images.tobytes(), {"Content-Type": _OCTET_STREAM})
 
 
-def _binary(images: Pixels) -> Sent:
-    return Sent(NATIVE, images.tobytes(), {"Content-Type": _OCTET_STREAM, "Accept": _OCTET_STREAM})
+def _binary(task: Task, images: Pixels) -> Sent:
+    return Sent(native(task), images.tobytes(), {"Content-Type": _OCTET_STREAM, "Accept": _OCTET_STREAM})
 
 
-def _npy(images: Pixels) -> Sent:
+def _npy(task: Task, images: Pixels) -> Sent:
     buffer = io.BytesIO()
     np.save(buffer, images)
-    return Sent(NATIVE, buffer.getvalue(), {"Content-Type": _OCTET_STREAM})
+    return Sent(native(task), buffer.getvalue(), {"Content-Type": _OCTET_STREAM})
 
 
-def _idx(images: Pixels) -> Sent:
+def _idx(task: Task, images: Pixels) -> Sent:
     return Sent(
-        NATIVE, struct.pack(">5I", 0x00000804, *images.shape) + images.tobytes(), {"Content-Type": _OCTET_STREAM}
+        native(task), struct.pack(">5I", 0x00000804, *images.shape) + images.tobytes(), {"Content-Type": _OCTET_STREAM}
     )
 
 
-def _idx_gz(images: Pixels) -> Sent:
-    return Sent(NATIVE, gzip.compress(_idx(images).body, mtime=0), {"Content-Type": "application/gzip"})
+def _idx_gz(task: Task, images: Pixels) -> Sent:
+    return Sent(native(task), gzip.compress(_idx(task, images).body, mtime=0), {"Content-Type": "application/gzip"})
 
 
-def _json(images: Pixels) -> Sent:
-    return _json_sent(NATIVE, {"instances": images.tolist()})
+def _json(task: Task, images: Pixels) -> Sent:
+    return _json_sent(native(task), {"instances": images.tolist()})
 
 
-def _base64(images: Pixels) -> Sent:
-    return _json_sent(NATIVE, _b64(images))
+def _base64(task: Task, images: Pixels) -> Sent:
+    return _json_sent(native(task), _b64(images))
 
 
-def _multipart(images: Pixels) -> Sent:
+def _multipart(task: Task, images: Pixels) -> Sent:
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.png"\r\n\r\n'.encode()
     body = b"".join(head + encode_image(image) + b"\r\n" for image in images) + f"--{_BOUNDARY}--\r\n".encode()
-    return Sent(NATIVE, body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
+    return Sent(native(task), body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
 
 
-def _native_labels(answer: bytes) -> list[str]:
+def _native_labels(task: Task, answer: bytes) -> list[str]:
     return [prediction["label"] for prediction in json.loads(answer)["predictions"]]
 
 
-def _binary_labels(answer: bytes) -> list[str]:
-    rows = np.frombuffer(answer, "<f4").reshape(-1, len(CLASSES))
-    return [CLASSES[index] for index in rows.argmax(axis=1)]
+def _binary_labels(task: Task, answer: bytes) -> list[str]:
+    rows = np.frombuffer(answer, "<f4").reshape(-1, len(task.classes))
+    return [task.classes[index] for index in rows.argmax(axis=1)]
 
 
 # TensorFlow Serving's and KServe's first
 
 
-def _v1(images: Pixels) -> Sent:
-    return _json_sent(V1, {"instances": images.tolist()})
+def _v1(task: Task, images: Pixels) -> Sent:
+    return _json_sent(_v1_path(task), {"instances": images.tolist()})
 
 
-def _v1_base64(images: Pixels) -> Sent:
-    return _json_sent(V1, _b64(images))
+def _v1_base64(task: Task, images: Pixels) -> Sent:
+    return _json_sent(_v1_path(task), _b64(images))
 
 
 # The Open Inference Protocol
@@ -148,53 +169,55 @@ def _tensor(images: Pixels, data: "list[Any] | None" = None) -> dict[str, Any]:
     return {**tensor, "data": data} if data is not None else tensor
 
 
-def _oip(images: Pixels) -> Sent:
-    return _json_sent(INFER, {"inputs": [_tensor(images, images.ravel().tolist())], "outputs": [{"name": "label"}]})
+def _oip(task: Task, images: Pixels) -> Sent:
+    return _json_sent(
+        _infer(task), {"inputs": [_tensor(images, images.ravel().tolist())], "outputs": [{"name": "label"}]}
+    )
 
 
-def _oip_bytes(images: Pixels) -> Sent:
+def _oip_bytes(task: Task, images: Pixels) -> Sent:
     tensor = {
         "name": "images",
         "datatype": "BYTES",
         "shape": [len(images)],
         "data": [_b64_png(image) for image in images],
     }
-    return _json_sent(INFER, {"inputs": [tensor], "outputs": [{"name": "label"}]})
+    return _json_sent(_infer(task), {"inputs": [tensor], "outputs": [{"name": "label"}]})
 
 
-def _oip_binary(images: Pixels) -> Sent:
+def _oip_binary(task: Task, images: Pixels) -> Sent:
     tensor = {**_tensor(images), "parameters": {"binary_data_size": images.nbytes}}
     head = json.dumps({"inputs": [tensor], "outputs": [{"name": "label"}]}).encode()
     headers = {"Content-Type": _OCTET_STREAM, "Inference-Header-Content-Length": str(len(head))}
-    return Sent(INFER, head + images.tobytes(), headers)
+    return Sent(_infer(task), head + images.tobytes(), headers)
 
 
-def _oip_labels(answer: bytes) -> list[str]:
+def _oip_labels(task: Task, answer: bytes) -> list[str]:
     (output,) = json.loads(answer)["outputs"]
     labels: list[str] = output["data"]
     return labels
 
 
-def _grpc(images: Pixels) -> Sent:
-    return _grpc_sent([_tensor(images)], images.tobytes())
+def _grpc(task: Task, images: Pixels) -> Sent:
+    return _grpc_sent(task, [_tensor(images)], images.tobytes())
 
 
-def _grpc_bytes(images: Pixels) -> Sent:
+def _grpc_bytes(task: Task, images: Pixels) -> Sent:
     files = [encode_image(image) for image in images]
     raw = b"".join(len(file).to_bytes(4, "little") + file for file in files)
-    return _grpc_sent([{"name": "images", "datatype": "BYTES", "shape": [len(images)]}], raw)
+    return _grpc_sent(task, [{"name": "images", "datatype": "BYTES", "shape": [len(images)]}], raw)
 
 
-def _grpc_sent(inputs: Sequence[Mapping[str, Any]], raw: bytes) -> Sent:
+def _grpc_sent(task: Task, inputs: Sequence[Mapping[str, Any]], raw: bytes) -> Sent:
     from gateway.protocols import inference_pb2  # here, because it is needed for gRPC alone
 
     request = inference_pb2.ModelInferRequest(
-        model_name="fashion_mnist", inputs=inputs, outputs=[{"name": "label"}], raw_input_contents=[raw]
+        model_name=task.name, inputs=inputs, outputs=[{"name": "label"}], raw_input_contents=[raw]
     )
     return Sent(GRPC, request.SerializeToString())
 
 
-def _grpc_labels(answer: bytes) -> list[str]:
+def _grpc_labels(task: Task, answer: bytes) -> list[str]:
     from google.protobuf.message import DecodeError
 
     from gateway.protocols import inference_pb2

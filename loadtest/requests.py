@@ -1,5 +1,6 @@
 """Requests that are ready to be sent, with the labels that the released model gives to their images."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -49,7 +50,7 @@ def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Requ
     images, engine, task = load()
     limits = Limits.from_settings(Settings.from_environment())
     found = []
-    for kind in kinds:
+    for kind in (dataclasses.replace(kind, task=task) for kind in kinds):
         count = -(-len(images) // kind.images) if requests is None else min(requests, max(1, IMAGES // kind.images))
         for number in range(count):
             pixels = images[np.arange(number * kind.images, (number + 1) * kind.images) % len(images)]

@@ -15,8 +15,8 @@ from fashion_mnist.handler_interface import metrics
 from fashion_mnist.settings import PREFIX, Settings
 
 LOOPBACK: Final = "127.0.0.1"
-MODEL: Final = "fashion_mnist"
-ARCHIVE: Final = f"{MODEL}.mar"
+ARCHIVE: Final = "model.mar"
+"""Whatever the model is called: its name is in the archive."""
 
 FRONT_MAX_REQUEST_BYTES: Final = 128 * 2**20
 """TorchServe's own limit, whose answer is a bare 413: high, so that the handler refuses, with a reason."""

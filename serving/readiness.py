@@ -6,10 +6,12 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from fashion_mnist.model_store import HEALTH_IMAGE
+from fashion_mnist.model_store import model_store_path, model_task
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST, Task
 
-PATH: Final = "/predictions/fashion_mnist"
+PATH: Final = "/predictions/"
+"""What stands before the task's name."""
 READY: Final = "/health/ready"
 LIVE: Final = "/health/live"
 PING: Final = "/ping"
@@ -18,15 +20,16 @@ PING: Final = "/ping"
 TIMEOUT_S: Final = 2.0
 
 
-def url(host: str, port: int, *, tls: bool = False) -> str:
+def url(host: str, port: int, *, name: str = FASHION_MNIST.name, tls: bool = False) -> str:
     """The prediction endpoint as one reaches it from this machine: a server on every address is on loopback too."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}{name}"
 
 
 def own_url(settings: Settings) -> str:
     """The prediction endpoint of the server that these settings describe, as one reaches it from this machine."""
-    return url(settings.host, settings.port, tls=bool(settings.tls_certificate))
+    name = model_task(model_store_path(settings)).name
+    return url(settings.host, settings.port, name=name, tls=bool(settings.tls_certificate))
 
 
 class NotReady(Exception):
@@ -45,16 +48,24 @@ class WrongLabel(NotReady):
     """The model takes the health-check image for something else: it will not change its mind either."""
 
 
-def check_health_image(host: str, port: int, image: bytes) -> dict[str, Any]:
+def check_health_image(host: str, port: int, task: Task, image: bytes) -> dict[str, Any]:
     """Send the health-check image; the prediction, if it is the right one. Raises NotReady."""
-    return _ask(http.client.HTTPConnection(host, port, timeout=TIMEOUT_S), f"{host}:{port}", image)
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    return _ask(connection, f"{host}:{port}", task, image, PATH + task.name)
 
 
 def check_health_image_at(
-    private_socket: Path, image: bytes, path: str = PATH, *, authorization: str = "", timeout_s: float = TIMEOUT_S
+    private_socket: Path,
+    task: Task,
+    image: bytes,
+    path: str = "",
+    *,
+    authorization: str = "",
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Any]:
     """The same through a socket in the file system, with a header of authorization if there is one. Raises NotReady."""
-    return _ask(_PrivateConnection(private_socket, timeout_s), str(private_socket), image, path, authorization)
+    connection = _PrivateConnection(private_socket, timeout_s)
+    return _ask(connection, str(private_socket), task, image, path or PATH + task.name, authorization)
 
 
 def ask_at(private_socket: Path) -> None:
@@ -86,7 +97,7 @@ class _PrivateConnection(http.client.HTTPConnection):
 
 
 def _ask(
-    connection: http.client.HTTPConnection, where: str, image: bytes, path: str = PATH, authorization: str = ""
+    connection: http.client.HTTPConnection, where: str, task: Task, image: bytes, path: str, authorization: str = ""
 ) -> dict[str, Any]:
     status, content = _call(connection, where, "POST", path, image, authorization)
     if status == http.client.NOT_FOUND:
@@ -96,8 +107,9 @@ def _ask(
         label = prediction["label"]
     except (ValueError, KeyError, IndexError, TypeError):
         raise NotReady(f"it answers {status} {content[:200]!r}") from None
-    if label != HEALTH_IMAGE[1]:
-        raise WrongLabel(f"it takes {HEALTH_IMAGE[0]} for {label!r} instead of {HEALTH_IMAGE[1]!r}")
+    check = task.health_check
+    if label != check.label:
+        raise WrongLabel(f"it takes {check.image} for {label!r} instead of {check.label!r}")
     return prediction
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import psutil
 
 from fashion_mnist.errors import ServingError
-from fashion_mnist.model_store import read_health_image
+from fashion_mnist.model_store import model_task, read_health_image
 from fashion_mnist.settings import Settings
 from serving import config, gc_log, java, processes, readiness
 from serving.config import RunFolder
@@ -55,7 +55,7 @@ class TorchServe:
         self.port = port
         self.folder = RunFolder(folder)
         self._files = KeptFiles()
-        self._health_image = read_health_image(model_store)
+        self._health_image, self._task = read_health_image(model_store), model_task(model_store)
         self._process: subprocess.Popen[bytes] | None = None
         self._checked: frozenset[int] = frozenset()
         """The workers that a health check was about."""
@@ -65,7 +65,7 @@ class TorchServe:
     @property
     def url(self) -> str:
         """Where images are sent, if it has a port."""
-        return readiness.url(config.LOOPBACK, self.port)
+        return readiness.url(config.LOOPBACK, self.port, name=self._task.name)
 
     @property
     def pid(self) -> int:
@@ -139,11 +139,11 @@ class TorchServe:
     def check_health_image(self, timeout_s: float = readiness.TIMEOUT_S) -> None:
         """Raise readiness.NotReady where the health-check image does not get its label now."""
         if self.port:
-            readiness.check_health_image(config.LOOPBACK, self.port, self._health_image)
+            readiness.check_health_image(config.LOOPBACK, self.port, self._task, self._health_image)
         else:
             authorization = self.folder.authorization()
             readiness.check_health_image_at(
-                self.folder.inference, self._health_image, authorization=authorization, timeout_s=timeout_s
+                self.folder.inference, self._task, self._health_image, authorization=authorization, timeout_s=timeout_s
             )
 
     def check(self, timeout_s: float) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from fashion_mnist.data import dataset as fashion_mnist_dataset
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings

@@ -62,6 +62,17 @@ def test_the_speed_is_the_benchmarks() -> None:
         assert re.search(rf"\| {float(ratio):g} x \|", measured), f"{ratio} is not in docs/explanation/benchmarks.md"
 
 
+def test_the_table_of_other_servers_is_the_benchmarks() -> None:
+    measured = (ROOT / "benchmarks" / "PEERS.md").read_text()
+    (p99,) = re.findall(r"^\| p99, ms \|(.*)$", README, flags=re.MULTILINE)
+    rates = re.findall(r"^\| (?:requests/s|as documented, PNG) \|(.*)$", README, flags=re.MULTILINE)
+    assert len(rates) == 2
+    for rate in re.findall(r"\d[\d,]*\d", " ".join(rates)):
+        assert f"| {rate} |" in measured, f"{rate} is not in benchmarks/PEERS.md"
+    rounded = {f"{float(figure):.1f}" for figure in re.findall(r"\| (\d+\.\d\d) ", measured)}
+    assert set(re.findall(r"\d+\.\d", p99)) <= rounded
+
+
 def test_commands_that_it_names_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from fashion_mnist.network import load_weights
 from training.loop import predict
 from training.report import finished, read_summary

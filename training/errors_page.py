@@ -1,14 +1,13 @@
 """Where a model errs on the test images, as one HTML page: which classes and images, how surely, which labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from training.comparison import mcnemar
 from training.html import gallery, page, table
 
@@ -22,10 +21,10 @@ SHOWN: Final = 40
 Probabilities = NDArray[np.float32]
 
 
-def errors_page(test: Split, models: Mapping[str, Probabilities]) -> str:
+def errors_page(test: Split, models: Mapping[str, Probabilities], classes: Sequence[str]) -> str:
     """The page of the first of `models`, and of its differences from a second one, if there is one.
 
-    Each has probabilities, float32 [n, 10], of the test images, by its name.
+    Each has probabilities, float32 [n, classes], of the test images, by its name.
     """
     name, probabilities = next(iter(models.items()))
     images, labels = test
@@ -46,17 +45,17 @@ def errors_page(test: Split, models: Mapping[str, Probabilities]) -> str:
                 for share, least, value in coverage(probabilities, labels)
             ],
         ),
-        "<h2>Confusions</h2>" + _confusions(test, probabilities),
+        "<h2>Confusions</h2>" + _confusions(test, probabilities, classes),
         "<h2>Hardest</h2><p>The label has the least probability.</p>"
-        + gallery(np.argsort(true, kind="stable")[:SHOWN], images, labels, probabilities),
-        "<h2>Most confidently wrong</h2>" + gallery(surest_wrong[:SHOWN], images, labels, probabilities),
+        + gallery(np.argsort(true, kind="stable")[:SHOWN], images, labels, probabilities, classes),
+        "<h2>Most confidently wrong</h2>" + gallery(surest_wrong[:SHOWN], images, labels, probabilities, classes),
         f"<h2>Suspected label errors</h2><p>{len(suspects)} images to which the model gives a class other than the "
         "label with at least the confidence that it has on average in images of that class (confident learning, "
         '<a href="https://arxiv.org/abs/1911.00068">Northcutt et al. 2021</a>), the most confident first.</p>'
-        + gallery(suspects[:SHOWN], images, labels, probabilities),
+        + gallery(suspects[:SHOWN], images, labels, probabilities, classes),
     ]
     if len(models) > 1:
-        blocks.append(_differences(test, models))
+        blocks.append(_differences(test, models, classes))
     return page(f"Errors of {name}", blocks)
 
 
@@ -85,25 +84,25 @@ def suspected_labels(probabilities: Probabilities, labels: NDArray[np.uint8]) ->
     return suspects[np.argsort(-believed[suspects].max(axis=1), kind="stable")]
 
 
-def _confusions(test: Split, probabilities: Probabilities) -> str:
+def _confusions(test: Split, probabilities: Probabilities, classes: Sequence[str]) -> str:
     images, labels = test
     predicted = probabilities.argmax(axis=1)
     cells = [
         (label, answer, np.flatnonzero((labels == label) & (predicted == answer)))
-        for label in range(len(CLASSES))
-        for answer in range(len(CLASSES))
+        for label in range(len(classes))
+        for answer in range(len(classes))
         if label != answer
     ]
     cells.sort(key=lambda cell: -len(cell[2]))
     return "".join(
-        f"<h3>{escape(CLASSES[label])} taken for {escape(CLASSES[answer])}: {len(places)}</h3>"
-        + gallery(places[:SHOWN], images, labels, probabilities, small=True)
+        f"<h3>{escape(classes[label])} taken for {escape(classes[answer])}: {len(places)}</h3>"
+        + gallery(places[:SHOWN], images, labels, probabilities, classes, small=True)
         for label, answer, places in cells[:CELLS]
         if len(places)
     )
 
 
-def _differences(test: Split, models: Mapping[str, Probabilities]) -> str:
+def _differences(test: Split, models: Mapping[str, Probabilities], classes: Sequence[str]) -> str:
     images, labels = test
     (one, first), (other, second) = list(models.items())[:2]
     right = [each.argmax(axis=1) == labels for each in (first, second)]
@@ -116,5 +115,5 @@ def _differences(test: Split, models: Mapping[str, Probabilities]) -> str:
     ]
     for name, places, probabilities in ((one, only[0], second), (other, only[1], first)):
         blocks.append(f"<h3>Correct only by {escape(name)}; the figures are the other's</h3>")
-        blocks.append(gallery(places[:SHOWN], images, labels, probabilities))
+        blocks.append(gallery(places[:SHOWN], images, labels, probabilities, classes))
     return "".join(blocks)

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fashion_mnist.data.dataset import cache_folder
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
+from fashion_mnist.task import FASHION_MNIST
 
 _log: Final = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ _POSITIONS2: Final = 4 * 4
 """Of a map after each convolution and its pooling."""
 
 
-def unavailable(network: Network, device: torch.device) -> str | None:
+def unavailable(network: nn.Module, device: torch.device) -> str | None:
     """Why these kernels cannot train `network` on `device`, or None where they can.
 
     They are compiled and loaded here, so that whatever prevents this is known before the first step; a line of the log
@@ -55,8 +56,8 @@ def unavailable(network: Network, device: torch.device) -> str | None:
     filters = [layer.out_channels for layer in (network.conv1, network.conv2)]
     if any(count % 6 for count in filters):
         return f"they take filters by sixes, and the convolutions have {filters[0]} and {filters[1]}"
-    if network.conv1.kernel_size != (5, 5) or tuple(network.geometry) != (1, 28, 28):
-        return "they are written for 5 x 5 kernels and 1 x 28 x 28 images"
+    if network.conv1.kernel_size != (5, 5) or network.geometry != FASHION_MNIST.geometry:
+        return f"they are written for 5 x 5 kernels and images of {FASHION_MNIST.geometry}"
     if reason := _unusable(*filters):
         _log.warning("the fused kernels, which are faster, cannot be used: %s", reason)
     return reason
@@ -71,6 +72,7 @@ def features(
     contiguous and on the CPU. `pool` shares the work; without it the calling thread does it.
     """
     network = classifier.network
+    assert isinstance(network, Network)
     levels = classifier.normalise(torch.arange(256, dtype=torch.uint8)).flatten()
     weights = (network.conv1.weight, network.conv1.bias, network.conv2.weight, network.conv2.bias)
     each: Callable[..., Any] = map if pool is None else pool.map

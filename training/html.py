@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.encoding import encode_image
 
 _STYLE: Final = """
@@ -41,20 +40,26 @@ def png(content: bytes, alt: str = "") -> str:
 
 
 def gallery(
-    places: Iterable[int], images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, *, small: bool = False
+    places: Iterable[int],
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    *,
+    small: bool = False,
 ) -> str:
     """The test images at `places`, with their labels and their three likeliest classes; `small` ones without words.
 
-    Takes uint8 [n, 28, 28], uint8 [n] and float32 [n, 10].
+    Takes uint8 [n, c, h, w], labels [n] and float32 [n, classes].
     """
     figures = []
     for place in places:
         likeliest = "<br>".join(
-            f"{escape(CLASSES[index])} {probabilities[place, index]:.1%}"
+            f"{escape(classes[index])} {probabilities[place, index]:.1%}"
             for index in np.argsort(-probabilities[place])[:3]
         )
         label = labels[place]
-        caption = f"<b>{escape(CLASSES[label])} {probabilities[place, label]:.1%}</b><br>{likeliest}"
+        caption = f"<b>{escape(classes[label])} {probabilities[place, label]:.1%}</b><br>{likeliest}"
         picture = png(encode_image(images[place]), f"test image {place}")
         figures.append(f"<figure>{picture}{'' if small else f'<figcaption>{caption}</figcaption>'}</figure>")
     return f'<div class="images{" small" if small else ""}">' + "".join(figures) + "</div>"

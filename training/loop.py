@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fashion_mnist.data.dataset import Split
+from fashion_mnist import network
+from fashion_mnist.data.splits import Split
 from fashion_mnist.errors import TrainingError
-from fashion_mnist.network import Classifier, Network
+from fashion_mnist.network import Classifier, Network, NetworkClass
 from fashion_mnist.task import FASHION_MNIST, Task
 from training import fused, perturb
 from training.augment import draw_moves, draw_rectangles, erase, move
@@ -60,6 +61,7 @@ class Trainer:
         kernels: str = "torch",
         teachers: Teachers | None = None,
         task: Task = FASHION_MNIST,
+        network_class: NetworkClass | None = None,
     ) -> None:
         self.recipe = recipe
         self.teachers = teachers
@@ -71,16 +73,17 @@ class Trainer:
         self.labels = torch.from_numpy(train.labels.astype(np.int64)).to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = new_network(recipe, task)
+            made = new_network(recipe, task, network_class)
         mean, std = mean_and_deviation(train.images, recipe.gamma)
         self.task = task
-        self.classifier = Classifier(network, mean, std, gamma=recipe.gamma, task=task).to(device)
-        self.network = network
+        self.network_class = network_class
+        self.classifier = Classifier(made, mean, std, gamma=recipe.gamma, task=task).to(device)
+        self.network = made
         self.steps = len(train.images) // recipe.batch_size
         if not self.steps:
             raise TrainingError(f"{len(train.images)} images are fewer than one batch of {recipe.batch_size}")
-        self.optimizers = optimizers(recipe, list(network.parameters()))
-        self.averaged = [tensor.detach().clone() for tensor in _averaged(network)]
+        self.optimizers = optimizers(recipe, list(made.parameters()))
+        self.averaged = [tensor.detach().clone() for tensor in _averaged(made)]
         self.epoch = 0
 
     def run_epoch(self, tell: Callable[[Progress], None] = lambda progress: None) -> dict[str, float]:
@@ -143,14 +146,14 @@ class Trainer:
 
     def result(self) -> Classifier:
         """The classifier as it would be kept now: with the averaged weights, where the recipe averages, on the CPU."""
-        network = new_network(self.recipe, self.task)
-        network.load_state_dict(self.network.state_dict())
+        made = new_network(self.recipe, self.task, self.network_class)
+        made.load_state_dict(self.network.state_dict())
         if self.recipe.ema_decay:
             with torch.no_grad():
-                for tensor, average in zip(_averaged(network), self.averaged, strict=True):
+                for tensor, average in zip(_averaged(made), self.averaged, strict=True):
                     tensor.copy_(average)
         mean, std = (values.flatten().tolist() for values in (self.classifier.mean, self.classifier.std))
-        return Classifier(network, mean, std, gamma=self.recipe.gamma, task=self.task).eval()
+        return Classifier(made, mean, std, gamma=self.recipe.gamma, task=self.task).eval()
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, for `torch.save`."""
@@ -189,6 +192,7 @@ class Trainer:
     ) -> Tensor:
         """Of `images[chosen]`, chosen int64 [n], each moved by its row of `moves`, int8 [n, 3], then erased in part."""
         if self.kernels == "fused":
+            assert isinstance(self.network, Network)
             return self.network.classify(fused.features(images, chosen, moves, self.classifier, pool))
         batch = move(images[chosen.to(self.device)], moves)
         if rectangles is not None:
@@ -236,10 +240,14 @@ def mean_and_deviation(images: np.ndarray, gamma: float) -> tuple[list[float], l
     return means, deviations
 
 
-def new_network(recipe: Recipe, task: Task = FASHION_MNIST) -> Network:
-    """An untrained network of a recipe, drawn from torch's own generator."""
+def new_network(recipe: Recipe, task: Task = FASHION_MNIST, network_class: NetworkClass | None = None) -> Network:
+    """An untrained network of a recipe, or of `network_class`, drawn from torch's own generator.
+
+    Whatever its class, it has all that a classifier and this loop ask of a network.
+    """
+    if network_class is not None:
+        return cast(Network, network.new_network(network_class, task))
     if recipe.residual:
-        # It has all that a classifier and this loop ask of a network.
         return cast(Network, ResidualNetwork(task.geometry.channels, len(task.classes)))
     return Network(task.geometry, len(task.classes), activation=recipe.activation)
 

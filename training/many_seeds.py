@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from fashion_mnist.data import dataset
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from fashion_mnist.errors import TrainingError, UsageError
 from fashion_mnist.network import Classifier
 from training import runs

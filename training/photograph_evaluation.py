@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fashion_mnist.classes import GEOMETRY
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from fashion_mnist.ood import unknown_scores
 from fashion_mnist.preparation import Mode, prepare
 from fashion_mnist.preparation.fitting import bounds, fit

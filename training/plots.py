@@ -1,7 +1,7 @@
 """Pictures: a run's curves, confusion matrix, reliability, filters, and an image on its way through the network."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.network import Classifier, Network
 from fashion_mnist.system import atomic
 
@@ -46,10 +45,11 @@ def curves(history: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def confusion_matrix(matrix: list[list[int]]) -> Figure:
+def confusion_matrix(matrix: list[list[int]], classes: Sequence[str]) -> Figure:
     """A confusion matrix: a row for each true class, a column for each predicted one, images counted."""
     counts = np.array(matrix)
-    figure = Figure(figsize=(8, 7), layout="constrained")
+    side = max(8, 0.3 * len(classes))
+    figure = Figure(figsize=(side, side - 1), layout="constrained")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -57,8 +57,8 @@ def confusion_matrix(matrix: list[list[int]]) -> Figure:
         if count:
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=45, ha="right")
-    axes.set_yticks(range(len(CLASSES)), CLASSES)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted", ylabel="true")
     return figure
 
@@ -125,11 +125,15 @@ def feature_maps(classifier: Classifier, image: np.ndarray) -> Figure:
             "fc2_activation": fc2,
             "probabilities": classifier(batch),
         }
-    return layers_and_occlusion(image, {name: output[0].numpy() for name, output in outputs.items()}, None)
+    return layers_and_occlusion(
+        image, {name: output[0].numpy() for name, output in outputs.items()}, None, classifier.task.classes
+    )
 
 
-def layers_and_occlusion(image: np.ndarray, layers: Mapping[str, np.ndarray], occlusion: np.ndarray | None) -> Figure:
-    """One image, uint8 [h, w], on its way: `layers`, float32, by the names of `fashion_mnist.explanation`.
+def layers_and_occlusion(
+    image: np.ndarray, layers: Mapping[str, np.ndarray], occlusion: np.ndarray | None, classes: Sequence[str]
+) -> Figure:
+    """One image, uint8 [c, h, w], on its way: `layers`, float32, by the names of `fashion_mnist.explanation`.
 
     `occlusion`, float32 [rows, columns], is drawn beside the image: red is what speaks for the answer.
     """
@@ -158,8 +162,8 @@ def layers_and_occlusion(image: np.ndarray, layers: Mapping[str, np.ndarray], oc
         axes.set(xticks=[], yticks=[])
         axes.set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
     axes = rows[5].subplots()
-    axes.bar(range(len(CLASSES)), layers["probabilities"])
-    axes.set_xticks(range(len(CLASSES)), CLASSES, fontsize=7)
+    axes.bar(range(len(classes)), layers["probabilities"])
+    axes.set_xticks(range(len(classes)), classes, fontsize=7)
     axes.set(ylim=(0, 1))
     axes.set_ylabel("probability", fontsize=7)
     return figure

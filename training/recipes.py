@@ -112,7 +112,19 @@ RELEASE: Final = dataclasses.replace(
 )
 """The released model's: distilled from the others, for long, and from images of which some are corrupted."""
 
+LEAST_STEPS: Final = 40
+_SMALLEST_BATCH: Final = 16
+
 RECIPES: Final = {recipe.name: recipe for recipe in (COURSE, QUICK, SUPERVISED, TEACHER, RELEASE)}
+
+
+def for_other_data(recipe: Recipe, train_images: int) -> Recipe:
+    """A recipe for data other than Fashion-MNIST, of so many images to train on.
+
+    No image is mirrored, because a mirrored digit is none; and batches are so small that an epoch has LEAST_STEPS.
+    """
+    smaller = max(_SMALLEST_BATCH, train_images // LEAST_STEPS)
+    return dataclasses.replace(recipe, flip=0.0, batch_size=min(recipe.batch_size, smaller))
 
 
 def recipe_named(name: str, **changes: int | None) -> Recipe:

@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.errors import UsageError
 from fashion_mnist.evaluation import evaluation
-from fashion_mnist.network import load_weights
+from fashion_mnist.network import Classifier, Network, NetworkClass, load_weights
+from fashion_mnist.task import Task
 from training import plots
 from training.html import gallery, png, table
 from training.html import page as html_page
@@ -21,17 +22,17 @@ from training.loop import predict
 
 HARDEST: Final = 40
 SAMPLES: Final = (0, 1, 23)
-"""Test images whose feature maps are shown: an ankle boot, a pullover, a sandal."""
+"""Test images whose feature maps are shown, by their places; of Fashion-MNIST three that differ much."""
 
 
-def page(folder: Path, dataset: Dataset) -> str:
+def page(folder: Path, dataset: Dataset, network_class: NetworkClass | None = None) -> str:
     """The HTML of a finished run. Raises UsageError where the run is not finished, ModelError for damaged weights."""
     summary = read_summary(folder)
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    classifier = load_weights(folder / "weights.pt")
-    images, labels = dataset.test
+    classifier = load_weights(folder / "weights.pt", network_class)
+    (images, labels), task = dataset.test, dataset.task
     probabilities = predict(classifier, images)
-    figures = evaluation(probabilities, labels)
+    figures = evaluation(probabilities, labels, task.classes)
     classes = [
         (escape(label), row["images"], *(f"{row[key]:.1%}" for key in ("precision", "recall", "f1")))
         for label, row in figures["classes"].items()
@@ -42,17 +43,27 @@ def page(folder: Path, dataset: Dataset) -> str:
         f"{summary['epochs']} epochs in {summary['seconds']:.0f} s; commit {escape(str(summary['commit']))}.</p>",
         "<h2>Training</h2>" + _image(plots.curves(history)),
         "<h2>Classes</h2>" + table(("class", "images", "precision", "recall", "F1"), classes),
-        "<h2>Confusion matrix</h2>" + _image(plots.confusion_matrix(figures["confusion_matrix"])),
+        "<h2>Confusion matrix</h2>" + _image(plots.confusion_matrix(figures["confusion_matrix"], task.classes)),
         f"<h2>Reliability</h2><p>Temperature {summary['temperature']:.3f}, fitted on the held-out images.</p>"
         + _image(plots.reliability(figures["calibration"])),
         "<h2>Hardest test images</h2><p>Those to whose true class the network gives the least.</p>"
-        + _hardest(images, labels, probabilities),
-        "<h2>Filters</h2>" + "".join(_image(plots.filters(classifier.network, conv)) for conv in ("conv1", "conv2")),
-        "<h2>Through the network</h2>"
-        + "".join(_image(plots.feature_maps(classifier, images[place])) for place in SAMPLES),
+        + _hardest(images, labels, probabilities, task),
+        *_within(classifier, images),
         "<h2>Settings</h2>" + table(("", ""), [(escape(k), escape(json.dumps(v))) for k, v in summary.items()]),
     ]
     return html_page(f"{summary['recipe']['name']}, seed {summary['seed']}", blocks)
+
+
+def _within(classifier: Classifier, images: np.ndarray) -> list[str]:
+    """The filters and some feature maps of the network; of another network than `Network` only that there are none."""
+    network = classifier.network
+    if not isinstance(network, Network):
+        return [f"<p>{escape(type(network).__name__)} is a network of its own: its filters and maps are not drawn.</p>"]
+    return [
+        "<h2>Filters</h2>" + "".join(_image(plots.filters(network, conv)) for conv in ("conv1", "conv2")),
+        "<h2>Through the network</h2>"
+        + "".join(_image(plots.feature_maps(classifier, images[place])) for place in SAMPLES if place < len(images)),
+    ]
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -110,6 +121,6 @@ def _image(figure: Figure) -> str:
     return png(plots.png(figure))
 
 
-def _hardest(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> str:
+def _hardest(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, task: Task) -> str:
     hardest = np.argsort(probabilities[np.arange(len(labels)), labels])[:HARDEST]
-    return gallery(hardest, images, labels, probabilities)
+    return gallery(hardest, images, labels, probabilities, task.classes)

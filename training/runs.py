@@ -19,10 +19,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.evaluation import evaluation
-from fashion_mnist.network import save_weights
+from fashion_mnist.network import NetworkClass, save_weights
 from fashion_mnist.ood import unknown_scores
 from fashion_mnist.system import atomic
 from fashion_mnist.system.commit import commit
@@ -34,6 +34,9 @@ from training.teachers import Teachers
 
 HELD_OUT: Final = 5000
 """Training images that are kept for validation: what is chosen is chosen on them, never on the test set."""
+
+HELD_OUT_SHARE: Final = 0.1
+"""So many of them at most, where there are few."""
 
 UNKNOWN_SHARE: Final = 0.05
 """Share of the held-out images that count as unknown: the threshold of `fashion_mnist.ood` is set by it."""
@@ -57,6 +60,7 @@ def train(
     kernels: str = "auto",
     teachers: Sequence[Path] = (),
     train_images: int | None = None,
+    network_class: NetworkClass | None = None,
     resume: bool = False,
     tell: Tell = lambda progress: None,
     epoch_done: EpochDone = lambda metrics: None,
@@ -66,7 +70,7 @@ def train(
     With `resume` an interrupted run goes on from its last finished epoch, and gives the same weights, bit for bit, as
     one that was not interrupted. `kernels` is "fused" (`training.fused`), "torch" or "auto", which takes the fused ones
     where they can be had. `teachers` are the run folders of the networks to distil, as many as the recipe asks for.
-    `train_images` takes only so many, to try things.
+    `train_images` takes only so many, to try things; `network_class` is trained in place of the recipe's network.
 
     Raises TrainingError where the folder holds another run, or the loss is no longer a number; DeviceUnavailable.
     """
@@ -78,6 +82,8 @@ def train(
     train_split, held_out = split(dataset.train, train_images)
     asked = Teachers(teachers, recipe, train_split.images) if teachers else None
     settings = {
+        "data": dataset.task.name,
+        "network": network_class.__name__ if network_class else None,
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
         "train_images": len(train_split.images),
@@ -88,7 +94,9 @@ def train(
         "teachers": asked.described() if asked else [],
         "commit": commit(),
     }
-    trainer = Trainer(recipe, train_split, seed=seed, device=chosen, teachers=asked, task=dataset.task)
+    trainer = Trainer(
+        recipe, train_split, seed=seed, device=chosen, teachers=asked, task=dataset.task, network_class=network_class
+    )
     settings["kernels"] = trainer.kernels = _choose_kernels(kernels, trainer)
     history = _open(folder, settings, trainer, resume=resume)
     while trainer.epoch < recipe.epochs:
@@ -141,7 +149,8 @@ def train(
 def split(train: Split, train_images: int | None = None) -> tuple[Split, Split]:
     """The training images without the held-out ones, and the held-out ones: the same ones every time."""
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(train.images))
-    held_out, kept = order[:HELD_OUT], order[HELD_OUT:][:train_images]
+    count = min(HELD_OUT, round(HELD_OUT_SHARE * len(order)))
+    held_out, kept = order[:count], order[count:][:train_images]
     return Split(train.images[kept], train.labels[kept]), Split(train.images[held_out], train.labels[held_out])
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fashion_mnist.errors import TrainingError
 from fashion_mnist.network import Classifier, Network
@@ -94,10 +94,10 @@ def _load(path: Path) -> Classifier:
         is_released_kind = "network.conv1.weight" in state
         task = Task.from_card({CARD_SECTION: content["task"]})
         if is_released_kind:
-            network: nn.Module = Network(task.geometry, len(task.classes), **content["arguments"])
+            network = Network(task.geometry, len(task.classes), **content["arguments"])
         else:
-            network = ResidualNetwork(**content["arguments"])
-        classifier = Classifier(cast(Network, network), mean=0.0, std=1.0, task=task)
+            network = cast(Network, ResidualNetwork(**content["arguments"]))
+        classifier = Classifier(network, mean=0.0, std=1.0, task=task)
         classifier.load_state_dict(state)
     except Exception as error:
         # torch.load raises whatever its zip reader, its unpickler or the file's content make it raise.

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from fashion_mnist.data import dataset
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from training import runs
 from training.augment import draw_moves, move
 from training.loop import Trainer

@@ -15,7 +15,7 @@ import onnxruntime
 from benchmarks.gpu.steps import Found, Run
 from benchmarks.machine import machine as described
 from fashion_mnist.data import dataset
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.gpu.steps import Found, Run
 from fashion_mnist.data import dataset
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.settings import Settings
 from training import runs
 from training.loop import Trainer, predict

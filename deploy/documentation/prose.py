@@ -50,7 +50,8 @@ def main() -> None:
             found += 1
             # proselint puts a line break before the text.
             line = result.pos[0] - 1
-            print(f"{path.relative_to(ROOT)}:{line}: {result.check_result.message} ({result.check_result.check_path})")
+            message = " ".join(result.check_result.message.split())
+            print(f"{path.relative_to(ROOT)}:{line}: {message} ({result.check_result.check_path})")
     if found:
         sys.exit(1)
 

@@ -1,18 +1,17 @@
 """The data set: Fashion-MNIST's four IDX files, verified, as uint8 arrays."""
 
-import gzip
 import hashlib
 import os
-import struct
-import zlib
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion_mnist.data import own
+from fashion_mnist.data.idx import read_idx, unpacked
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.errors import DatasetError
-from fashion_mnist.task import FASHION_MNIST, Task
 
 DEBIAN: Final = Path("/usr/share/datasets/fashion-mnist")
 """The folder of Debian's package dataset-fashion-mnist."""
@@ -25,33 +24,34 @@ CHECKSUMS: Final = {
 }
 """The SHA-256 of each file's decompressed content, because packages compress differently."""
 
-
-class Split(NamedTuple):
-    """Images, uint8 [n, channels, height, width], and their labels, uint8 [n]."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-
-
-class Dataset(NamedTuple):
-    """Training and test images, and their task."""
-
-    train: Split
-    test: Split
-    task: Task = FASHION_MNIST
+_ORIGIN: Final = {
+    "source": "https://github.com/zalandoresearch/fashion-mnist",
+    "licence": "MIT",
+    "sha256_of_decompressed_files": CHECKSUMS,
+}
 
 
 def load(folder: "str | Path" = "") -> Dataset:
     """Load and verify the data set from `folder`, else from Debian's package, else from torchvision's download.
 
-    Raises DatasetError, which names the file that is missing, truncated, swapped or wrong.
+    A folder of other data, or an .npz, is read as `fashion_mnist.data.own` says; of IDX files it is told by its
+    classes.txt. Raises DatasetError that names the file that is missing, truncated, swapped or wrong.
     """
     folder = Path(folder) if folder else find()
-    return Dataset(_split(folder, "train"), _split(folder, "t10k"))
+    if _is_own(folder):
+        return own.load(folder)
+    return Dataset(_split(folder, "train"), _split(folder, "t10k"), origin=_ORIGIN)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether these are other data than Fashion-MNIST."""
+    return (folder / own.CLASSES).exists() or not any(_path(folder, name) for name in CHECKSUMS)
 
 
 def load_test(folder: Path) -> Split:
-    """Load and verify only the test images. Raises DatasetError."""
+    """Load and verify the test images alone. Raises DatasetError."""
+    if _is_own(folder):
+        return own.load(folder).test
     return _split(folder, "t10k")
 
 
@@ -78,26 +78,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion-mnist"
 
 
-def read_idx(content: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
-    """An IDX file's array, uint8 of rank 1, 3 or 4, as a view of `content`. Source: yann.lecun.com/exdb/mnist.
-
-    The sizes in the header are compared with the length before anything is allocated.
-    Raises ValueError with the reason.
-    """
-    if len(content) < 4:
-        raise ValueError("it is shorter than an IDX header")
-    zeros, kind, rank = struct.unpack_from(">HBB", content)
-    if zeros != 0 or kind != 8 or rank not in (1, 3, 4):
-        raise ValueError("it has no header of IDX with unsigned bytes and one, three or four dimensions")
-    if len(content) < 4 + 4 * rank:
-        raise ValueError("it is shorter than its header")
-    shape = struct.unpack_from(f">{rank}I", content, 4)
-    promised, present = int(np.prod(shape, dtype=object)), len(content) - 4 - 4 * rank
-    if promised != present:
-        raise ValueError(f"its header requires {promised:,} bytes, but {present:,} follow")
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
-
-
 def _raw() -> Path:
     return cache_folder() / "FashionMNIST" / "raw"
 
@@ -118,15 +98,13 @@ def _read(folder: Path, name: str) -> NDArray[np.uint8]:
             f"{folder / name} (or {name}.gz) does not exist: `apt-get install dataset-fashion-mnist`, or name the "
             "folder that holds the four files with --data or FASHION_MNIST_DATA"
         )
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path} is truncated or damaged ({error}): replace it") from None
+    content = unpacked(path)
     checksum = hashlib.sha256(content).hexdigest()
     if checksum != CHECKSUMS[name]:
         swapped = next((other for other, known in CHECKSUMS.items() if known == checksum), None)
         reason = f"holds {swapped}" if swapped else "is not Fashion-MNIST's file of that name, or is truncated"
-        raise DatasetError(f"{path} {reason} (sha256 of its decompressed content: {checksum}): replace it")
+        raise DatasetError(
+            f"{path} {reason} (sha256 of its decompressed content: {checksum}): replace it, or "
+            f"write the class names of other data into {own.CLASSES} beside it"
+        )
     return read_idx(content)

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.data.dataset import read_idx
+from fashion_mnist.data.idx import read_idx
 from fashion_mnist.decoding.decoded import Bytes, image_bytes
 from fashion_mnist.errors import BadArray
 from fashion_mnist.task import Geometry

@@ -5,10 +5,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError
-from fashion_mnist.model_store import HEALTH_IMAGE
+from fashion_mnist.task import FASHION_MNIST, Task
 from gateway.models.engines import Backend
 
 log = logging.getLogger(__name__)
@@ -23,8 +22,9 @@ DEADLINE_S: Final = 2.0
 class Health:
     """The health of one version of the model."""
 
-    def __init__(self, engine: Backend, image: Pixels, version: str) -> None:
-        """`image` is `fashion_mnist.model_store.HEALTH_IMAGE`, uint8 [1, 28, 28]; `version` is for the log."""
+    def __init__(self, engine: Backend, image: Pixels, version: str, task: Task = FASHION_MNIST) -> None:
+        """`image` is the task's health-check image, uint8 [1, c, h, w]; `version` is for the log."""
+        self._task = task
         self._engine = engine
         self._version = version
         self._image = image
@@ -78,11 +78,11 @@ class Health:
             log.exception("the health check failed")
             self._failed(f"the engine failed: {type(error).__name__}")
         else:
-            label = CLASSES[int(probabilities[0].argmax())]
-            if label == HEALTH_IMAGE[1]:
+            label, due = self._task.classes[int(probabilities[0].argmax())], self._task.health_check
+            if label == due.label:
                 self._passed()
             else:
-                self._failed(f"the engine predicts {label!r} for {HEALTH_IMAGE[0]} instead of {HEALTH_IMAGE[1]!r}")
+                self._failed(f"the engine predicts {label!r} for {due.image} instead of {due.label!r}")
 
     async def run_checks(self) -> None:
         """Check repeatedly, until cancelled."""

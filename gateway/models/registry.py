@@ -16,6 +16,7 @@ from fashion_mnist.explanation import Explainer
 from fashion_mnist.model_store import model_card, unknown_threshold
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import Mode
+from fashion_mnist.task import Task
 from gateway.http.static import File
 from gateway.models.batching import Batcher
 from gateway.models.engines import Backend
@@ -23,7 +24,7 @@ from gateway.models.health import Health
 from gateway.models.versions import Version, VersionCounters, Versions
 from gateway.observability.metrics import Metrics
 from gateway.protocols import explain, native, oip_grpc, oip_rest, v1
-from gateway.types.exchange import MODEL, Codec
+from gateway.types.exchange import Codec
 from gateway.types.page import Offered
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class Model:
         `explainer` computes the layers' outputs; None if they are not shown, or the version lacks the files. `files`
         are what browsers are shown of the version, by name.
         """
-        name, threshold = version.name, unknown_threshold(version.folder)
+        name, threshold, card = version.name, unknown_threshold(version.folder), model_card(version.folder)
+        self.task = task = Task.from_card(card)
         self.version = version
         self.engine = engine
         self.batcher = batcher
@@ -65,19 +67,19 @@ class Model:
         self.counters = counters
         health.on_change = counters.write
         health.on_check = counters.count_check
-        self.reference = Reference.from_card(model_card(version.folder))
+        self.reference = Reference.from_card(card)
         self.reading = 0
         """Requests that a thread is decoding, which are not in the queue yet."""
         self.health_checks: asyncio.Task[None] | None = None
         self.routes = {
-            NATIVE: Route(self, native.Native(name, threshold, prepare)),
-            OIP_REST: Route(self, oip_rest.OipRest(name, threshold, prepare)),
-            OIP_GRPC: Route(self, oip_grpc.OipGrpc(name, threshold, prepare)),
-            V1: Route(self, v1.V1(threshold, prepare)),
+            NATIVE: Route(self, native.Native(task, name, threshold, prepare)),
+            OIP_REST: Route(self, oip_rest.OipRest(task, name, threshold, prepare)),
+            OIP_GRPC: Route(self, oip_grpc.OipGrpc(task, name, threshold, prepare)),
+            V1: Route(self, v1.V1(task, threshold, prepare)),
         }
         self.explainer = explainer
         self.files = files or {}
-        self.explain = explain.Explain(name, threshold, prepare, explainer.occlusion) if explainer else None
+        self.explain = explain.Explain(task, name, threshold, prepare, explainer.occlusion) if explainer else None
 
     @property
     def idle(self) -> bool:
@@ -125,6 +127,11 @@ class Models:
         return iter(self._models.values())
 
     @property
+    def task(self) -> Task:
+        """What all of them do."""
+        return self.default.task
+
+    @property
     def open(self) -> dict[str, Model]:
         """The versions that clients may request, by name."""
         return {model.version.name: model for model in self if model.version.open}
@@ -143,7 +150,9 @@ class Models:
         """The version of this name. Raises NotFound."""
         models = self.open
         if name not in models:
-            raise NotFound(f"unknown version {name[:40]!r} of {MODEL}: use one of {', '.join(models)}, or none")
+            raise NotFound(
+                f"unknown version {name[:40]!r} of {self.task.name}: use one of {', '.join(models)}, or none"
+            )
         return models[name]
 
     def numbered(self, number: int) -> Model | None:

@@ -8,21 +8,18 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, ModelError, VersionError
 from fashion_mnist.model_store import (
     CARD,
     EXPLAIN,
-    HEALTH_IMAGE,
     MISTAKES,
     MISTAKES_SPRITE,
     VERSION,
     model_card,
-    sample_name,
 )
 from fashion_mnist.system import checksums
-from gateway.types.exchange import MODEL
+from fashion_mnist.task import SAMPLES, Task, sample_file
 
 FILES: Final = (*MODEL_FILES.values(), CARD)
 """The files that are served of a folder written by `fashion-mnist export`, each with its checksum."""
@@ -116,10 +113,10 @@ def counters_path(metrics: Path, number: int) -> Path:
     return metrics.with_name(f"{metrics.name}-v{number}")
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
+def check_folder(folder: Path, task: Task) -> dict[str, Any]:
     """Verify the checksums of a folder written by `fashion-mnist export`, and return its model card.
 
-    Raises VersionError if it is no such folder, or if a file is missing, altered, or of another model.
+    Raises VersionError if it is no such folder, or if a file is missing, altered, or of a model of another task.
     """
     if not folder.is_dir():
         raise VersionError(f"{folder} is no folder on the server's machine: name one written by `fashion-mnist export`")
@@ -138,11 +135,14 @@ def check_folder(folder: Path) -> dict[str, Any]:
             f"{folder} cannot be read ({error.strerror}): make it readable for the server's user"
         ) from None
     try:
-        name, version, classes = card["name"], card["model_version"], card["network"]["classes"]
-    except (KeyError, TypeError):
+        version, found = card["model_version"], Task.from_card(card)
+    except (KeyError, TypeError, ModelError):
         raise VersionError(f"{folder / CARD} is no model card: run `fashion-mnist export`") from None
-    if name != MODEL or classes != list(CLASSES):
-        raise VersionError(f"{folder / CARD} is of the model {str(name)[:40]!r}: this server serves {MODEL!r}")
+    if (found.name, found.classes, found.geometry) != (task.name, task.classes, task.geometry):
+        raise VersionError(
+            f"{folder / CARD} is of the model {found.name!r}, of {len(found.classes)} classes and images of "
+            f"{found.geometry}: this server serves {task.name!r}, of {len(task.classes)} and {task.geometry}"
+        )
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise VersionError(
             f"the version in {folder / CARD} is {str(version)[:80]!r}: export it with a version of letters, digits, "
@@ -158,14 +158,14 @@ def accuracy(card: Mapping[str, Any]) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
-def copy_served_files(source: Path, target: Path, health_image: bytes) -> None:
+def copy_served_files(source: Path, target: Path, task: Task, health_image: bytes) -> None:
     """Copy the served and shown files of a model store into a folder of the server, those that exist.
 
     The health-check image is the server's: all versions are checked with the same one. Raises OSError.
     """
     target.mkdir(mode=0o700)
-    (target / HEALTH_IMAGE[0]).parent.mkdir()
-    for name in (*FILES, *SHOWN, *map(sample_name, CLASSES), checksums.NAME):
+    (target / SAMPLES).mkdir()
+    for name in (*FILES, *SHOWN, *map(sample_file, task.classes), checksums.NAME):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
-    (target / HEALTH_IMAGE[0]).write_bytes(health_image)
+    (target / Task.from_card(model_card(target)).health_check.image).write_bytes(health_image)

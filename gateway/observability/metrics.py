@@ -17,11 +17,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.utils import floatToGoString
 
 from fashion_mnist import drift
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.picture import Pixels
-from fashion_mnist.drift import BINS, FIGURES, Reference
+from fashion_mnist.drift import FIGURES, Reference, max_bins
 from fashion_mnist.errors import FashionMNISTError, InputError, Overloaded, Unavailable
 from fashion_mnist.predictions import Probabilities
+from fashion_mnist.task import FASHION_MNIST, Task
 
 STAGES: Final = ("parse", "decode", "queue", "engine", "encode")
 SECONDS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0)
@@ -59,20 +59,23 @@ CODES: Final = (
 _TIMES: Final = struct.Struct(f"{1 + len(STAGES)}d")
 _write_times: Final = _TIMES.pack_into
 
-_SHAPES: Final = {
-    "codes": (len(CODES),),
-    "times": (1 + len(STAGES), len(SECONDS) + 1),
-    "time_sums": (1 + len(STAGES),),
-    "batches": (len(IMAGES) + 1,),
-    "batch_sum": (1,),
-    "classes": (len(CLASSES),),
-    "confidence": (len(CONFIDENCE) + 1,),
-    "confidence_sum": (1,),
-    "gauges": (len(GAUGES),),
-    "written_s": (1,),
-    "window": (len(FIGURES), BINS),
-}
-_SIZE: Final = sum(map(math.prod, _SHAPES.values()))
+
+def _shapes(task: Task) -> dict[str, tuple[int, ...]]:
+    """The shapes of the figures in a file, by name, in order."""
+    classes = len(task.classes)
+    return {
+        "codes": (len(CODES),),
+        "times": (1 + len(STAGES), len(SECONDS) + 1),
+        "time_sums": (1 + len(STAGES),),
+        "batches": (len(IMAGES) + 1,),
+        "batch_sum": (1,),
+        "classes": (classes,),
+        "confidence": (len(CONFIDENCE) + 1,),
+        "confidence_sum": (1,),
+        "gauges": (len(GAUGES),),
+        "written_s": (1,),
+        "window": (len(FIGURES), max_bins(classes)),
+    }
 
 
 _Rows: TypeAlias = Mapping[tuple[str, ...], tuple[NDArray[Any], float]]
@@ -82,11 +85,12 @@ _Rows: TypeAlias = Mapping[tuple[str, ...], tuple[NDArray[Any], float]]
 class Metrics:
     """One gateway's metrics. Only that gateway writes them; they outlive it."""
 
-    def __init__(self, path: Path, reference: Reference | None = None) -> None:
+    def __init__(self, path: Path, reference: Reference | None = None, task: Task = FASHION_MNIST) -> None:
         """Continue from the file's values if it exists. Drift is measured against `reference`, if there is one."""
         if not path.exists():
-            path.write_bytes(bytes(8 * _SIZE))
-        self._found = _open(path, "r+")
+            path.write_bytes(bytes(8 * sum(map(math.prod, _shapes(task).values()))))
+        self._found = _open(path, "r+", task)
+        self._classes = len(task.classes)
         self._written = bytearray(AT_ONCE * _TIMES.size)
         self._times = np.frombuffer(self._written).reshape(AT_ONCE, 1 + len(STAGES))
         self._answers = 0
@@ -98,7 +102,7 @@ class Metrics:
         """The reference of drift."""
         self._sample: list[tuple[Pixels, Probabilities]] = []
         self._sampled = 0
-        self._window = np.empty((len(FIGURES), 0), np.uint8)  # bins of the latest sampled images
+        self._window = np.empty((len(FIGURES), 0), np.uint16)  # bins of the latest sampled images
         self._codes = dict.fromkeys(CODES, 0)
 
     def answer(self, code: str, times: Times) -> None:
@@ -154,7 +158,7 @@ class Metrics:
             self._sampled = 0
             bins = self.reference.bins(probabilities, drift.brightness(images))
             self._window = np.concatenate([self._window, bins], axis=1)[:, -self.reference.window :]
-            self._found["window"][:] = drift.counts(self._window)
+            self._found["window"][:] = drift.counts(self._window, self._classes)
 
     def _count_requests(self) -> None:
         found = self._found
@@ -177,7 +181,7 @@ class Metrics:
             _add(found["batches"], IMAGES, sizes)
             found["batch_sum"] += sizes.sum()
             confidence = probabilities.max(axis=1)
-            found["classes"] += np.bincount(probabilities.argmax(axis=1), minlength=len(CLASSES))
+            found["classes"] += np.bincount(probabilities.argmax(axis=1), minlength=self._classes)
             _add(found["confidence"], CONFIDENCE, confidence)
             found["confidence_sum"] += confidence.sum()
 
@@ -187,15 +191,15 @@ def paths_of(folder: Path, gateways: int) -> list[Path]:
     return [folder / f"metrics-{place}" for place in range(gateways)]
 
 
-def written_s(path: Path) -> float:
+def written_s(path: Path, task: Task = FASHION_MNIST) -> float:
     """When a gateway last wrote its figures, by time.monotonic(); 0.0 if it never did."""
-    return float(_open(path, "r")["written_s"][0]) if path.exists() else 0.0
+    return float(_open(path, "r", task)["written_s"][0]) if path.exists() else 0.0
 
 
-def totals(paths: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
+def totals(paths: Sequence[Path], task: Task = FASHION_MNIST) -> dict[str, NDArray[np.float64]]:
     """The sums over all gateways by name; missing files count as zeros."""
-    found = [_open(path, "r") for path in paths if path.exists()]
-    total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _SHAPES.items()}
+    found = [_open(path, "r", task) for path in paths if path.exists()]
+    total = {name: sum((each[name] for each in found), np.zeros(shape)) for name, shape in _shapes(task).items()}
     # How things stand is known of those alone that have said so lately: one that was stopped is ready for nobody.
     heard = [each for each in found if time.monotonic() - each["written_s"][0] < SILENT_S]
     total["gauges"] = sum((each["gauges"] for each in heard), np.zeros(len(GAUGES)))
@@ -203,9 +207,9 @@ def totals(paths: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
     return total
 
 
-def families(paths: Sequence[Path], reference: Reference | None = None) -> Iterator[Metric]:
+def families(paths: Sequence[Path], reference: Reference | None = None, task: Task = FASHION_MNIST) -> Iterator[Metric]:
     """The metrics of all gateways together, for Prometheus; `reference` is the gateways' reference of drift."""
-    total = totals(paths)
+    total = totals(paths, task)
 
     requests = CounterMetricFamily("serving_requests", "Requests by outcome.", labels=["code"])
     for code, value in zip(CODES, total["codes"], strict=True):
@@ -231,7 +235,7 @@ def families(paths: Sequence[Path], reference: Reference | None = None) -> Itera
     yield _histogram("serving_confidence", "Probability of the most likely class.", CONFIDENCE, confidence)
 
     predictions = CounterMetricFamily("serving_predictions", "Images by predicted class.", labels=["label"])
-    for label, value in zip(CLASSES, total["classes"], strict=True):
+    for label, value in zip(task.classes, total["classes"], strict=True):
         predictions.add_metric([label], value)
     yield predictions
 
@@ -295,10 +299,10 @@ def _drift(window: NDArray[np.float64], reference: Reference) -> Iterator[Metric
     yield threshold
 
 
-def _open(path: Path, mode: Literal["r", "r+"]) -> dict[str, NDArray[np.float64]]:
-    array = np.memmap(path, np.float64, mode)
-    parts = np.split(array, np.cumsum([math.prod(shape) for shape in _SHAPES.values()])[:-1])
-    return {name: part.reshape(shape) for (name, shape), part in zip(_SHAPES.items(), parts, strict=True)}
+def _open(path: Path, mode: Literal["r", "r+"], task: Task) -> dict[str, NDArray[np.float64]]:
+    array, shapes = np.memmap(path, np.float64, mode), _shapes(task)
+    parts = np.split(array, np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1])
+    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def _add(counts: NDArray[np.float64], bounds: Sequence[float], values: NDArray[Any]) -> None:

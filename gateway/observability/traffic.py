@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.drift import FIGURES, Reference
+from fashion_mnist.task import FASHION_MNIST, Task
 from gateway.observability.metrics import SECONDS, totals
 
 WINDOW_S: Final = 60.0
@@ -20,8 +21,9 @@ SAMPLE_S: Final = 2.0
 class Traffic:
     """The figures of some files of `gateway.observability.metrics`, sampled now and then."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], task: Task = FASHION_MNIST) -> None:
         self._paths = paths
+        self._task = task
         self._samples: deque[tuple[float, float, NDArray[np.float64]]] = deque()
 
     def sample(self) -> None:
@@ -47,7 +49,7 @@ class Traffic:
         """The population stability indices against their thresholds; None where there is no reference."""
         if reference is None:
             return None
-        window = totals(self._paths)["window"]
+        window = totals(self._paths, self._task)["window"]
         images = int(window[0].sum())
         values = reference.index(window).tolist() if images >= reference.window else [None] * len(FIGURES)
         return {
@@ -61,7 +63,7 @@ class Traffic:
 
     def _counted(self) -> tuple[float, NDArray[np.float64]]:
         """All requests so far, whatever came of them, and the histogram of the times of those that were answered."""
-        found = totals(self._paths)
+        found = totals(self._paths, self._task)
         return float(found["codes"].sum()), found["times"][0]
 
 

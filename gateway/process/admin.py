@@ -46,7 +46,9 @@ class _Gateways(Collector):
         self._rollout = rollout
 
     def collect(self) -> Iterator[Metric]:
-        yield from families([path for path in self._paths if path.exists()], self._rollout.reference)
+        yield from families(
+            [path for path in self._paths if path.exists()], self._rollout.reference, self._rollout.task
+        )
         yield from version_families(self._rollout.listed())
 
 

@@ -23,11 +23,11 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from fashion_mnist.drift import Reference
 from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, NotFound, ServingError, Unavailable, VersionError
-from fashion_mnist.model_store import CARD, model_card, model_version
+from fashion_mnist.model_store import CARD, model_card, model_task, model_version
 from fashion_mnist.settings import Settings
 from fashion_mnist.system import checksums
 from gateway.models import versions
@@ -104,6 +104,7 @@ class Rollout:
     def begin(self, model_store: Path, health_image: bytes) -> None:
         """Take the version that the server starts with; nothing is started yet. Raises ServingError, ModelError."""
         self._health_image = health_image
+        self.task = model_task(model_store)
         if self._settings.engine == "oip" and importlib.util.find_spec("grpc") is None:
             raise ServingError("engine oip needs grpcio, of the extra oip: install it, or choose another engine")
         # Here, where a message names the file that a person knows.
@@ -267,7 +268,7 @@ class Rollout:
             raise VersionError("a version is being loaded already: wait for it")
         started = time.monotonic()
         try:
-            card = versions.check_folder(folder)
+            card = versions.check_folder(folder, self.task)
             name = card["model_version"]
             if name in self._loaded:
                 raise VersionError(
@@ -300,7 +301,7 @@ class Rollout:
                 return
             # As late as can be: what was right when it was loaded may have died since.
             for private_socket in self._private_sockets:
-                version_check.check_health_image(private_socket, version, self._health_image)
+                version_check.check_health_image(private_socket, version, self.task, self._health_image)
             self._change(dataclasses.replace(self.wanted, default=name))
 
     def unload(self, name: str) -> None:
@@ -326,7 +327,7 @@ class Rollout:
         version = candidate.version
         try:
             # The folder may have been written to meanwhile.
-            if versions.check_folder(version.folder) != card:
+            if versions.check_folder(version.folder, self.task) != card:
                 raise VersionError(f"{folder} changed while it was read: load it again, when nobody writes to it")
             self._candidate = candidate
             if (torchserve := candidate.torchserve) is not None:
@@ -337,7 +338,7 @@ class Rollout:
                 more = (*self.wanted.versions, version)
                 self._change(dataclasses.replace(self.wanted, versions=more), once=True)
             for private_socket in self._private_sockets:
-                version_check.check_health_image(private_socket, version, self._health_image)
+                version_check.check_health_image(private_socket, version, self.task, self._health_image)
             measured = None
             if held is not None:
                 measured = version_check.measure(self._private_sockets[0], version, held, self._settings, self._go_on)
@@ -366,7 +367,7 @@ class Rollout:
         number = next(self._numbers)
         folder = self._folder / f"v{number}"
         try:
-            versions.copy_served_files(source, folder, self._health_image)
+            versions.copy_served_files(source, folder, self.task, self._health_image)
             self._files.keep([folder])
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)

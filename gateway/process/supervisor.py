@@ -200,7 +200,9 @@ class _Server:
             if not ready and self._answers():
                 ready = self._was_ready = True
                 self._deaths = 0
-                url = readiness.url(self._settings.host, self._port, tls=self._tls is not None)
+                url = readiness.url(
+                    self._settings.host, self._port, name=self._rollout.task.name, tls=self._tls is not None
+                )
                 on_ready(url, time.monotonic() - self._started)
             if self._tls is not None:
                 self._tls.refresh()
@@ -244,7 +246,7 @@ class _Server:
                 self._restarts[place].ended()
                 self._ended.add(place)
                 died = "a gateway"
-                served = written_s(self._metrics()[place]) > self._begun[place]
+                served = written_s(self._metrics()[place], self._rollout.task) > self._begun[place]
         if died:
             return died, served
         return ("TorchServe" if self._rollout.attend(self._tell) else ""), False
@@ -275,7 +277,7 @@ class _Server:
         """Whether a real image gets its right label through every gateway and the engine."""
         try:
             for private_socket in self._private_sockets():
-                readiness.check_health_image_at(private_socket, self._health_image)
+                readiness.check_health_image_at(private_socket, self._rollout.task, self._health_image)
         except readiness.NotReady as error:
             if time.monotonic() - self._started > self._settings.startup_timeout_s:
                 raise ServingError(

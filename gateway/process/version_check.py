@@ -8,12 +8,12 @@ from typing import Final
 import httpx
 import numpy as np
 
-from fashion_mnist.classes import IMAGE_BYTES
 from fashion_mnist.data import dataset
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from fashion_mnist.errors import DatasetError, VersionError
 from fashion_mnist.predictions import OCTET_STREAM
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import Task
 from gateway.models.versions import Version
 from gateway.process.control import NUMBERED
 from serving import readiness
@@ -25,7 +25,7 @@ PACK: Final = 256
 """Images of one request."""
 
 TIMEOUT_S: Final = 20.0
-_IDX_BYTES: Final = 16
+_IDX_BYTES: Final = 20
 
 
 def held_out(settings: Settings, *, without_data: bool) -> Split | None:
@@ -48,10 +48,10 @@ def held_out(settings: Settings, *, without_data: bool) -> Split | None:
         raise VersionError(error.message) from None
 
 
-def check_health_image(private_socket: Path, version: Version, health_image: bytes) -> None:
+def check_health_image(private_socket: Path, version: Version, task: Task, health_image: bytes) -> None:
     """Raise VersionError where a version fails its health check."""
     try:
-        readiness.check_health_image_at(private_socket, health_image, f"{NUMBERED}{version.number}")
+        readiness.check_health_image_at(private_socket, task, health_image, f"{NUMBERED}{version.number}")
     except readiness.NotReady as error:
         raise VersionError(f"version {version.name} does not answer rightly: {error}") from None
 
@@ -63,7 +63,7 @@ def measure(
 
     `go_on` is called before each pack of them, and may raise. Raises VersionError where the version fails meanwhile.
     """
-    size = max(1, min(PACK, settings.max_images, (settings.max_body_bytes - _IDX_BYTES) // IMAGE_BYTES))
+    size = max(1, min(PACK, settings.max_images, (settings.max_body_bytes - _IDX_BYTES) // held.images[0].nbytes))
     right = 0
     with httpx.Client(
         transport=httpx.HTTPTransport(verify=False, uds=str(private_socket)), timeout=TIMEOUT_S
@@ -73,7 +73,11 @@ def measure(
             images, labels = held.images[start : start + size], held.labels[start : start + size]
             # With a header: bare pixels would be told by the first of them, which may look like a PNG's.
             content = b"".join(
-                [bytes((0, 0, 8, 3)), np.array(images.shape, ">u4").tobytes(), np.ascontiguousarray(images).tobytes()]
+                [
+                    bytes((0, 0, 8, images.ndim)),
+                    np.array(images.shape, ">u4").tobytes(),
+                    np.ascontiguousarray(images).tobytes(),
+                ]
             )
             try:
                 response = client.post(

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from fashion_mnist.classes import GEOMETRY
+from fashion_mnist import task as tasks
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import FashionMNISTError, ModelError
 from fashion_mnist.explanation import Explainer, open_explainer
-from fashion_mnist.model_store import read_health_image
+from fashion_mnist.model_store import model_task, read_health_image
 from fashion_mnist.preparation import parse_mode
 from fashion_mnist.settings import Settings
 from gateway.app import Service
@@ -42,6 +42,7 @@ from gateway.observability.traffic import Traffic
 from gateway.process.control import Control
 from gateway.web.model_files import files_of
 from gateway.web.routes import is_on
+from serving.config import RunFolder
 
 if TYPE_CHECKING:
     from gateway.grpc.server import GrpcServer
@@ -103,11 +104,13 @@ class Gateway:
         self._task = task
         settings = task.settings
         self._traces = _traces(settings, task.versions.default)
-        self._metrics = Metrics(task.metrics)
+        default = next(each for each in task.versions.versions if each.name == task.versions.default)
+        done = model_task(default.folder)
+        self._metrics = Metrics(task.metrics, task=done)
         self._models = Models(self._load, self._metrics, task.versions)
         self._tls = open_tls(settings)
         self._keyring = Keyring(Path(settings.key_file)) if settings.key_file else None
-        self._traffic = Traffic(paths_of(task.metrics.parent, settings.gateways))
+        self._traffic = Traffic(paths_of(task.metrics.parent, settings.gateways), done)
         self._in_flight = InFlight(task.metrics)
         self._service = Service(
             settings, self._models, self._metrics, self._traffic, self._in_flight, self._keyring, self._traces
@@ -149,9 +152,10 @@ class Gateway:
     def _load(self, version: Version) -> Model:
         """Load a version, which takes half a second. Raises FashionMNISTError."""
         settings = self._task.settings
-        image = decode(read_health_image(version.folder), "image/png", Limits.from_settings(settings), GEOMETRY).pixels
-        engine = _engine(settings, version, self._traces)
-        health = Health(engine, image, version.name)
+        task = model_task(version.folder)
+        image = decode(read_health_image(version.folder), "", Limits.from_settings(settings), task.geometry).pixels
+        engine = _engine(settings, version, task, self._traces)
+        health = Health(engine, image, version.name, task)
         batcher = Batcher(engine, settings.max_queued_images)
         batcher.on_failure = health.fail
         if self._traces is not None:
@@ -272,7 +276,7 @@ def _traces(settings: Settings, version: str) -> "Traces | None":
     return Traces(settings, version)
 
 
-def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Backend:
+def _engine(settings: Settings, version: Version, task: tasks.Task, traces: "Traces | None") -> Backend:
     # Only the one that is asked for: ONNX Runtime takes a quarter of a second to import.
     if settings.engine == "embedded":
         from gateway.models.engines.embedded import EmbeddedEngine
@@ -281,11 +285,10 @@ def _engine(settings: Settings, version: Version, traces: "Traces | None") -> Ba
     if settings.engine == "oip":
         from gateway.models.engines.oip import OipEngine
 
-        return OipEngine(settings)
+        return OipEngine(settings, task)
     from gateway.models.engines.torchserve import TorchServeEngine
-    from serving.config import RunFolder
 
-    engine = TorchServeEngine(settings, RunFolder(Path(version.torchserve)))
+    engine = TorchServeEngine(settings, RunFolder(Path(version.torchserve)), task)
     if traces is not None:
         engine.headers = traces.engine_headers
     return engine

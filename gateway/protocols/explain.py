@@ -11,7 +11,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.bodies import decode_part, is_plain
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import Budget, Limits
@@ -21,6 +20,7 @@ from fashion_mnist.explanation import Explanation, Occlusion
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer, json_rows, wants_binary
 from fashion_mnist.preparation import Mode, parse_mode
 from fashion_mnist.preparation.steps import INPUT, ORIGINAL, Step, Steps
+from fashion_mnist.task import Task
 from gateway.protocols.native import body_type, parts_of
 from gateway.types.request import Head, Request
 
@@ -52,8 +52,11 @@ class _Wanted(NamedTuple):
 class Explain:
     """How explanations of one version are asked for and written."""
 
-    def __init__(self, model_version: str, unknown_threshold: float, prepare: Mode, occlusion: Occlusion) -> None:
+    def __init__(
+        self, task: Task, model_version: str, unknown_threshold: float, prepare: Mode, occlusion: Occlusion
+    ) -> None:
         """`prepare` is what is done with images where a request does not say it."""
+        self._task = task
         self._model_version = model_version
         self._unknown_threshold = unknown_threshold
         self._prepare = prepare
@@ -70,12 +73,12 @@ class Explain:
         body, content_type, prepare = request.body, wanted.content_type, wanted.prepare
         limits.check_body(len(body))
         if content_type[:10].lower() == "multipart/":
-            parts = parts_of(request, content_type, limits)
+            parts = parts_of(request, content_type, limits, self._task)
             if len(parts.bodies) > 1:
                 raise _several(len(parts.bodies))
             ((body, content_type),) = parts.bodies
             prepare = prepare or parts.prepare
-        budget = Budget(limits, GEOMETRY, allowance, prepare or self._prepare)
+        budget = Budget(limits, self._task.geometry, allowance, prepare or self._prepare)
         budget.steps = Steps() if wanted.steps and not wanted.binary else None
         decoded = decode_part(body, content_type, budget)
         if len(decoded) != 1:
@@ -95,13 +98,13 @@ class Explain:
         return Answer(200, JSON, orjson.dumps(self._document(explanation, decoded, form, adjusted), option=_AS_NUMPY))
 
     def _document(self, explanation: Explanation, decoded: Decoded, form: Form, adjusted: list[str]) -> dict[str, Any]:
-        prediction = orjson.loads(json_rows(explanation.probabilities[None], self._unknown_threshold)[0])
+        prediction = orjson.loads(json_rows(explanation.probabilities[None], self._unknown_threshold, self._task)[0])
         prediction["unknown"] |= decoded.is_empty(0)
         document: dict[str, Any] = {
             "model_version": self._model_version,
             "prediction": prediction,
             "adjusted": adjusted,
-            "input": {"shape": list(GEOMETRY), "values": decoded.pixels[0].ravel()},
+            "input": {"shape": list(self._task.geometry), "values": decoded.pixels[0].ravel()},
             "layers": [
                 {"name": name, "shape": list(values.shape), "values": values.ravel()}
                 for name, values in explanation.layers.items()

@@ -1,27 +1,29 @@
-"""Our own protocol, at TorchServe's path: any body to `/predictions/fashion_mnist`. See docs/reference/bodies.md."""
+"""Our own protocol, at TorchServe's path: any body to `/predictions/TASK`. See docs/reference/bodies.md."""
 
 from math import inf
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.bodies import decode, decode_many, is_plain
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.errors import BadMultipart, BadParameter
 from fashion_mnist.predictions import Answer, Form, answer, parse_top_k, wants_binary
 from fashion_mnist.preparation import Mode, parse_mode
+from fashion_mnist.task import Task
 from gateway.protocols import forms
-from gateway.types.exchange import MODEL
 from gateway.types.job import Job
 from gateway.types.request import Head, Request
 
-PATH: Final = f"/predictions/{MODEL}".encode()
+
+def path(task: Task) -> bytes:
+    """The path of the default version."""
+    return f"/predictions/{task.name}".encode()
 
 
-def path_of(version: str) -> bytes:
+def path_of(task: Task, version: str) -> bytes:
     """The path of a version, as in TorchServe."""
-    return b"%b/%b" % (PATH, version.encode())
+    return b"%b/%b" % (path(task), version.encode())
 
 
 _WHOLE: Final = Form()
@@ -42,7 +44,8 @@ class Plan(NamedTuple):
 class Native:
     """See `gateway.types.exchange.Codec`. An invalid image has its error at its place in the answer."""
 
-    def __init__(self, model_version: str, unknown_threshold: float, prepare: Mode) -> None:
+    def __init__(self, task: Task, model_version: str, unknown_threshold: float, prepare: Mode) -> None:
+        self._task = task
         self._model_version = model_version
         self._unknown_threshold = unknown_threshold
         self._prepare = prepare
@@ -53,22 +56,23 @@ class Native:
     def read(self, request: Request, limits: Limits, allowance: float = inf) -> tuple[Form, Decoded]:
         plan: Plan | None = request.head.plan
         if plan is None:
-            plan = request.head.plan = _plan(request.head)
+            plan = request.head.plan = _plan(request.head, self._task)
         prepare = plan.prepare or self._prepare
         if not plan.is_multipart:
-            return plan.form, decode(request.body, plan.content_type, limits, GEOMETRY, allowance, prepare)
+            return plan.form, decode(request.body, plan.content_type, limits, self._task.geometry, allowance, prepare)
         form = plan.form
-        parts = parts_of(request, plan.content_type, limits)
+        parts = parts_of(request, plan.content_type, limits, self._task)
         if parts.top_k is not None and not plan.has_top_k:
             form = form._replace(top_k=parts.top_k)
         prepare = plan.prepare or parts.prepare or self._prepare
         if len(parts.bodies) == 1:
-            return form, decode(*parts.bodies[0], limits, GEOMETRY, allowance, prepare)
-        return form, decode_many(parts.bodies, limits, GEOMETRY, allowance, prepare)
+            return form, decode(*parts.bodies[0], limits, self._task.geometry, allowance, prepare)
+        return form, decode_many(parts.bodies, limits, self._task.geometry, allowance, prepare)
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
-        rows = job.rows(self._unknown_threshold) if form == _WHOLE else None
-        return answer(job.probabilities, decoded, self._model_version, self._unknown_threshold, form, rows)
+        rows = job.rows(self._unknown_threshold, self._task) if form == _WHOLE else None
+        version, threshold = self._model_version, self._unknown_threshold
+        return answer(job.probabilities, decoded, version, threshold, form, rows, self._task)
 
 
 class Parts(NamedTuple):
@@ -80,7 +84,7 @@ class Parts(NamedTuple):
     prepare: Mode | None
 
 
-def parts_of(request: Request, content_type: str, limits: Limits) -> Parts:
+def parts_of(request: Request, content_type: str, limits: Limits, task: Task) -> Parts:
     """The fields of a form. Raises BadMultipart and BadParameter, also for a parameter that the head overrides."""
     bodies = []
     options: dict[str, str] = {}
@@ -89,7 +93,7 @@ def parts_of(request: Request, content_type: str, limits: Limits) -> Parts:
             options.setdefault(field.name, field.content.decode("latin-1"))
         else:
             bodies.append((field.content, field.content_type))
-    top_k = parse_top_k(options["top_k"]) if "top_k" in options else None
+    top_k = parse_top_k(options["top_k"], task) if "top_k" in options else None
     prepare = parse_mode(options["prepare"]) if "prepare" in options else None
     if not bodies:
         raise BadMultipart("the form has no field with an image: send one or more, as curl's -F image=@FILE does")
@@ -101,7 +105,7 @@ def body_type(content_type: str) -> str:
     return "" if content_type[:33].lower() == "application/x-www-form-urlencoded" else content_type
 
 
-def _plan(head: Head) -> Plan:
+def _plan(head: Head, task: Task) -> Plan:
     """How to read and answer requests with this head. Raises BadParameter."""
     query = dict(parse_qsl(head.url.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
     # An empty parameter is refused, because a client's variable was probably unset. An empty header is ignored.
@@ -113,6 +117,6 @@ def _plan(head: Head) -> Plan:
         raise BadParameter(f"unknown parameter {next(iter(query))[:40]!r}: use top_k or prepare")
     form = Form(binary=wants_binary(head.accept))
     if top_k is not None:
-        form = form._replace(top_k=parse_top_k(top_k))
+        form = form._replace(top_k=parse_top_k(top_k, task))
     content_type = body_type(head.content_type)
     return Plan(content_type, form, content_type[:10].lower() == "multipart/", top_k is not None, mode)

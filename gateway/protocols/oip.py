@@ -5,6 +5,7 @@ https://github.com/kserve/open-inference-protocol; binary tensors as in Triton's
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md.
 """
 
+import functools
 import struct
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -12,25 +13,20 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.decoding.bodies import decode_image, decode_pixels
-from fashion_mnist.decoding.decoded import Bytes, Decoded, join
+from fashion_mnist.decoding.decoded import Bytes, Decoded, image_bytes, join
 from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.errors import BadTensor, NotFound
 from fashion_mnist.ood import unknown_scores
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.preparation import Mode, parse_mode
+from fashion_mnist.task import Task
 from gateway.protocols.reading import refuse_bad
-from gateway.types.exchange import MODEL
 
 INPUT: Final = "images"
 PLATFORM: Final = "onnxruntime_onnx"
 SERVER: Final = "fashion-mnist-serving"
 EXTENSIONS: Final = ("binary_tensor_data",)
-
-_INPUT_FORMS: Final = (
-    f"send {INPUT} as UINT8 of shape [n, 1, 28, 28] or [n, 28, 28], or as BYTES of shape [n] with an image file in each"
-)
 
 
 class Tensor(NamedTuple):
@@ -41,45 +37,65 @@ class Tensor(NamedTuple):
     shape: list[int]
 
 
-INPUTS: Final = (Tensor(INPUT, "UINT8", [-1, *GEOMETRY]),)
-OUTPUTS: Final = (
-    Tensor("probabilities", "FP32", [-1, len(CLASSES)]),
+PROBABILITIES: Final = "probabilities"
+OTHER_OUTPUTS: Final = (
     Tensor("index", "INT64", [-1]),
     Tensor("label", "BYTES", [-1]),
     Tensor("unknown", "BOOL", [-1]),
     Tensor("unknown_score", "FP32", [-1]),
 )
-_OUTPUTS: Final = {output.name: output for output in OUTPUTS}
-
-_TAILS: Final[dict[str, list[list[int]]]] = {"UINT8": [[*GEOMETRY], [*GEOMETRY[1:]]], "BYTES": [[], [1]]}
-"""By the type of the input: the dimensions that may follow the number of images in its shape."""
+OUTPUTS: Final = (PROBABILITIES, *(output.name for output in OTHER_OUTPUTS))
 
 _LENGTH: Final = struct.Struct("<I")
-_LABELS: Final = [name.encode() for name in CLASSES]
-_LABEL_ELEMENTS: Final = {name: _LENGTH.pack(len(name)) + name for name in _LABELS}
-
 Values: TypeAlias = NDArray[Any] | list[bytes]
 
 
-def check_model(name: str, version: str, versions: Collection[str]) -> None:
+class Tensors:
+    """The input and the outputs of a task."""
+
+    def __init__(self, task: Task) -> None:
+        channels, *rows = task.geometry
+        self._tails: dict[str, list[list[int]]] = {
+            "UINT8": [[*task.geometry], *([rows] if channels == 1 else [])],
+            "BYTES": [[], [1]],
+        }
+        """By the type of the input: the dimensions that may follow the number of images in its shape."""
+        shapes = " or ".join(f"[n, {', '.join(map(str, tail))}]" for tail in self._tails["UINT8"])
+        self.input_forms = f"UINT8 of shape {shapes}, or BYTES of shape [n] with an image file in each"
+        self.inputs = (Tensor(INPUT, "UINT8", [-1, *task.geometry]),)
+        self.outputs = (Tensor(PROBABILITIES, "FP32", [-1, len(task.classes)]), *OTHER_OUTPUTS)
+        self.labels = [name.encode() for name in task.classes]
+
+    def count_images(self, name: str, datatype: str, shape: list[Any], budget: Budget) -> int:
+        """The number of images of an input, by its shape. Raises BadTensor, and TooManyImages."""
+        advice = f"send {INPUT} as {self.input_forms}"
+        if name != INPUT:
+            raise BadTensor(f"unknown input {name[:40]!r}: {advice}")
+        if datatype not in self._tails:
+            raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {advice}")
+        if set(map(type, shape)) != {int} or shape[1:] not in self._tails[datatype] or shape[0] < 1:
+            raise BadTensor(f"{INPUT} of type {datatype} and shape {_shown(shape)}: {advice}")
+        count: int = shape[0]
+        budget.check_images(count)
+        return count
+
+    def output(self, name: str) -> Tensor:
+        """The metadata of an output that `check_outputs` returned."""
+        return self.outputs[OUTPUTS.index(name)]
+
+
+@functools.lru_cache(maxsize=16)
+def tensors(task: Task) -> Tensors:
+    """The tensors of a task."""
+    return Tensors(task)
+
+
+def check_model(task: Task, name: str, version: str, versions: Collection[str]) -> None:
     """Raise NotFound if a request names another model or an unknown version."""
-    if name != MODEL:
-        raise NotFound(f"unknown model {name[:40]!r}: the only one is {MODEL!r}")
+    if name != task.name:
+        raise NotFound(f"unknown model {name[:40]!r}: the only one is {task.name!r}")
     if version and version not in versions:
-        raise NotFound(f"unknown version {version[:40]!r} of {MODEL}: use one of {', '.join(versions)}, or none")
-
-
-def count_images(name: str, datatype: str, shape: list[Any], budget: Budget) -> int:
-    """The number of images of an input, by its shape. Raises BadTensor, and TooManyImages."""
-    if name != INPUT:
-        raise BadTensor(f"unknown input {name[:40]!r}: {_INPUT_FORMS}")
-    if datatype not in _TAILS:
-        raise BadTensor(f"{INPUT} of type {datatype[:20]!r}: {_INPUT_FORMS}")
-    if set(map(type, shape)) != {int} or shape[1:] not in _TAILS[datatype] or shape[0] < 1:
-        raise BadTensor(f"{INPUT} of type {datatype} and shape {_shown(shape)}: {_INPUT_FORMS}")
-    count: int = shape[0]
-    budget.check_images(count)
-    return count
+        raise NotFound(f"unknown version {version[:40]!r} of {task.name}: use one of {', '.join(versions)}, or none")
 
 
 def _shown(shape: list[Any]) -> str:
@@ -91,10 +107,9 @@ def _shown(shape: list[Any]) -> str:
 
 def from_pixels(pixels: Bytes, count: int, budget: Budget) -> Decoded:
     """The images of a UINT8 tensor, one byte per pixel. Raises BadTensor."""
-    if len(pixels) != count * IMAGE_BYTES:
-        raise BadTensor(
-            f"{INPUT} has {len(pixels):,} bytes of data, but its shape requires {count * IMAGE_BYTES:,}: correct one"
-        )
+    due = count * image_bytes(budget.geometry)
+    if len(pixels) != due:
+        raise BadTensor(f"{INPUT} has {len(pixels):,} bytes of data, but its shape requires {due:,}: correct one")
     return decode_pixels(pixels, budget)
 
 
@@ -125,22 +140,17 @@ def split(content: bytes, count: int) -> list[bytes]:
 
 def check_outputs(names: Iterable[str]) -> tuple[str, ...]:
     """The requested outputs; all of them if none is named. Raises BadTensor."""
-    requested = tuple(names) or tuple(_OUTPUTS)
+    requested = tuple(names) or OUTPUTS
     for name in requested:
-        if name not in _OUTPUTS:
-            raise BadTensor(f"unknown output {name[:40]!r}: use {', '.join(_OUTPUTS)}")
+        if name not in OUTPUTS:
+            raise BadTensor(f"unknown output {name[:40]!r}: use {', '.join(OUTPUTS)}")
     if len(set(requested)) < len(requested):
         raise BadTensor("an output is requested twice: request it once")
     return requested
 
 
-def output(name: str) -> Tensor:
-    """The metadata of an output that `check_outputs` returned."""
-    return _OUTPUTS[name]
-
-
 def values(
-    names: Sequence[str], probabilities: Probabilities, decoded: Decoded, unknown_threshold: float
+    names: Sequence[str], probabilities: Probabilities, decoded: Decoded, unknown_threshold: float, task: Task
 ) -> list[Values]:
     """Outputs in the order of their names: numbers as NumPy arrays of the output's shape, labels as bytes.
 
@@ -150,11 +160,12 @@ def values(
     scores: list[float] = []
     found: list[Values] = []
     for name in names:
-        if name == "probabilities":
+        if name == PROBABILITIES:
             found.append(probabilities)
         elif name in ("index", "label"):
             index = index or probabilities.argmax(axis=1).tolist()
-            found.append(np.array(index, "<i8") if name == "index" else [_LABELS[place] for place in index])
+            labels = tensors(task).labels
+            found.append(np.array(index, "<i8") if name == "index" else [labels[place] for place in index])
         else:
             scores = scores or unknown_scores(probabilities)
             if name == "unknown_score":
@@ -178,5 +189,5 @@ def preparation(parameter: Any, default: Mode) -> Mode:
 def raw_bytes(values: Values) -> bytes:
     """An output as a binary tensor: little-endian, one byte per BOOL, each label preceded by its length."""
     if isinstance(values, list):
-        return b"".join([_LABEL_ELEMENTS[label] for label in values])
+        return b"".join([_LENGTH.pack(len(label)) + label for label in values])
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -7,16 +7,16 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.json_bodies import pixel_bytes
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadTensor, NotFound
 from fashion_mnist.predictions import Answer
 from fashion_mnist.preparation import Mode
+from fashion_mnist.task import Task
 from gateway.protocols import inference_pb2 as pb
 from gateway.protocols import oip, wire
-from gateway.types.exchange import MODEL, Exchange
+from gateway.types.exchange import Exchange
 from gateway.types.job import Job
 from gateway.types.page import Offered
 
@@ -25,8 +25,6 @@ INFER: Final = f"/{SERVICE}/ModelInfer".encode()
 HEALTH: Final = frozenset((f"/{SERVICE}/ServerLive".encode(), f"/{SERVICE}/ServerReady".encode()))
 """The calls of load balancers."""
 _CONTENT_TYPE: Final = "application/grpc"
-_NAMED: Final = bytes(pb.ModelInferRequest(model_name=MODEL).SerializeToString())
-"""The beginning of nearly every request."""
 _VERSION: Final = (pb.ModelInferRequest.MODEL_VERSION_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
 _RAW_OUTPUT: Final = (pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2).to_bytes(1, "big")
 """The tag of each raw output."""
@@ -56,7 +54,8 @@ class Form(NamedTuple):
 class OipGrpc:
     """See `gateway.types.exchange.Codec`. One invalid image refuses the request: tensors cannot contain errors."""
 
-    def __init__(self, version: str, unknown_threshold: float, prepare: Mode) -> None:
+    def __init__(self, task: Task, version: str, unknown_threshold: float, prepare: Mode) -> None:
+        self._task = task
         self._unknown_threshold = unknown_threshold
         self._prepare = prepare
         self._version = version
@@ -70,15 +69,15 @@ class OipGrpc:
         if len(request.body) > wire.BESIDE_TENSORS:
             wire.check_contents(request.body, wire.outline(request.body).contents, limits.max_images)
         message = _parse(pb.ModelInferRequest, request.body)
-        oip.check_model(message.model_name, message.model_version, [self._version])
+        oip.check_model(self._task, message.model_name, message.model_version, [self._version])
         outputs = oip.check_outputs([output.name for output in message.outputs])
         inputs = message.inputs
         if len(inputs) != 1:
             raise BadTensor(f"the request has {len(inputs)} inputs: send one, {oip.INPUT}")
         parameter = message.parameters["prepare"].string_param if "prepare" in message.parameters else None
-        budget = Budget(limits, GEOMETRY, allowance, oip.preparation(parameter, self._prepare))
+        budget = Budget(limits, self._task.geometry, allowance, oip.preparation(parameter, self._prepare))
         tensor = inputs[0]
-        count = oip.count_images(tensor.name, tensor.datatype, list(tensor.shape), budget)
+        count = oip.tensors(self._task).count_images(tensor.name, tensor.datatype, list(tensor.shape), budget)
         raw = message.raw_input_contents
         if raw:
             if len(raw) != 1 or tensor.HasField("contents"):
@@ -96,15 +95,15 @@ class OipGrpc:
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
         count = len(probabilities)
-        found = oip.values(form.outputs, probabilities, decoded, self._unknown_threshold)
-        parts = [_head(self._version, form.outputs, count) if form.raw else b""]
+        found = oip.values(form.outputs, probabilities, decoded, self._unknown_threshold, self._task)
+        parts = [_head(self._task, self._version, form.outputs, count) if form.raw else b""]
         if form.raw:
             # Serialised fields of a message may be concatenated in any order.
             for values in found:
                 content = oip.raw_bytes(values)
                 parts += (_RAW_OUTPUT, _varint(len(content)), content)
         else:
-            response = _response(self._version, form.outputs, count)
+            response = _response(self._task, self._version, form.outputs, count)
             for output, values in zip(response.outputs, found, strict=True):
                 place = getattr(output.contents, _CONTENTS[output.datatype])
                 place.extend(values if isinstance(values, list) else values.ravel().tolist())
@@ -114,12 +113,19 @@ class OipGrpc:
         return Answer(200, _CONTENT_TYPE, b"".join(parts))
 
 
-def version_of(message: bytes) -> str:
+@functools.lru_cache(maxsize=16)
+def _named(task: Task) -> bytes:
+    """How nearly every request begins."""
+    return bytes(pb.ModelInferRequest(model_name=task.name).SerializeToString())
+
+
+def version_of(task: Task, message: bytes) -> str:
     """The version that a ModelInferRequest names; "" for none. Raises BadTensor if it cannot be parsed.
 
     Clients write fields in the order of their numbers: the version's, if there is one, follows the model's name.
     """
-    if message.startswith(_NAMED) and not message.startswith(_VERSION, len(_NAMED)):
+    named = _named(task)
+    if message.startswith(named) and not message.startswith(_VERSION, len(named)):
         return ""
     if len(message) > wire.BESIDE_TENSORS:
         wire.outline(message)
@@ -130,53 +136,53 @@ def version_of(message: bytes) -> str:
     return version.decode("utf-8", "replace")
 
 
-def answer_metadata(path: bytes, message: bytes, offered: Offered) -> Answer | None:
+def answer_metadata(task: Task, path: bytes, message: bytes, offered: Offered) -> Answer | None:
     """The answer to a call for health or metadata; None for an unknown call. Raises FashionMNISTError."""
     page = _PAGES.get(path)
     if page is not None and len(message) > wire.BESIDE_TENSORS:
         raise BadTensor(f"the message has {len(message):,} bytes: send one shorter than {wire.BESIDE_TENSORS:,}")
-    return None if page is None else Answer(200, _CONTENT_TYPE, page(message, offered).SerializeToString())
+    return None if page is None else Answer(200, _CONTENT_TYPE, page(task, message, offered).SerializeToString())
 
 
-def _server_live(message: bytes, offered: Offered) -> pb.ServerLiveResponse:
+def _server_live(task: Task, message: bytes, offered: Offered) -> pb.ServerLiveResponse:
     _parse(pb.ServerLiveRequest, message)
     return pb.ServerLiveResponse(live=True)
 
 
-def _server_ready(message: bytes, offered: Offered) -> pb.ServerReadyResponse:
+def _server_ready(task: Task, message: bytes, offered: Offered) -> pb.ServerReadyResponse:
     _parse(pb.ServerReadyRequest, message)
     return pb.ServerReadyResponse(ready=offered.ready[offered.default])
 
 
-def _model_ready(message: bytes, offered: Offered) -> pb.ModelReadyResponse:
+def _model_ready(task: Task, message: bytes, offered: Offered) -> pb.ModelReadyResponse:
     request = _parse(pb.ModelReadyRequest, message)
     try:
-        oip.check_model(request.name, request.version, offered.ready)
+        oip.check_model(task, request.name, request.version, offered.ready)
     except NotFound:
         # Clients may ask for the readiness of unknown models.
         return pb.ModelReadyResponse(ready=False)
     return pb.ModelReadyResponse(ready=offered.ready[request.version or offered.default])
 
 
-def _server_metadata(message: bytes, offered: Offered) -> pb.ServerMetadataResponse:
+def _server_metadata(task: Task, message: bytes, offered: Offered) -> pb.ServerMetadataResponse:
     _parse(pb.ServerMetadataRequest, message)
     return pb.ServerMetadataResponse(name=oip.SERVER, version=offered.default, extensions=oip.EXTENSIONS)
 
 
-def _model_metadata(message: bytes, offered: Offered) -> pb.ModelMetadataResponse:
+def _model_metadata(task: Task, message: bytes, offered: Offered) -> pb.ModelMetadataResponse:
     request = _parse(pb.ModelMetadataRequest, message)
-    oip.check_model(request.name, request.version, offered.ready)
+    oip.check_model(task, request.name, request.version, offered.ready)
     tensor = pb.ModelMetadataResponse.TensorMetadata
     return pb.ModelMetadataResponse(
-        name=MODEL,
+        name=task.name,
         versions=list(offered.ready),
         platform=oip.PLATFORM,
-        inputs=[tensor(**described._asdict()) for described in oip.INPUTS],
-        outputs=[tensor(**described._asdict()) for described in oip.OUTPUTS],
+        inputs=[tensor(**described._asdict()) for described in oip.tensors(task).inputs],
+        outputs=[tensor(**described._asdict()) for described in oip.tensors(task).outputs],
     )
 
 
-_PAGES: Final[dict[bytes, Callable[[bytes, Offered], Any]]] = {
+_PAGES: Final[dict[bytes, Callable[[Task, bytes, Offered], Any]]] = {
     f"/{SERVICE}/{name}".encode(): page
     for name, page in {
         "ServerLive": _server_live,
@@ -195,18 +201,18 @@ def _parse(kind: Any, message: bytes) -> Any:
         raise BadTensor(f"the message is no {kind.__name__}: use gateway/protocols/inference.proto") from None
 
 
-def _response(version: str, outputs: tuple[str, ...], count: int) -> pb.ModelInferResponse:
+def _response(task: Task, version: str, outputs: tuple[str, ...], count: int) -> pb.ModelInferResponse:
     """The answer without its contents."""
-    response = pb.ModelInferResponse(model_name=MODEL, model_version=version)
+    response = pb.ModelInferResponse(model_name=task.name, model_version=version)
     for name in outputs:
-        tensor = oip.output(name)
+        tensor = oip.tensors(task).output(name)
         response.outputs.add(name=name, datatype=tensor.datatype, shape=[count, *tensor.shape[1:]])
     return response
 
 
 @functools.lru_cache(256)
-def _head(version: str, outputs: tuple[str, ...], count: int) -> bytes:
-    head: bytes = _response(version, outputs, count).SerializeToString()
+def _head(task: Task, version: str, outputs: tuple[str, ...], count: int) -> bytes:
+    head: bytes = _response(task, version, outputs, count).SerializeToString()
     return head
 
 

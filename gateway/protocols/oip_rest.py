@@ -7,21 +7,20 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.json_bodies import decode_base64, parse, pixel_bytes
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import BadJSON, BadTensor
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from fashion_mnist.preparation import Mode
+from fashion_mnist.task import Task
 from gateway.protocols import oip
 from gateway.protocols.reading import QUICK_BYTES, check_encoding, preparation
-from gateway.types.exchange import MODEL
 from gateway.types.job import Job
 from gateway.types.page import Offered, Page, page
 from gateway.types.request import Request
 
-SHAPE: Final = '{"inputs": [{"name": "images", "shape": [1, 28, 28], "datatype": "UINT8", "data": [...]}]}'
+SHAPE: Final = '{"inputs": [{"name": "images", "shape": [...], "datatype": "UINT8", "data": [...]}]}'
 
 _MAX_NESTING: Final = 8
 
@@ -44,44 +43,50 @@ class Form(NamedTuple):
         return all(output.binary for output in self.outputs)
 
 
-PATH: Final = f"/v2/models/{MODEL}".encode()
 INFER: Final = b"/infer"
 
 
-def path_of(version: str) -> bytes:
+def path(task: Task) -> bytes:
+    """The path of the default version."""
+    return f"/v2/models/{task.name}".encode()
+
+
+def path_of(task: Task, version: str) -> bytes:
     """The path of a version."""
-    return b"%b/versions/%b" % (PATH, version.encode())
+    return b"%b/versions/%b" % (path(task), version.encode())
 
 
-def pages(offered: Offered) -> dict[bytes, Page]:
+def pages(task: Task, offered: Offered) -> dict[bytes, Page]:
     """The answers to GET."""
+    tensors = oip.tensors(task)
     server = {"name": oip.SERVER, "version": offered.default, "extensions": oip.EXTENSIONS}
     model = {
-        "name": MODEL,
+        "name": task.name,
         "versions": list(offered.ready),
         "platform": oip.PLATFORM,
-        "inputs": [tensor._asdict() for tensor in oip.INPUTS],
-        "outputs": [tensor._asdict() for tensor in oip.OUTPUTS],
+        "inputs": [tensor._asdict() for tensor in tensors.inputs],
+        "outputs": [tensor._asdict() for tensor in tensors.outputs],
     }
-    found = {PATH: "", **{path_of(version): version for version in offered.ready}}
-    ready = ({"name": MODEL, "ready": True}, {"name": MODEL, "ready": False})
+    found = {path(task): "", **{path_of(task, version): version for version in offered.ready}}
+    ready = ({"name": task.name, "ready": True}, {"name": task.name, "ready": False})
     return {
         b"/v2": page(server),
         b"/v2/": page(server),
         b"/v2/health/live": page({"live": True}),
         b"/v2/health/ready": page({"ready": True}, {"ready": False}),
         **dict.fromkeys(found, page(model)),
-        **{path + b"/ready": page(*ready, version) for path, version in found.items()},
+        **{where + b"/ready": page(*ready, version) for where, version in found.items()},
     }
 
 
 class OipRest:
     """See `gateway.types.exchange.Codec`. One invalid image refuses the request: tensors cannot contain errors."""
 
-    def __init__(self, version: str, unknown_threshold: float, prepare: Mode) -> None:
+    def __init__(self, task: Task, version: str, unknown_threshold: float, prepare: Mode) -> None:
+        self._task = task
         self._unknown_threshold = unknown_threshold
         self._prepare = prepare
-        self._head = {"model_name": MODEL, "model_version": version}
+        self._head = {"model_name": task.name, "model_version": version}
 
     def is_plain(self, request: Request) -> bool:
         length = request.head.inference_length
@@ -103,16 +108,18 @@ class OipRest:
         if len(inputs) != 1:
             raise BadTensor(f"the request has {len(inputs)} inputs: send one, {SHAPE}")
         prepare = oip.preparation(_parameters(document).get("prepare"), preparation(request.head, self._prepare))
-        return form, _images(inputs[0], binary, Budget(limits, GEOMETRY, allowance, prepare))
+        budget = Budget(limits, self._task.geometry, allowance, prepare)
+        return form, _images(inputs[0], binary, budget, oip.tensors(self._task))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         probabilities = job.probabilities
         outputs: list[dict[str, Any]] = []
         binary: list[bytes] = []
         names = [output.name for output in form.outputs]
-        found = oip.values(names, probabilities, decoded, self._unknown_threshold)
+        found = oip.values(names, probabilities, decoded, self._unknown_threshold, self._task)
+        tensors = oip.tensors(self._task)
         for (name, as_binary), values in zip(form.outputs, found, strict=True):
-            tensor = oip.output(name)
+            tensor = tensors.output(name)
             written: dict[str, Any] = {
                 "name": name,
                 "datatype": tensor.datatype,
@@ -169,10 +176,10 @@ def _form(document: Mapping[str, Any]) -> Form:
     return Form(request_id, tuple(Output(name, binary.get(name, all_binary)) for name in oip.check_outputs(names)))
 
 
-def _images(tensor: Any, binary: bytes | None, budget: Budget) -> Decoded:
+def _images(tensor: Any, binary: bytes | None, budget: Budget, tensors: oip.Tensors) -> Decoded:
     """The images of an input; `binary` are the bytes after the JSON."""
     name, datatype = _text(tensor, "name"), _text(tensor, "datatype")
-    count = oip.count_images(name, datatype, _list(tensor, "shape"), budget)
+    count = tensors.count_images(name, datatype, _list(tensor, "shape"), budget)
     size = _parameters(tensor).get("binary_data_size")
     if size is not None:
         if "data" in tensor:

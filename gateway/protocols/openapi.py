@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fashion_mnist.predictions import JSON, OCTET_STREAM, Answer
 from fashion_mnist.preparation import MODES
+from fashion_mnist.task import Task
 from gateway.protocols import native, oip, oip_rest, openapi_page, v1
 from gateway.protocols.openapi_schemas import schemas
 from gateway.protocols.schemas import Schema, answer, errors, list_of, object_of, ref
@@ -18,21 +19,21 @@ PATH: Final = b"/openapi.json"
 HTML_PATH: Final = b"/docs"
 
 
-def pages(offered: Offered, *, page: bool) -> dict[bytes, Page]:
+def pages(task: Task, offered: Offered, *, page: bool) -> dict[bytes, Page]:
     """The document; `page` is whether the web page and its requests are served."""
-    as_json = Answer(200, JSON, json.dumps(describe(offered, page=page)).encode())
+    as_json = Answer(200, JSON, json.dumps(describe(task, offered, page=page)).encode())
     return {PATH: Page(as_json, as_json)}
 
 
-def describe(offered: Offered, *, page: bool = True) -> dict[str, Any]:
+def describe(task: Task, offered: Offered, *, page: bool = True) -> dict[str, Any]:
     """The document, with the current versions of the model."""
     versions = list(offered.ready)
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Fashion-MNIST",
+            "title": task.title,
             "version": offered.default,
-            "summary": "Classifies images of garments into ten classes.",
+            "summary": f"Classifies images, each of one {task.noun}, into {len(task.classes)} classes.",
             "description": "One model behind three protocols: its own, the Open Inference Protocol, and TensorFlow "
             "Serving's. Several versions may be loaded; a path without a version refers to the default. The Open "
             "Inference Protocol is also served over gRPC, on its own port. If the server requires keys, send "
@@ -40,15 +41,15 @@ def describe(offered: Offered, *, page: bool = True) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {
-            **_native(versions),
+            **_native(task, versions),
             **(openapi_page.paths(_bodies({"prepare": {"enum": list(MODES)}}), _PREPARE) if page else {}),
             **_health(),
-            **_oip(versions),
-            **_v1(versions),
+            **_oip(task, versions),
+            **_v1(task, versions),
             **_about(),
         },
         "components": {
-            "schemas": schemas(versions) | (openapi_page.schemas(versions) if page else {}),
+            "schemas": schemas(task, versions) | (openapi_page.schemas(task, versions) if page else {}),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "Only if the server requires keys."}
             },
@@ -90,12 +91,13 @@ def _bodies(fields: Schema) -> dict[str, Any]:
     return bodies
 
 
-def _native(versions: Sequence[str]) -> dict[str, Any]:
+def _native(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     bodies = _bodies({"top_k": ref("TopK"), "prepare": {"enum": list(MODES)}})
     operation = {
         "summary": "Predict one or more images of any format",
-        "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes (784 per image), .npy, IDX, JSON, "
-        "or a form of these. The first bytes determine the format. If one of several images is invalid, the answer has "
+        "description": "A PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF file, raw bytes "
+        f"({task.image_bytes} per image), .npy, IDX, JSON, or a form of these. "
+        "The first bytes determine the format. If one of several images is invalid, the answer has "
         "its error in its place.",
         "parameters": [
             {
@@ -115,14 +117,15 @@ def _native(versions: Sequence[str]) -> dict[str, Any]:
         "requestBody": {"required": True, "content": bodies},
         "responses": {
             "200": answer(
-                "The predictions; with `Accept: application/octet-stream` only the probabilities, float32 [n, 10].",
+                "The predictions; with `Accept: application/octet-stream` only the probabilities, float32 "
+                f"[n, {len(task.classes)}].",
                 ref("Predictions"),
                 {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
             ),
             **errors("Error"),
         },
     }
-    names = {native.PATH: "", **{native.path_of(version): f"_{version}" for version in versions}}
+    names = {native.path(task): "", **{native.path_of(task, version): f"_{version}" for version in versions}}
     return {
         path.decode(): {
             "post": {"operationId": f"predict{name}", **operation},
@@ -147,7 +150,7 @@ def _health() -> dict[str, Any]:
     return found
 
 
-def _oip(versions: Sequence[str]) -> dict[str, Any]:
+def _oip(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     ready = object_of({"ready": {"type": "boolean"}}, name={"type": "string"})
     live = object_of({"live": {"type": "boolean"}})
     metadata = object_of({"name": {"type": "string"}, "version": {"type": "string"}, "extensions": list_of("string")})
@@ -158,8 +161,8 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
     }
     infer = {
         "summary": "Open Inference Protocol: predict",
-        "description": f"One input, `{oip.INPUT}`: UINT8 of shape [n, 1, 28, 28] or [n, 28, 28], or BYTES of shape [n] "
-        "with an image file in each, in base64. In requests and answers, tensors may follow the JSON as bytes: then "
+        "description": f"One input, `{oip.INPUT}`: {oip.tensors(task).input_forms}, in base64. "
+        "In requests and answers, tensors may follow the JSON as bytes: then "
         "Inference-Header-Content-Length is the length of the JSON.",
         "parameters": [
             {
@@ -186,7 +189,7 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
             **errors("ProtocolError"),
         },
     }
-    for path in (oip_rest.PATH, *map(oip_rest.path_of, versions)):
+    for path in (oip_rest.path(task), *(oip_rest.path_of(task, version) for version in versions)):
         model = path.decode()
         found[model] = _get("Open Inference Protocol: the model", ref("Model"))
         found[f"{model}/ready"] = _get("Open Inference Protocol: whether it is ready", ready, has_503=True)
@@ -194,7 +197,7 @@ def _oip(versions: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _v1(versions: Sequence[str]) -> dict[str, Any]:
+def _v1(task: Task, versions: Sequence[str]) -> dict[str, Any]:
     predict = {
         "summary": "TensorFlow Serving's REST API and KServe's v1: predict",
         "parameters": _PREPARE,
@@ -203,7 +206,7 @@ def _v1(versions: Sequence[str]) -> dict[str, Any]:
     }
     models = object_of({"models": list_of("string")})
     found = {"/v1/models": _get("KServe's v1: the models", models)}
-    for path in (v1.PATH, *map(v1.path_of, versions)):
+    for path in (v1.path(task), *(v1.path_of(task, version) for version in versions)):
         model = path.decode()
         found[model] = _get("TensorFlow Serving's and KServe's v1: the model's state", ref("V1Model"))
         found[f"{model}:predict"] = {"post": predict, "put": predict}
@@ -229,6 +232,10 @@ def _about() -> dict[str, Any]:
             }
         },
     }
+
+
+def _array(items: Schema, length: int) -> Schema:
+    return {"type": "array", "items": items, "minItems": length, "maxItems": length}
 
 
 def _get(summary: str, schema: Schema, *, has_503: bool = False, takes_key: bool = True) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.predictions import OCTET_STREAM
+from fashion_mnist.task import Task
 from gateway.protocols.explain import PATH
 from gateway.protocols.schemas import Schema, answer, errors, list_of, object_of, ref
 
@@ -59,12 +59,12 @@ def paths(bodies: dict[str, Any], prepare: list[dict[str, Any]]) -> dict[str, An
     }
 
 
-def schemas(versions: Sequence[str]) -> dict[str, Schema]:
+def schemas(task: Task, versions: Sequence[str]) -> dict[str, Schema]:
     """The schemas of what they answer."""
     matrix: Schema = {"type": "array", "items": {"type": "array", "items": _COUNT}}
     occlusion = object_of({"window": _COUNT, "stride": _COUNT, "shape": _SHAPE}, values=_NUMBERS)
     version: Schema = {"enum": list(versions)}
-    classes: Schema = {"const": list(CLASSES)}
+    classes: Schema = {"const": list(task.classes)}
     return {
         "Explanation": object_of(
             {

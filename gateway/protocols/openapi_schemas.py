@@ -3,27 +3,32 @@
 from collections.abc import Sequence
 from typing import Final
 
-from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
+from fashion_mnist.task import Task
 from gateway.protocols import oip
 from gateway.protocols.schemas import Schema, list_of, object_of, ref
 
-_INDEX: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": len(CLASSES) - 1}
-_LABEL: Final[Schema] = {"enum": list(CLASSES)}
 _PROBABILITY: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1.000001}
 _TEXT: Final[Schema] = {"type": "string"}
-_UNKNOWN: Final[dict[str, Schema]] = {
-    "unknown": {
-        "type": "boolean",
-        "description": "Whether the image probably shows none of the classes: the score is above the threshold in "
-        "the model's card.",
-    },
-    "unknown_score": {"type": "number", "minimum": 1, "maximum": len(CLASSES)},
-}
 
 
-def schemas(versions: Sequence[str]) -> dict[str, Schema]:
+def _known(task: Task) -> dict[str, Schema]:
+    """What two protocols say of an image besides its probabilities."""
+    classes = len(task.classes)
+    return {
+        "label": {"enum": list(task.classes)},
+        "index": {"type": "integer", "minimum": 0, "maximum": classes - 1},
+        "unknown": {
+            "type": "boolean",
+            "description": "Whether the image probably shows none of the classes: the score is above the threshold in "
+            "the model's card.",
+        },
+        "unknown_score": {"type": "number", "minimum": 1, "maximum": classes},
+    }
+
+
+def schemas(task: Task, versions: Sequence[str]) -> dict[str, Schema]:
     """All schemas by name, with the current versions of the model."""
-    return {**_images(), **_native(versions), **_oip(versions), **_v1()}
+    return {**_images(task), **_native(task, versions), **_oip(versions), **_v1(task)}
 
 
 def _some(items: Schema) -> Schema:
@@ -34,30 +39,30 @@ def _exactly(count: int, items: Schema) -> Schema:
     return {"type": "array", "items": items, "minItems": count, "maxItems": count}
 
 
-def _images() -> dict[str, Schema]:
+def _images(task: Task) -> dict[str, Schema]:
     pixel: Schema = {"type": "integer", "minimum": 0, "maximum": 255}
-    rows = _exactly(GEOMETRY.height, _exactly(GEOMETRY.width, pixel))
+    channels, height, width = task.geometry
+    rows = _exactly(height, _exactly(width, pixel))
+    forms = [*([rows] if channels == 1 else []), _exactly(channels, rows), _exactly(task.image_bytes, pixel)]
     file: Schema = {"type": "string", "description": "An image file in base64."}
     named: Schema = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": True}
     some = _some(ref("Image"))
     return {
-        "Image": {"anyOf": [rows, _exactly(1, rows), _exactly(IMAGE_BYTES, pixel), file, named]},
+        "Image": {"anyOf": [*forms, file, named]},
         "Images": {"anyOf": [ref("Image"), some, object_of({"instances": some})]},
     }
 
 
-def _native(versions: Sequence[str]) -> dict[str, Schema]:
+def _native(task: Task, versions: Sequence[str]) -> dict[str, Schema]:
     probabilities: Schema = {
         "type": "object",
-        "properties": dict.fromkeys(CLASSES, _PROBABILITY),
+        "properties": dict.fromkeys(task.classes, _PROBABILITY),
         "additionalProperties": False,
     }
-    prediction = object_of(
-        {"label": _LABEL, "index": _INDEX, "probabilities": probabilities, **_UNKNOWN}, adjusted=list_of("string")
-    )
+    prediction = object_of({"probabilities": probabilities, **_known(task)}, adjusted=list_of("string"))
     error = object_of({"code": _TEXT, "message": _TEXT}, index={"type": "integer", "minimum": 0})
     return {
-        "TopK": {"type": "integer", "minimum": 1, "maximum": len(CLASSES)},
+        "TopK": {"type": "integer", "minimum": 1, "maximum": len(task.classes)},
         "Prediction": prediction,
         "Predictions": object_of(
             {
@@ -83,7 +88,7 @@ def _oip(versions: Sequence[str]) -> dict[str, Schema]:
         },
         parameters=parameters,
     )
-    names = [output.name for output in oip.OUTPUTS]
+    names = list(oip.OUTPUTS)
     output = object_of({"name": {"enum": names}}, parameters=parameters)
     return {
         "ProtocolError": object_of({"error": _TEXT}),
@@ -108,13 +113,11 @@ def _oip(versions: Sequence[str]) -> dict[str, Schema]:
     }
 
 
-def _v1() -> dict[str, Schema]:
+def _v1(task: Task) -> dict[str, Schema]:
     prediction = object_of(
         {
             "probabilities": {"type": "array", "items": _PROBABILITY},
-            "index": _INDEX,
-            "label": _LABEL,
-            **_UNKNOWN,
+            **_known(task),
         },
         adjusted=list_of("string"),
     )

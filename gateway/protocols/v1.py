@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.decoding.bodies import decode_instances
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.json_bodies import parse
@@ -18,13 +17,13 @@ from fashion_mnist.errors import BadJSON
 from fashion_mnist.ood import unknown_scores
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.preparation import Mode
+from fashion_mnist.task import Task
 from gateway.protocols.reading import check_encoding, preparation, refuse_bad
-from gateway.types.exchange import MODEL
 from gateway.types.job import Job
 from gateway.types.page import Offered, Page, page
 from gateway.types.request import Request
 
-_SHAPE: Final = '{"instances": [...]} with 28 rows of 28 pixels, or {"b64": "..."}, for each image'
+_SHAPE: Final = '{"instances": [...]} with the rows of pixels, or {"b64": "..."}, for each image'
 
 
 class Form(NamedTuple):
@@ -33,21 +32,25 @@ class Form(NamedTuple):
     binary: bool = False
 
 
-PATH: Final = f"/v1/models/{MODEL}".encode()
 PREDICT: Final = b":predict"
 
 
-def path_of(version: str) -> bytes:
+def path(task: Task) -> bytes:
+    """The path of the default version."""
+    return f"/v1/models/{task.name}".encode()
+
+
+def path_of(task: Task, version: str) -> bytes:
     """The path of a version."""
-    return b"%b/versions/%b" % (PATH, version.encode())
+    return b"%b/versions/%b" % (path(task), version.encode())
 
 
-def pages() -> dict[bytes, Page]:
+def pages(task: Task) -> dict[bytes, Page]:
     """The constant answers to GET."""
-    return {b"/v1/models": page({"models": [MODEL]})}
+    return {b"/v1/models": page({"models": [task.name]})}
 
 
-def state(offered: Offered, version: str = "") -> Answer:
+def state(task: Task, offered: Offered, version: str = "") -> Answer:
     """The state of a version, or of all, in the format of both protocols.
 
     The status is 200 even if the model is not ready; the body reports that.
@@ -62,13 +65,14 @@ def state(offered: Offered, version: str = "") -> Answer:
         if version in ("", name)
     ]
     ready = offered.ready[version or offered.default]
-    return Answer(200, JSON, orjson.dumps({"name": MODEL, "ready": ready, "model_version_status": statuses}))
+    return Answer(200, JSON, orjson.dumps({"name": task.name, "ready": ready, "model_version_status": statuses}))
 
 
 class V1:
     """See `gateway.types.exchange.Codec`. One invalid image refuses the request."""
 
-    def __init__(self, unknown_threshold: float, prepare: Mode) -> None:
+    def __init__(self, task: Task, unknown_threshold: float, prepare: Mode) -> None:
+        self._task = task
         self._unknown_threshold = unknown_threshold
         self._prepare = prepare
 
@@ -81,7 +85,7 @@ class V1:
         document = parse(request.body, _SHAPE)
         if not isinstance(document, dict) or "instances" not in document:
             raise BadJSON(f"the body has no instances: send {_SHAPE}")
-        budget = Budget(limits, GEOMETRY, allowance, preparation(request.head, self._prepare))
+        budget = Budget(limits, self._task.geometry, allowance, preparation(request.head, self._prepare))
         return Form(), refuse_bad(decode_instances(document["instances"], budget))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
@@ -90,7 +94,7 @@ class V1:
             {
                 "probabilities": row,
                 "index": index,
-                "label": CLASSES[index],
+                "label": self._task.classes[index],
                 "unknown": score > self._unknown_threshold or decoded.is_empty(place),
                 "unknown_score": round(score, 4),
                 **({"adjusted": decoded.adjusted[place]} if place in decoded.adjusted else {}),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import Limits
@@ -12,8 +12,6 @@ from gateway.types.job import Job
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
-
-MODEL: Final = "fashion_mnist"
 
 
 class Exchange(Protocol):

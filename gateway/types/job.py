@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.predictions import Probabilities, json_rows
+from fashion_mnist.task import Task
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -22,7 +22,7 @@ FEW: Final = 16
 """Requests with up to this many images have their JSON written together with that of the rest of the batch."""
 
 _NEVER: Final = float("inf")
-_NOTHING: Final = np.empty((0, len(CLASSES)), np.float32)
+_NOTHING: Final = np.empty((0, 1), np.float32)
 
 
 class Batch:
@@ -31,16 +31,16 @@ class Batch:
     __slots__ = ("_rows", "ended", "probabilities", "started")
 
     def __init__(self, probabilities: Probabilities, started: float, ended: float) -> None:
-        """`probabilities` is float32 [n, 10]; the times are from `time.perf_counter`."""
+        """`probabilities` is float32 [n, classes]; the times are from `time.perf_counter`."""
         self.probabilities = probabilities
         self.started = started
         self.ended = ended
         self._rows: list[bytes] | None = None
 
-    def rows(self, unknown_threshold: float) -> list[bytes]:
+    def rows(self, unknown_threshold: float, task: Task) -> list[bytes]:
         """Each image's part of the JSON answer. Written for the whole batch at the first call."""
         if self._rows is None:
-            self._rows = json_rows(self.probabilities, unknown_threshold)
+            self._rows = json_rows(self.probabilities, unknown_threshold, task)
         return self._rows
 
 
@@ -63,7 +63,7 @@ class Job:
     )
 
     def __init__(self, pixels: Pixels) -> None:
-        """`pixels` is uint8 [n, 28, 28]."""
+        """`pixels` is uint8 [n, channels, height, width]."""
         self._pixels = pixels
         self._missing = len(pixels)  # images without an answer
         self.waiting = len(pixels)
@@ -84,15 +84,15 @@ class Job:
         """Called once, when all images have their probabilities or the request has failed, unless it is cancelled."""
         raise NotImplementedError
 
-    def rows(self, unknown_threshold: float) -> list[bytes] | None:
+    def rows(self, unknown_threshold: float, task: Task) -> list[bytes] | None:
         """Each image's part of the JSON answer if they are few and were in one batch, else None.
 
-        The threshold is the model's, so the same for all requests of a batch.
+        Threshold and task are the model's, so the same for all requests of a batch.
         """
         count = len(self.probabilities)
         if self._batch is None or count > FEW:
             return None
-        return self._batch.rows(unknown_threshold)[self._row : self._row + count]
+        return self._batch.rows(unknown_threshold, task)[self._row : self._row + count]
 
     def cancel(self) -> None:
         """Drop the images that are not in a batch yet, because the answer is no longer needed."""
@@ -119,7 +119,7 @@ class Job:
             self._batch, self._row = batch, row
         else:
             if not len(self.probabilities):
-                self.probabilities = np.empty((size, len(CLASSES)), np.float32)
+                self.probabilities = np.empty((size, batch.probabilities.shape[1]), np.float32)
             self.probabilities[start : start + count] = batch.probabilities[row : row + count]
         self._missing -= count
         if not start:

@@ -4,12 +4,12 @@ import json
 import logging
 from typing import Any, Final
 
-from fashion_mnist.classes import CLASSES
 from fashion_mnist.errors import ModelError
 from fashion_mnist.explanation import Explainer
-from fashion_mnist.model_store import MISTAKES, MISTAKES_SPRITE, sample_name
+from fashion_mnist.model_store import MISTAKES, MISTAKES_SPRITE, model_task
 from fashion_mnist.predictions import JSON
 from fashion_mnist.system.checksums import verify
+from fashion_mnist.task import sample_file
 from gateway.http.static import TYPES, File
 from gateway.models.versions import Version
 
@@ -34,7 +34,7 @@ def files_of(version: Version, explainer: Explainer | None) -> dict[str, File]:
         found |= _mistakes(version)
     except (ModelError, OSError, ValueError, KeyError) as error:
         log.error("mistakes cannot be shown", extra={"version": version.name, "reason": str(error)})
-    for name in map(sample_name, CLASSES):
+    for name in map(sample_file, model_task(version.folder).classes):
         path = version.folder / name
         if path.exists():
             found[name] = File(path.read_bytes(), TYPES[path.suffix], compress=False)

@@ -6,19 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.errors import FashionMNISTError, NotFound
-from fashion_mnist.model_store import MISTAKES, model_card, sample_name
+from fashion_mnist.model_store import MISTAKES, model_card
 from fashion_mnist.predictions import JSON, Answer
 from fashion_mnist.preparation import MODES
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import sample_file
 from gateway.http.keys import PREDICT, Keyring, is_loopback
 from gateway.http.static import File, Folder
 from gateway.models.registry import Models
 from gateway.models.versions import accuracy
 from gateway.observability.traffic import Traffic
 from gateway.protocols import native
-from gateway.types.exchange import MODEL
 from gateway.types.request import Request
 from gateway.web import model_files
 from gateway.web.headers import STRICT, SWAGGER
@@ -99,9 +98,10 @@ class Web:
 
     def _config(self) -> dict[str, Any]:
         """What the page must know before it asks anything."""
-        settings, samples = self._settings, {label: sample_name(label) for label in CLASSES}
+        settings, task = self._settings, self._models.task
+        samples = {label: sample_file(label) for label in task.classes}
         return {
-            "task": {"name": MODEL, "classes": list(CLASSES), "geometry": GEOMETRY._asdict()},
+            "task": {"name": task.name, "classes": list(task.classes), "geometry": task.geometry._asdict()},
             "default_version": self._models.default.version.name,
             "keys": self._keyring is not None,
             "explain": model_files.NETWORK in self._of_model,
@@ -109,7 +109,7 @@ class Web:
             "prepare": settings.prepare,
             "modes": list(MODES),
             "limits": {name: getattr(settings, name) for name in ("max_body_bytes", "max_pixels", "max_images")},
-            "predict": native.PATH.decode(),
+            "predict": native.path(task).decode(),
             "samples": [
                 {"label": label, "url": f"{FILES.decode()}{name}"}
                 for label, name in samples.items()

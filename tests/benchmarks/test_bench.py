@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import load
 from benchmarks.load import Bodies, RunFailed
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from tests.support.command import COMMAND
 from tests.support.torchserve import RunningServer
 

@@ -16,11 +16,14 @@ from benchmarks.gpu.load import closed_loop
 from benchmarks.gpu.steps import FAILED, NOT_RUN, PASSED, PATIENCE, SKIPPED, Outcome, Run, Step, run_all
 from benchmarks.load import RunFailed
 from fashion_mnist.classes import CLASSES
-from loadtest.kinds import NATIVE, Sent, find_kind
+from fashion_mnist.task import FASHION_MNIST
+from loadtest.kinds import Sent, find_kind, native
 from loadtest.requests import Request, prepare
 from tests.support.command import ServeCommand
 
 ROOT = Path(__file__).parents[2]
+
+NATIVE = native(FASHION_MNIST)
 
 
 def step(name: str, deadline_s: float = 60) -> Step:

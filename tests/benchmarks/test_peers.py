@@ -22,7 +22,7 @@ from benchmarks.peers.catalogue import DOCUMENTED, EMBEDDED, TUNED, Peer
 from benchmarks.peers.family import family
 from benchmarks.peers.nginx import nginx
 from benchmarks.servers import Server
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.errors import UsageError
 from tests.support.command import COMMAND, wait_until
 

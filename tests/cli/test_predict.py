@@ -19,7 +19,7 @@ import trustme
 from PIL import Image
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from tests.support.bodies import idx, npy

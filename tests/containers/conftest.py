@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import open_engine
 from tests.containers import building
 from tests.containers.engine import Engine, an_engine, ensure_base

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from loadtest import scenario
 from loadtest.requests import prepare
 from serving.config import free_ports

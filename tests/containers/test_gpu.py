@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from tests.containers.compose import project
 from tests.containers.conftest import BuildImage
 from tests.containers.engine import Engine

@@ -12,7 +12,7 @@ from urllib.request import getproxies
 import httpx
 import pytest
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.model_store import HEALTH_IMAGE
 from loadtest.kinds import find_kind
 from tests.containers.building import ROOT

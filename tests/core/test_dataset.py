@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.data import dataset as fashion_mnist_dataset
-from fashion_mnist.data.dataset import CHECKSUMS, Dataset, find, load, read_idx
+from fashion_mnist.data.dataset import CHECKSUMS, find, load
+from fashion_mnist.data.idx import read_idx
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.data.torchvision import import_torchvision
 from fashion_mnist.errors import DatasetError
 

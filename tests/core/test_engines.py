@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import load_file, nvidia, open_engine
 from fashion_mnist.engines.fixed_batches import SIZES, sizes_up_to
 from fashion_mnist.engines.onnx import CPU_CHUNK, OnnxEngine

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fashion_mnist import preparation
 from fashion_mnist.classes import GEOMETRY
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import load_file
 from fashion_mnist.errors import BadParameter
 from fashion_mnist.model_store import model_store_path, unknown_threshold

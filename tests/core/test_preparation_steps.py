@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fashion_mnist.classes import GEOMETRY
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.preparation import MODES, Mode, prepare
 from fashion_mnist.preparation.steps import LONGER_SIDE, ORIGINAL, Steps
 from training.photographs import photograph, read

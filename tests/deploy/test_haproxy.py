@@ -23,14 +23,15 @@ import httpx
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST
 from gateway.http.keys import editing
 from gateway.process.worker import COUNT_S
 from gateway.protocols import inference_pb2 as pb
-from loadtest.kinds import NATIVE
+from loadtest.kinds import native
 from serving import processes
 from serving.config import free_ports
 from tests.support.command import COMMAND, gone, wait_until
@@ -42,6 +43,8 @@ from tests.support.versions import FIRST, named
 ROOT = FOLDER.parents[1]
 NEXT = "1.3-next"
 """A version that says what the released one says."""
+
+NATIVE = native(FASHION_MNIST)
 
 
 @pytest.fixture(scope="module")

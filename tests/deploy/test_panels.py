@@ -19,12 +19,13 @@ import pytest
 
 from fashion_mnist import drift
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.drift import FIGURES, Reference
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import model_card, model_version
+from fashion_mnist.task import FASHION_MNIST
 from gateway.observability.metrics import CONFIDENCE, IMAGES, SECONDS, STAGES
-from loadtest.kinds import NATIVE, Kind, find_kind
+from loadtest.kinds import Kind, find_kind, native
 from tests.support.command import ServeCommand, wait_until
 from tests.support.prometheus import MONITORING, SCRAPE_S, Panel, Prometheus, panels, prometheus
 
@@ -45,6 +46,8 @@ TORCHSERVE_ALONE = ("TorchServe's workers", "TorchServe's JVM")
 
 Shown = dict[str, float]
 _T = TypeVar("_T")
+
+NATIVE = native(FASHION_MNIST)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from export.release import Release, release
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 
 
 @pytest.fixture(scope="session")

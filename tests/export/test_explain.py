@@ -16,7 +16,7 @@ from torch import nn
 from export import explain, mistakes
 from export.release import Release
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.description import describe
 from fashion_mnist.errors import ExportError, ModelError
 from fashion_mnist.explanation import Explainer, occlusion, open_explainer

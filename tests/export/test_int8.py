@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from export import int8, timing
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import load_file
 
 

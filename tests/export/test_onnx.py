@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
 
 from export.folding import ForOnnxRuntime
 from export.onnx import check, export
@@ -72,12 +71,6 @@ def test_refuses_an_invalid_graph(model: onnx.ModelProto, tmp_path: Path) -> Non
 def test_refuses_a_fixed_batch(model: onnx.ModelProto, tmp_path: Path) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     refused(model, tmp_path, r"\[2, 1, 28, 28\].* where images \['batch', 1, 28, 28\] is due")
-
-
-def test_refuses_a_strange_node(model: onnx.ModelProto, tmp_path: Path) -> None:
-    model.graph.node[-1].output[0] = "inner"
-    model.graph.node.append(helper.make_node("Identity", ["inner"], ["probabilities"]))
-    refused(model, tmp_path, "nodes that this network does not need: Identity")
 
 
 def test_refuses_weights_in_a_second_file(model: onnx.ModelProto, tmp_path: Path) -> None:

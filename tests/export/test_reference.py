@@ -6,7 +6,7 @@ import numpy as np
 
 from export.reference import WINDOW, fit
 from export.release import Release
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.drift import BINS, FIGURES, Reference, brightness, counts
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import model_card

@@ -16,12 +16,13 @@ from export import card, release
 from export.folding import ForOnnxRuntime
 from export.release import Release
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import MODEL_FILES, open_engine
 from fashion_mnist.errors import ExportError, FashionMNISTError, ModelError, UsageError
-from fashion_mnist.model_store import CARD, sample_name, unknown_threshold
+from fashion_mnist.model_store import CARD, unknown_threshold
 from fashion_mnist.network import Classifier, Network, load_weights, save_weights
 from fashion_mnist.system import checksums
+from fashion_mnist.task import sample_file
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -84,7 +85,7 @@ def test_the_samples_are_test_images_that_the_model_names_rightly(exported: Rele
         "t_shirt_top.png", "trouser.png", "pullover.png", "dress.png", "coat.png",
         "sandal.png", "shirt.png", "sneaker.png", "bag.png", "ankle_boot.png",
     ]  # fmt: skip
-    assert [sample_name(label) for label in CLASSES] == [f"samples/{name}" for name in names]
+    assert [sample_file(label) for label in CLASSES] == [f"samples/{name}" for name in names]
     engine = open_engine(exported.folder, "onnx", "cpu")
     for index, name in enumerate(names):
         image = np.asarray(Image.open(exported.folder / "samples" / name))

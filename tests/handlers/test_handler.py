@@ -11,7 +11,7 @@ from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
 from fashion_mnist.classes import CLASSES, GEOMETRY
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 from playwright.sync_api import Page, expect
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from tests.page.visits import Visit, answer, choose, choose_sample, explained
 from training import photographs

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Route, expect
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from tests.page.visits import Visit, answer, choose, choose_sample, explained, root_of, visiting
 from tests.support.command import ServeCommand

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST
 from serving import readiness
 
 
@@ -30,6 +31,6 @@ def test_what_settings_describe_is_reached_as_they_say(settings: Settings, url: 
 
 def test_nobody_there_is_not_ready() -> None:
     with pytest.raises(readiness.NotReady, match="no answer on 127.0.0.1:9"):
-        readiness.check_health_image("127.0.0.1", 9, b"")
+        readiness.check_health_image("127.0.0.1", 9, FASHION_MNIST, b"")
     with pytest.raises(readiness.NotReady, match="no answer on /nowhere"):
         readiness.ask_at(Path("/nowhere"))

@@ -12,7 +12,7 @@ import torch
 
 from export.release import release
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.model_store import CARD, model_store_path, model_version
 from fashion_mnist.network import load_weights, save_weights
 from fashion_mnist.settings import Settings

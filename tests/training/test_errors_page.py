@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.engines import load_file
 from tests.support.command import COMMAND
 from training.errors_page import COVERAGES, coverage, errors_page, suspected_labels
@@ -37,7 +37,7 @@ def test_the_page_shows_errors_and_differences_and_needs_no_other_file(dataset: 
     test = Split(dataset.test.images[:1000], dataset.test.labels[:1000])
     answers = load_file(model_store / "model.onnx", "cpu").predict(test.images)
     other = answers[:, [1, 0, *range(2, 10)]]
-    page = errors_page(test, {"released": answers, "a <worse> one": other})
+    page = errors_page(test, {"released": answers, "a <worse> one": other}, CLASSES)
     assert not re.search(r'(src|href)="(?!data:|https://arxiv.org)', page)
     for heading in (
         "Coverage and accuracy",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.errors import UsageError
 from fashion_mnist.network import Classifier, Network
 from training import fused, runs

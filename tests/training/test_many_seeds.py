@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.errors import TrainingError, UsageError
 from training import many_seeds
 from training.loop import Trainer

@@ -7,7 +7,7 @@ import pytest
 
 _PROGRAM = """
 import numpy as np, torch
-from fashion_mnist.data.dataset import Split
+from fashion_mnist.data.splits import Split
 from training.loop import Trainer
 from training.recipes import recipe_named
 images = np.random.default_rng(0).integers(0, 256, (1024, 1, 28, 28), np.uint8)

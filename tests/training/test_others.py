@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.model_store import model_store_path
 from fashion_mnist.network import load_weights
 from fashion_mnist.settings import Settings

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from training.perturb import SMALL, affine, corrupt
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fashion_mnist.classes import GEOMETRY
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.engines import load_file
 from fashion_mnist.model_store import model_store_path, unknown_threshold
 from fashion_mnist.preparation import prepare

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.errors import UsageError
 from tests.support.command import COMMAND
 from training import comparison, report, runs

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.engines import load_file
 from fashion_mnist.errors import DatasetError
 from fashion_mnist.model_store import model_store_path

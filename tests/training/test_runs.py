@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.errors import DeviceUnavailable, TrainingError, UsageError
 from fashion_mnist.network import load_weights
 from tests.support.command import COMMAND, wait_until

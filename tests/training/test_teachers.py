@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_mnist.data.dataset import Dataset, Split
+from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.errors import ModelError, TrainingError, UsageError
 from fashion_mnist.network import load_weights
 from training import runs

@@ -9,11 +9,11 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.predictions import Probabilities
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST, Task
 from gateway.protocols import inference_pb2 as pb
 
 WORTH_A_BATCH: Final = 32
@@ -44,12 +44,13 @@ _OPTIONS: Final = [
 class OipEngine:
     """Another server that runs our exported graph. See `gateway.models.engines.Backend`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, task: Task = FASHION_MNIST) -> None:
         """Does not connect yet."""
+        self._task = task
         self.max_batch = 256
         """Reduced when the server refuses a batch as too large."""
         self._address = settings.oip_address
-        self._model, self._version = settings.oip_model, settings.oip_version
+        self._model, self._version = settings.oip_model or task.name, settings.oip_version
         self._timeout_s = settings.engine_timeout_s
         self._channel = grpc.aio.insecure_channel(settings.oip_address, options=_OPTIONS)
         self._infer = self._channel.unary_unary(
@@ -76,15 +77,16 @@ class OipEngine:
         request = pb.ModelInferRequest(
             model_name=self._model,
             model_version=self._version,
-            inputs=[{"name": INPUT, "datatype": "UINT8", "shape": [len(images), *GEOMETRY]}],
+            inputs=[{"name": INPUT, "datatype": "UINT8", "shape": [len(images), *self._task.geometry]}],
             outputs=[{"name": OUTPUT}],
             raw_input_contents=[images.tobytes()],
         )
         response = await self._infer(request, timeout=self._timeout_s)
-        found = _probabilities(response, [len(images), len(CLASSES)])
+        shape = [len(images), len(self._task.classes)]
+        found = _probabilities(response, shape)
         if found is None:
             raise Unavailable(
-                f"the engine at {self._address} returned no {OUTPUT}, FP32 [{len(images)}, {len(CLASSES)}]: check "
+                f"the engine at {self._address} returned no {OUTPUT}, FP32 {shape}: check "
                 "that it serves our exported graph"
             )
         if not ((found >= 0).all() and (abs(found.sum(axis=1) - 1) < _SUM_TOLERANCE).all()):

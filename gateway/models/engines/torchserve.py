@@ -4,6 +4,7 @@ The pixels are in memory that the worker maps if it can; otherwise they are in t
 """
 
 import asyncio
+import functools
 import logging
 import struct
 from collections.abc import Callable
@@ -12,12 +13,12 @@ from typing import Final, cast
 import httptools
 import numpy as np
 
-from fashion_mnist.classes import CLASSES, GEOMETRY, IMAGE_BYTES
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.handler_interface.shared_pixels import MEDIA_TYPE, Writer
 from fashion_mnist.predictions import OCTET_STREAM, Probabilities
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST, Task
 from serving.config import RunFolder
 
 log = logging.getLogger(__name__)
@@ -25,23 +26,24 @@ log = logging.getLogger(__name__)
 WORTH_A_BATCH: Final = 32
 """Queued images that justify one more batch in flight; a request costs TorchServe some 0.3 ms."""
 
-_HEAD: Final = (
-    f"POST /predictions/fashion_mnist HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
-)
+_HEAD: Final = f"POST /predictions/%s HTTP/1.1\r\nHost: localhost\r\nAccept: {OCTET_STREAM}\r\nX-Prepare: none\r\n"
 
-_IDX: Final = struct.Struct(">4I")
+_IDX: Final = struct.Struct(">5I")
 """The header of an IDX file of images. Without it, pixels could be mistaken for an image file by their first bytes."""
 
 
 class TorchServeEngine:
     """TorchServe on this machine. See `gateway.models.engines.Backend`."""
 
-    def __init__(self, settings: Settings, address: "RunFolder | int", *, shared: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, address: "RunFolder | int", task: Task = FASHION_MNIST, *, shared: bool = True
+    ) -> None:
         """`address` is the folder of its run, or the port on loopback of one alone. Does not connect yet.
 
         If `shared`, pixels are in shared memory, unless there is none or the worker cannot read it.
         """
         self._address = address
+        self._task = task
         self._shared = shared
         self._timeout_s = settings.engine_timeout_s
         self._slots = settings.workers + 1
@@ -49,7 +51,8 @@ class TorchServeEngine:
         self.headers: Callable[[], str] = lambda: ""
         """Additional headers of the batch that is being sent."""
         most = settings.max_gpu_batch if settings.device == "cuda" else 256
-        self.max_batch = max(1, min(most, settings.max_images, (settings.max_body_bytes - _IDX.size) // IMAGE_BYTES))
+        in_body = (settings.max_body_bytes - _IDX.size) // task.image_bytes
+        self.max_batch = max(1, min(most, settings.max_images, in_body))
 
     def wants(self, in_flight: int, waiting: int) -> bool:
         return in_flight == 0 or (in_flight < self._slots and waiting >= WORTH_A_BATCH)
@@ -68,9 +71,10 @@ class TorchServeEngine:
             raise Unavailable(f"the engine cannot be reached ({error or type(error).__name__}): retry") from None
         if status != 200:
             raise Unavailable(f"the engine answered {status}: retry")
-        if len(body) != 4 * len(CLASSES) * len(images):
+        classes = len(self._task.classes)
+        if len(body) != 4 * classes * len(images):
             raise Unavailable(f"the engine answered {len(body)} bytes for {len(images)} images: retry")
-        return np.frombuffer(body, "<f4").reshape(len(images), len(CLASSES))
+        return np.frombuffer(body, "<f4").reshape(len(images), classes)
 
     async def _ask(self, images: Pixels) -> tuple[int, bytes]:
         """The status and the body of TorchServe's answer."""
@@ -94,7 +98,7 @@ class TorchServeEngine:
                 return MEDIA_TYPE, connection.share(images, self.max_batch)
             except OSError as error:
                 self._stop_sharing(f"there is no shared memory ({error})")
-        header = _IDX.pack(0x00000803, len(images), GEOMETRY.height, GEOMETRY.width)
+        header = _IDX.pack(0x00000804, len(images), *self._task.geometry)
         return OCTET_STREAM, header + images.tobytes()
 
     def _stop_sharing(self, reason: str) -> None:
@@ -109,19 +113,22 @@ class TorchServeEngine:
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
         if isinstance(self._address, int):
-            return (await loop.create_connection(lambda: _Connection(self._idle, ""), "127.0.0.1", self._address))[1]
+            alone = functools.partial(_Connection, self._idle, self._task, "")
+            return (await loop.create_connection(alone, "127.0.0.1", self._address))[1]
         authorization = f"Authorization: {self._address.authorization()}\r\n"
-        made = loop.create_unix_connection(lambda: _Connection(self._idle, authorization), str(self._address.inference))
-        return (await made)[1]
+        connection = functools.partial(_Connection, self._idle, self._task, authorization)
+        return (await loop.create_unix_connection(connection, str(self._address.inference)))[1]
 
 
 class _Connection(asyncio.Protocol):
     """A persistent connection with one request at a time."""
 
-    def __init__(self, idle: "list[_Connection]", authorization: str) -> None:
+    def __init__(self, idle: "list[_Connection]", task: Task, authorization: str) -> None:
         """`authorization` is the line with the key that TorchServe asks for, or ""."""
         self._idle = idle
         self.authorization = authorization
+        self._task = task
+        self._head = _HEAD % task.name
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._pixels: Writer | None = None
         self.reusable = False
@@ -133,7 +140,7 @@ class _Connection(asyncio.Protocol):
         a request that is abandoned closes its connection.
         """
         if self._pixels is None:
-            self._pixels = Writer(max_images)
+            self._pixels = Writer(max_images, self._task.geometry)
         return self._pixels.write(images)
 
     def post(self, kind: str, body: bytes, headers: str) -> "asyncio.Future[tuple[int, bytes]]":
@@ -141,7 +148,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self.reusable = False
-        head = f"{_HEAD}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        head = f"{self._head}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
         self._transport.writelines([head.encode(), body])
         return self._answer
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL.PngImagePlugin import ChunkStream
 
 from fashion_mnist.classes import GEOMETRY, IMAGE_BYTES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.decoding.bodies import decode, decode_many
 from fashion_mnist.decoding.decoded import Decoded
 from fashion_mnist.decoding.limits import Limits

@@ -208,7 +208,7 @@ def test_the_command_makes_lists_and_revokes(path: Path) -> None:
     assert "has no key" in run("revoke", "fm_00000000", file=path, status=2).stderr
     run("revoke", text, file=path)
     assert read(path) == []
-    assert "choose of predict, admin" in run("create", "--name", "a", "--scope", "all", file=path, status=2).stderr
+    assert "choose from predict, admin" in run("create", "--name", "a", "--scope", "all", file=path, status=2).stderr
     assert "does not exist" in run("list", file=path.with_name("none"), status=2).stderr
 
 

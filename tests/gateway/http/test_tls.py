@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.client.http import AsyncClient, Client
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import Unavailable, UsageError
 from fashion_mnist.settings import Settings

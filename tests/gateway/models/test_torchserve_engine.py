@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.errors import Unavailable
 from fashion_mnist.handler_interface.shared_pixels import Writer
 from fashion_mnist.predictions import Probabilities

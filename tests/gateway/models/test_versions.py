@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.drift import FIGURES, Reference
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import VersionError

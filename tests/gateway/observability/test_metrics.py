@@ -9,7 +9,7 @@ import pytest
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.client.http import Client
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.drift import FIGURES, Reference
 from fashion_mnist.model_store import model_card
 from gateway.observability.metrics import CODES, IMAGES, SECONDS, STAGES, Metrics, families

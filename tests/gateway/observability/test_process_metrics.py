@@ -7,7 +7,7 @@ import httpx
 import psutil
 import pytest
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from gateway.observability.process_metrics import Processes
 from tests.support.command import ServeCommand, wait_until
 from tests.support.samples import Samples, scrape

@@ -8,7 +8,7 @@ import pytest
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.client.http import BATCH_IMAGES, AsyncClient, Client, Failure, File, Prediction
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import CorruptImage, Unauthorized

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from fashion_mnist.classes import CLASSES
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import CARD, HEALTH_IMAGE
 from tests.support.command import COMMAND, ServeCommand, gone, serve_command, wait_until

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import HEALTH_IMAGE
 from tests.environments import LOCKS, programs

@@ -14,7 +14,7 @@ import pytest
 
 from fashion_mnist.classes import CLASSES, GEOMETRY
 from fashion_mnist.client.http import Client, Prediction
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import MAX_PREPARED, Limits
 from fashion_mnist.encoding import encode_picture

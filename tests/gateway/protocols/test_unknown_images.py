@@ -11,7 +11,7 @@ import pytest
 
 from fashion_mnist.classes import CLASSES
 from fashion_mnist.client.http import Client, Prediction
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.engines import open_engine
 from fashion_mnist.model_store import unknown_threshold

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from export.explain import outputs_of
-from fashion_mnist.data.dataset import Dataset
+from fashion_mnist.data.splits import Dataset
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.network import load_weights
 from gateway.models.explanations import MAX_WAITING
