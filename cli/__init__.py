@@ -70,8 +70,8 @@ for command in COMMANDS:
 app.command("import")(import_model)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"fashion-mnist {__version__}")
         raise typer.Exit
 
@@ -90,14 +90,14 @@ def _options(
     ),
     version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=_print_version),
 ) -> None:
-    """Read by `main`, which must know it even where an option cannot be parsed."""
+    """`main` reads `--debug`, because it must know it even if an option cannot be parsed."""
 
 
 def main() -> None:
-    """The console script. An error that we know is one line on stderr, and the exit status says its kind."""
+    """The console script. Known errors are printed as one line on stderr; the exit status is their kind."""
     open_standard_files()
     _print_any_name()
-    # As after Ctrl-C, what was started is ended. While it serves, `serve` has its own way.
+    # Exit as after Ctrl-C, which ends started processes. `serve` installs its own handlers while it serves.
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signal_number) != signal.SIG_IGN:
             signal.signal(signal_number, lambda number, frame: sys.exit(128 + number))
@@ -116,7 +116,7 @@ def main() -> None:
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {escape(advice)}", highlight=False)
         sys.exit(1)
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Nothing more is written, not even at exit.
+        # The reader of the output has closed it. Write nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
@@ -132,7 +132,7 @@ def main() -> None:
 
 
 def _print_any_name() -> None:
-    """Let stdout and stderr take every text: names of files are bytes, which need not be of the terminal's encoding."""
+    """Let stdout and stderr accept any text: file names are bytes, not necessarily in the terminal's encoding."""
     codecs.register_error("any_name", _encode_any)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -140,7 +140,7 @@ def _print_any_name() -> None:
 
 
 def _encode_any(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a name that could not be decoded as they are, and other characters that do not fit as escapes."""
+    """Write undecodable bytes of names unchanged, and other characters that cannot be encoded as escapes."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

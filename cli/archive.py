@@ -18,9 +18,9 @@ def archive(
         Path | None, typer.Option(help="File to write; by default fashion_mnist.mar in the model store.")
     ] = None,
 ) -> None:
-    """Pack the released model, the handler and the settings into one archive that any TorchServe can serve.
+    """Pack the released model, the handler and the settings into one archive for any TorchServe.
 
-    TorchServe's Python needs numpy, onnxruntime, Pillow and kornia-rs, and not this package.
+    TorchServe's Python needs numpy, onnxruntime, Pillow and kornia-rs, but not this package.
 
     Examples:
 

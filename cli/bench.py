@@ -8,7 +8,7 @@ import typer
 
 
 class What(StrEnum):
-    """What is measured."""
+    """The benchmarks."""
 
     comparison = "comparison"
     decoding = "decoding"
@@ -23,42 +23,42 @@ def bench(
     what: Annotated[
         What,
         typer.Argument(
-            help="comparison: beside TorchServe and FastAPI. "
-            "decoding: what each kind of image costs, and what photographs cost others. "
-            "peers: beside seven other model servers. "
-            "ratios: whether it is still as many times faster as it must be. "
-            "open-loop: MLPerf's scenarios by MLCommons' LoadGen. "
-            "page: how fast the page follows, in Chromium. "
-            "explaining: what explanations cost predictions."
+            help="comparison: compare with TorchServe and FastAPI. "
+            "decoding: measure the cost of each image format, and the effect of photographs on other requests. "
+            "peers: compare with seven other model servers. "
+            "ratios: check that the required speed-ups still hold. "
+            "open-loop: run MLPerf's scenarios with MLCommons' LoadGen. "
+            "page: measure the web page's latency in Chromium. "
+            "explaining: measure the effect of explanations on predictions."
         ),
     ] = What.comparison,
     output: Annotated[Path, typer.Option(help="Folder for results as JSON and Markdown.")] = Path("benchmarks/results"),
     device: Annotated[
-        str, typer.Option(help="Of comparison and open-loop: where this service computes, cpu or cuda.")
+        str, typer.Option(help="For comparison and open-loop: this service's device, cpu or cuda.")
     ] = "cpu",
     peer: Annotated[
-        list[str] | None, typer.Option(help="Of peers: only this one, by its name in the table. Repeatable.")
+        list[str] | None, typer.Option(help="For peers: only this server, by its name in the table. Repeatable.")
     ] = None,
     engine: Annotated[
-        list[str] | None, typer.Option(help="Of open-loop: only this one, embedded or torchserve.")
+        list[str] | None, typer.Option(help="For open-loop: only this engine, embedded or torchserve.")
     ] = None,
-    soak: Annotated[int, typer.Option(help="Of open-loop: seconds at half of the highest rate.", min=0)] = 0,
+    soak: Annotated[int, typer.Option(help="For open-loop: seconds of a soak test at half the peak rate.", min=0)] = 0,
     rate: Annotated[
-        float, typer.Option(help="Of open-loop: queries a second of the soak, and nothing but the soak.", min=0)
+        float, typer.Option(help="For open-loop: run only the soak test, at this many queries per second.", min=0)
     ] = 0,
     kind: Annotated[
         str,
-        typer.Option(help="Of open-loop: what is sent, binary, grpc, json or another kind that can hold many images."),
+        typer.Option(help="For open-loop: the kind of requests: binary, grpc, json or another one with many images."),
     ] = "binary",
     quick: Annotated[
-        bool, typer.Option("--quick", help="A short run that shows that it works, not what is true.")
+        bool, typer.Option("--quick", help="A short run to check that it works; its figures are not valid.")
     ] = False,
 ) -> None:
-    """Measure this service beside others, interleaved on this machine, every label checked.
+    """Measure this service and other servers, interleaved on this machine, and check every label.
 
-    Needs `wrk`, for the peers nginx (apt-get install wrk nginx-light), and an otherwise idle machine: a quarter of an
-    hour for the comparison and for the peers, some minutes for the rest.
-    Servers of others get environments of their own in .venv-benchmarks, fetched once.
+    This needs `wrk`, for peers also nginx (apt-get install wrk nginx-light), and an otherwise idle machine for a
+    quarter of an hour (comparison and peers) or some minutes (the others). Other servers are installed once into
+    environments in .venv-benchmarks.
 
     Examples:
 

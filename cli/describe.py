@@ -20,10 +20,10 @@ def describe(
     figures: Annotated[
         Path | None, typer.Option(help="Draw the filters of both convolutions into this folder.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Whose filters; by default the released model's.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights to draw; by default the released model's.")] = None,
     data: options.Data = None,
 ) -> None:
-    """Show the network: its layers, their arguments and why, shapes and parameters; and its filters as pictures.
+    """Show the network: its layers, their arguments with reasons, shapes and parameters; and draw its filters.
 
     Examples:
 
@@ -31,7 +31,7 @@ def describe(
 
     `fashion-mnist describe --figures filters/`
     """
-    # Here, because torch takes a second to import and --help can do without.
+    # Imported here, because torch takes a second to import and --help does not need it.
     from fashion_mnist import description
     from fashion_mnist.network import Network, load_weights
 
@@ -54,7 +54,7 @@ def describe(
 
 
 def _tables(described: dict[str, Any]) -> list[Table]:
-    arguments = Table("layer", "parameter", "argument", "kind, and why this value")
+    arguments = Table("layer", "parameter", "argument", "kind and reason")
     previous = None
     for row in described["arguments"]:
         if previous not in (None, row["layer"]):

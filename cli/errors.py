@@ -16,12 +16,12 @@ def errors(
     model: Annotated[
         Path | None, typer.Argument(help="weights.pt, TorchScript or ONNX; by default the released ONNX.")
     ] = None,
-    other: Annotated[Path | None, typer.Option(help="A second model, whose differences are shown.")] = None,
+    other: Annotated[Path | None, typer.Option(help="A second model to compare.")] = None,
     output: Annotated[Path, typer.Option(help="The page to write.")] = Path("errors.html"),
 ) -> None:
     """Write a page that shows where a model errs: confusions, hardest images, suspected label errors, coverage.
 
-    The page is one HTML file that needs no other.
+    The page is a single, self-contained HTML file.
 
     Examples:
 

@@ -26,7 +26,7 @@ def evaluate(
     data: options.Data = None,
     network: options.Network = "",
 ) -> None:
-    """Say how often a model is right: accuracy with its standard error, and each class's figures.
+    """Evaluate a model: accuracy with its standard error, calibration, and the metrics of each class.
 
     Examples:
 
@@ -54,7 +54,7 @@ def evaluate(
         print(json.dumps(figures, indent=2))
     else:
         console.print(
-            f"{path}: {figures['accuracy']:.2%} of {figures['images']:,} {figures['split']} images right "
+            f"{path}: accuracy {figures['accuracy']:.2%} on {figures['images']:,} {figures['split']} images "
             f"(standard error {figures['standard_error']:.2%}), expected calibration error "
             f"{figures['calibration']['expected_error']:.4f}",
             markup=False,

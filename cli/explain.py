@@ -21,12 +21,12 @@ def explain(
     ] = None,
     prepare: Annotated[
         str,
-        typer.Option(help="How the image is prepared: auto, always, paper or none; by default as the settings say."),
+        typer.Option(help="How to prepare the image: auto, always, paper or none; by default as in the settings."),
     ] = "",
 ) -> None:
-    """Draw what the released model sees on an image: each layer's maps, and which parts speak for its answer.
+    """Draw what the released model sees on an image: each layer's maps, and which parts support its prediction.
 
-    Beside the image is the occlusion map: red where the answer's probability falls when that part is black.
+    The occlusion map beside the image is red where the prediction's probability falls if that part is black.
 
     Examples:
 
@@ -46,7 +46,7 @@ def explain(
     (image,) = decode_image(file.read_bytes(), budget).pixels
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     with console.status("computing and drawing"):
-        # Here, because ONNX Runtime and Matplotlib take a second to import and --help can do without.
+        # Imported here, because ONNX Runtime and Matplotlib take a second to import and --help does not need them.
         from fashion_mnist.explanation import open_explainer
         from training import plots
 

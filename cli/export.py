@@ -27,29 +27,29 @@ def export(
     output: Annotated[Path | None, typer.Option(help="Model store to write; by default the repository's.")] = None,
     version: Annotated[
         str | None,
-        typer.Option(help="Version that answers will carry; by default the next after the store's, or 1.0."),
+        typer.Option(help="Version in answers; by default the next after the store's, or 1.0."),
     ] = None,
     views: Annotated[
-        str, typer.Option(help="Over which views of an image the graphs average: one, mirror or mirror-and-pixel.")
+        str, typer.Option(help="Augmented views over which the graphs average: one, mirror or mirror-and-pixel.")
     ] = "one",
     robustness: Annotated[
         bool | None,
         typer.Option(
-            help="Measure for the card accuracy on changed images (`fashion-mnist robustness`), and how many images "
-            "without a garment are flagged (`fashion-mnist unknown`); by default where the changed images are cached, "
-            "and where a model with such figures would be replaced."
+            help="Measure accuracy on corrupted images for the card (`fashion-mnist robustness`), and the share of "
+            "images without a garment that are flagged (`fashion-mnist unknown`); by default if the corrupted images "
+            "are cached, or if a model with such figures would be replaced."
         ),
     ] = None,
     accept_less_robust: Annotated[
-        bool, typer.Option("--accept-less-robust", help="Export a model that does worse there than the store's.")
+        bool, typer.Option("--accept-less-robust", help="Export a model that is less robust than the store's.")
     ] = False,
     data: options.Data = None,
     network: options.Network = "",
 ) -> None:
     """Write the graphs, samples, mistakes, model card and checksums, after checking them on every test image.
 
-    If a graph is invalid, or differs from the network on any image, or if the model is a point less accurate on
-    corrupted images than the store's, nothing is replaced.
+    Nothing is replaced if a graph is invalid or differs from the network on any image, or if the model's accuracy on
+    corrupted images is a percentage point below that of the store's.
 
     Examples:
 
@@ -70,10 +70,10 @@ def export(
     if robustness is None:
         robustness = _has_robustness(store) or cached_corruptions(images.test.images) is not None
         if not robustness:
-            console.print("accuracy on changed images: not measured; --robustness does, and takes half an hour once")
+            console.print("accuracy on corrupted images: not measured; use --robustness (the first time, half an hour)")
     corrupted = corruptions(images.test.images) if robustness else None
     with console.status("starting PyTorch and ONNX Runtime") as status:
-        # Seconds of imports, which the other commands and --help do without.
+        # Imported here, because these imports take seconds.
         from export.release import WEIGHTS, release
         from fashion_mnist.ood import unknown_scores
         from training.robustness import robustness as figures
@@ -98,19 +98,19 @@ def export(
             accept_less_robust=accept_less_robust,
             progress=status.update,
         )
-    console.print("the engines' probabilities against the network's, step by step, in PyTorch:")
+    console.print("the engines' probabilities compared with the network's in PyTorch:")
     _print_parity(made.card["parity"])
     _print_files(made.card["files"])
     evaluation = made.card["evaluation"]
     console.print(
-        f"version {made.card['model_version']}: {evaluation['accuracy']:.2%} of {evaluation['images']:,} test images "
-        f"right (standard error {evaluation['standard_error']:.2%})"
+        f"version {made.card['model_version']}: accuracy {evaluation['accuracy']:.2%} on {evaluation['images']:,} test "
+        f"images (standard error {evaluation['standard_error']:.2%})"
     )
     console.print(f"written to {made.folder}", soft_wrap=True)
 
 
 def _has_robustness(store: Path) -> bool:
-    """Whether a model store's card says how accurate its model is on changed images."""
+    """Whether a model store's card has the accuracy on corrupted images."""
     try:
         return bool(model_card(store).get("robustness"))
     except FashionMNISTError:

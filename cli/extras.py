@@ -1,4 +1,4 @@
-"""Which extra of this project brings a package that is not installed."""
+"""Finds the extra of this project that installs a missing package."""
 
 import importlib.util
 import re
@@ -18,15 +18,15 @@ _DISTRIBUTIONS: Final = {
     "pythonjsonlogger": "python-json-logger",
     "ts": "torchserve",
 }
-"""Where a module has another name than its package."""
+"""Modules whose package has another name."""
 _COMMANDS: Final = {"serve": ("gateway", "torchserve"), "archive": ("torchserve",), "loadtest": ("loadtest",)}
-"""The extras that a command needs, where several bring a package; of the other commands `train` is the first choice."""
+"""The preferred extras of a command, if several install a package; for other commands it is `train`."""
 
 
 def require(*modules: str) -> None:
-    """Raise ModuleNotFoundError for the first of some modules that is not installed.
+    """Raise ModuleNotFoundError for the first of the modules that is not installed.
 
-    For those that another process imports, whose error would come too late or not be ours.
+    Use it for modules that another process imports, whose error would come too late.
     """
     for module in modules:
         if importlib.util.find_spec(module) is None:
@@ -34,7 +34,7 @@ def require(*modules: str) -> None:
 
 
 def advice(error: ModuleNotFoundError, command: str) -> str | None:
-    """What to install for `fashion-mnist COMMAND`, in one line; None where no extra brings the module."""
+    """What to install for `fashion-mnist COMMAND`, in one line; None if no extra installs the module."""
     module = (error.name or "").partition(".")[0]
     found = _extras(_DISTRIBUTIONS.get(module, module.replace("_", "-").lower()))
     if not found:
@@ -48,7 +48,7 @@ def advice(error: ModuleNotFoundError, command: str) -> str | None:
 
 
 def _extras(distribution: str) -> list[str]:
-    """The extras that bring a package, as the installed metadata has them."""
+    """The extras that install a package, by the installed metadata."""
     try:
         requirements = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:

@@ -24,43 +24,43 @@ def import_model(
     model: Annotated[
         Path, typer.Argument(help="The finished model: .onnx, TorchScript .pt, or .pt2 of torch.export.save.")
     ],
-    classes: Annotated[Path, typer.Option(help="Text file with a class name a line, in the order of its outputs.")],
-    size: Annotated[str, typer.Option(help="Its images, channels x height x width, such as 3x224x224.")],
-    output: Annotated[Path, typer.Option(help="Folder to make: the model store that is then served.")],
+    classes: Annotated[Path, typer.Option(help="Text file with one class name per line, in the order of its outputs.")],
+    size: Annotated[str, typer.Option(help="Size of its images, channels x height x width, such as 3x224x224.")],
+    output: Annotated[Path, typer.Option(help="Folder to create: the model store to serve.")],
     name: Annotated[
-        str | None, typer.Option(help="What it is called in URLs; by default as the file is.", show_default=False)
+        str | None, typer.Option(help="Its name in URLs; by default the file's name.", show_default=False)
     ] = None,
     mean: Annotated[
-        str, typer.Option(help="Subtracted from pixels of 0 to 1: a number, or one a channel with commas.")
+        str, typer.Option(help="Mean to subtract from pixels of 0 to 1: a number, or one per channel with commas.")
     ] = "0",
-    std: Annotated[str, typer.Option(help="What they are then divided by: a number, or one a channel.")] = "1",
+    std: Annotated[str, typer.Option(help="Standard deviation to divide by: a number, or one per channel.")] = "1",
     logits: Annotated[
         bool | None,
         typer.Option(
-            "--logits/--probabilities", help="What it gives; by default found out from its answers.", show_default=False
+            "--logits/--probabilities", help="Its outputs; by default detected from its answers.", show_default=False
         ),
     ] = None,
     check: Annotated[
         str | None,
-        typer.Option(help="IMAGE=LABEL: an image file and its class. It becomes the health check.", show_default=False),
+        typer.Option(help="IMAGE=LABEL: an image file and its class, for the health check.", show_default=False),
     ] = None,
     resize: Annotated[
         int | None,
         typer.Option(
-            help="Resize the shorter side of images to so many pixels and crop the middle; by default an image is "
-            "scaled to fit, and centred on black.",
+            help="Resize the shorter side of images to this many pixels and crop the centre; by default images are "
+            "scaled to fit and centred on black.",
             show_default=False,
         ),
     ] = None,
     crop: Annotated[
-        int | None, typer.Option(help="The side of that middle, which is that of --size.", show_default=False)
+        int | None, typer.Option(help="The side of the crop, which must equal that of --size.", show_default=False)
     ] = None,
-    version: Annotated[str, typer.Option(help="Version that answers will carry.")] = "1.0",
+    version: Annotated[str, typer.Option(help="Version in answers.")] = "1.0",
 ) -> None:
-    """Make a model store of a finished model, which `fashion-mnist serve` then serves.
+    """Create a model store from a finished model, for `fashion-mnist serve`.
 
-    Scaling, normalisation and softmax are put around it, so that it takes uint8 images and gives probabilities; what
-    comes out is compared with the model itself. Nothing is unpickled.
+    Scaling, normalisation and softmax are added, so that it takes uint8 images and returns probabilities; the result is
+    compared with the model itself. Nothing is unpickled.
 
     Examples:
 
@@ -73,7 +73,7 @@ def import_model(
     """
     geometry = _geometry(size)
     if crop is not None and not (crop == geometry.height == geometry.width and resize):
-        raise UsageError(f"--crop is {crop}: it goes with --resize, and is the side of --size {size}")
+        raise UsageError(f"--crop is {crop}: use it with --resize, and make it equal to the side of --size {size}")
     if not VERSION.fullmatch(version):
         raise UsageError(f"the version is {version!r}: use letters, digits, '.', '_' and '-', such as 1.1")
     names = _class_names(classes)
@@ -89,7 +89,7 @@ def import_model(
     image = None if image_file is None else _read_image(image_file, task)
     console = Console()
     with console.status("starting PyTorch and ONNX Runtime") as status:
-        # Seconds of imports, which the other commands and --help do without.
+        # Imported here, because these imports take seconds.
         from export.finished.store import import_model as make
         from export.finished.wrapping import Wrapping
 
@@ -114,9 +114,9 @@ def _report(console: Console, made: "Imported", *, checked: bool) -> None:
         f"its outputs are {made.output}" + (", to which softmax is applied" if made.output == "logits" else "")
     )
     if made.parities[-1].engine == "onnx":
-        console.print("there is no TorchScript of it: serve it with --runtime onnx, which is the default")
+        console.print("it has no TorchScript: serve it with --runtime onnx, the default")
     if not checked:
-        console.print("no --check was given: the health check uses a random image and the model's own answer to it")
+        console.print("without --check, the health check uses a random image and the model's own answer to it")
     console.print(
         f"written to {made.folder}; serve it: FASHION_MNIST_MODEL_STORE={made.folder} fashion-mnist serve",
         soft_wrap=True,
@@ -125,7 +125,7 @@ def _report(console: Console, made: "Imported", *, checked: bool) -> None:
 
 def _geometry(size: str) -> Geometry:
     if not (found := re.fullmatch(r"(\d{1,5})x(\d{1,5})x(\d{1,5})", size)):
-        raise UsageError(f"--size is {size!r}: give channels x height x width, such as 3x224x224")
+        raise UsageError(f"--size is {size!r}: use channels x height x width, such as 3x224x224")
     return Geometry(*map(int, found.groups()))
 
 
@@ -134,7 +134,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path} cannot be read ({error}): --classes is a text file with a class name a line"
+            f"{path} cannot be read ({error}): --classes is a text file with one class name per line"
         ) from None
     while lines and not lines[-1].strip():
         lines.pop()
@@ -150,7 +150,7 @@ def _check_pair(check: str | None, classes: tuple[str, ...]) -> tuple[Path | Non
         return None, classes[0] if classes else ""
     file, equals, label = check.partition("=")
     if not equals or label not in classes:
-        raise UsageError(f"--check is {check!r}: give IMAGE=LABEL, with one of the class names")
+        raise UsageError(f"--check is {check!r}: use IMAGE=LABEL, with one of the class names")
     return Path(file), label
 
 
@@ -158,7 +158,7 @@ def _numbers(option: str, text: str, geometry: Geometry) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--{option} is {text!r}: give a number, or one a channel with commas") from None
+        raise UsageError(f"--{option} is {text!r}: use a number, or one per channel with commas") from None
     return values * geometry.channels if len(values) == 1 else values
 
 

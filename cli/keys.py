@@ -15,24 +15,22 @@ from gateway.http import keys as gateway_keys
 _DAY_S = 24 * 60 * 60
 
 keys = typer.Typer(
-    help="Make, list and revoke the keys that requests must carry. A running server notices within a second.",
+    help="Create, list and revoke API keys. A running server applies changes within a second.",
     epilog="Example: fashion-mnist keys create --name dashboard --file keys.json",
     no_args_is_help=True,
 )
 
-File = Annotated[Path | None, typer.Option(help="File of the keys; by default that of the settings.")]
+File = Annotated[Path | None, typer.Option(help="The key file; by default the one in the settings.")]
 
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Option(help="Whose it is, for the list.")],
-    scope: Annotated[
-        list[str] | None, typer.Option(help="predict (the default) or admin, or both by naming it twice.")
-    ] = None,
-    days: Annotated[int | None, typer.Option(help="Days until it expires; by default it never does.", min=1)] = None,
+    name: Annotated[str, typer.Option(help="The owner's name, for the list.")],
+    scope: Annotated[list[str] | None, typer.Option(help="predict (the default) or admin. Repeat it for both.")] = None,
+    days: Annotated[int | None, typer.Option(help="Days until it expires; by default never.", min=1)] = None,
     file: File = None,
 ) -> None:
-    """Make a key and print it. It is shown only now: the file keeps its digest.
+    """Create a key and print it. It cannot be shown again: the file has only its digest.
 
     Example: `fashion-mnist keys create --name grafana --scope admin --days 365 --file keys.json`
     """
@@ -40,9 +38,9 @@ def create(
     text, key = gateway_keys.create(name, scope or [gateway_keys.PREDICT], None if days is None else days * _DAY_S)
     with gateway_keys.editing(path) as known:
         known.append(key)
-    # Alone on its line and on stdout, so that it can go into a variable or a file.
+    # The key alone on stdout, so that it can be assigned to a variable or written to a file.
     print(text)
-    until = f"until {key.expires}" if key.expires else "without an end"
+    until = f"until {key.expires}" if key.expires else "without expiry"
     Console(stderr=True, soft_wrap=True).print(
         f"{key.id} for {', '.join(key.scopes)}, {until}, in {escape(str(path))}; "
         "clients send it as `Authorization: Bearer KEY`",
@@ -52,7 +50,7 @@ def create(
 
 @keys.command("list")
 def list_keys(file: File = None) -> None:
-    """List the keys: all that is known of them, which is not the keys.
+    """List the keys, without their secrets.
 
     Example: `fashion-mnist keys list --file keys.json`
     """
@@ -64,10 +62,10 @@ def list_keys(file: File = None) -> None:
 
 @keys.command()
 def revoke(
-    id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it; the key itself will do.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id that `list` shows, or the key itself.")],
     file: File = None,
 ) -> None:
-    """Revoke a key: nobody gets in with it any more.
+    """Revoke a key: requests with it are refused from now on.
 
     Example: `fashion-mnist keys revoke fm_1a2b3c4d --file keys.json`
     """
@@ -76,7 +74,7 @@ def revoke(
     with gateway_keys.editing(path) as known:
         revoked = [key for key in known if key.id == id[: len(key.id)]]
         if not revoked:
-            raise UsageError(f"{path} has no key {id[:11]!r}; `fashion-mnist keys list` shows those that it has")
+            raise UsageError(f"{path} has no key {id[:11]!r}: `fashion-mnist keys list` shows all keys")
         known.remove(revoked[0])
     print(f"{revoked[0].id} is revoked")
 
@@ -86,4 +84,4 @@ def _path(file: Path | None) -> Path:
         return file
     if configured := Settings.from_environment().key_file:
         return Path(configured)
-    raise UsageError("no file of keys: name one with --file, or set FASHION_MNIST_KEY_FILE")
+    raise UsageError("there is no key file: name one with --file, or set FASHION_MNIST_KEY_FILE")

@@ -17,26 +17,26 @@ from fashion_mnist.settings import CONFIG, PREFIX, Settings
 from serving import readiness
 
 GRACE_S = 180
-"""For what comes before and after: processes that start, requests that are written, workers that are awaited."""
+"""Time before and after the test: to start processes, prepare requests and wait for workers."""
 
 
 def loadtest(
-    host: Annotated[str | None, typer.Option(help="The server; by default the one of the settings.")] = None,
+    host: Annotated[str | None, typer.Option(help="The server; by default the one in the settings.")] = None,
     scenario: Annotated[
-        str, typer.Option(help="What is sent, by how many and what must hold: a name or a YAML file.")
+        str, typer.Option(help="The scenario (requests, clients and thresholds): a name or a YAML file.")
     ] = "steady",
-    clients: Annotated[int, typer.Option(help="Scale the scenario to so many at most.", min=0)] = 0,
-    seconds: Annotated[int, typer.Option(help="Scale the scenario to so many in all.", min=0, max=86400)] = 0,
-    grpc: Annotated[str, typer.Option(help="HOST:PORT of gRPC; by default the host, and the settings' port.")] = "",
+    clients: Annotated[int, typer.Option(help="Scale the scenario to at most this many clients.", min=0)] = 0,
+    seconds: Annotated[int, typer.Option(help="Scale the scenario to this total duration.", min=0, max=86400)] = 0,
+    grpc: Annotated[str, typer.Option(help="HOST:PORT of gRPC; by default the host with the settings' port.")] = "",
     results: Annotated[Path, typer.Option(help="Folder for the verdict and the reports.")] = Path("loadtest/results"),
-    workers: Annotated[int, typer.Option(help="Direct so many workers, here or elsewhere.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Wait for this many workers, here or on other machines.", min=0)] = 0,
     join: Annotated[str, typer.Option(metavar="MASTER", help="Be a worker of the master at this address.")] = "",
-    port: Annotated[int, typer.Option(help="Where the master and its workers meet.")] = 5557,
+    port: Annotated[int, typer.Option(help="The master's port for its workers.")] = 5557,
 ) -> None:
-    """Load a server with real test images by Locust, and check every label.
+    """Load-test a server with test images, using Locust, and check every label.
 
-    Exit status 1 where a threshold of the scenario was missed; the results are result.json, junit.xml, report.html and
-    Locust's own locust.html. Plain `locust -f loadtest/locustfile.py` works too, with Locust's web page.
+    The exit status is 1 if a threshold of the scenario is missed. The results are result.json, junit.xml, report.html
+    and Locust's own locust.html. `locust -f loadtest/locustfile.py` works, too, with Locust's web page.
 
     Examples:
 
@@ -45,7 +45,7 @@ def loadtest(
     `fashion-mnist loadtest --host http://192.0.2.7:8080 --workers 2`, and on two other machines
     `fashion-mnist loadtest --join 192.0.2.9`
     """
-    # Here, because it takes a while to import.
+    # Imported here, because it takes a while.
     from loadtest import preflight, requests
     from loadtest import scenario as scenarios
 
@@ -58,13 +58,13 @@ def loadtest(
     locustfile = Path(__file__).resolve().parent.parent / "loadtest" / "locustfile.py"
     command: list[str | Path] = [sys.executable, "-P", "-m", "locust", "-f", locustfile, "--headless", "--only-summary"]
     if join or not workers:
-        requests.load()  # once, before anything starts that needs it
+        requests.load()  # once, before the processes that need it start
     if join:
         command += ["--worker", "--master-host", join, "--master-port", str(port)]
-        # A worker ends with its master, and knows neither scenario nor server before that speaks.
+        # A worker ends with its master, which tells it the scenario and the server.
         raise typer.Exit(_run(command, settings, 86400))
     host = host or readiness.own_url(settings).partition(readiness.PATH)[0]
-    if not workers:  # which may reach a server that a master does not, and ask it themselves
+    if not workers:  # workers check the server themselves, which the master might not reach
         kinds = [kind for kind, _ in wanted.mix]
         preflight.check_server(host, grpc or preflight.grpc_address(host, settings.grpc_port), kinds)
     results.mkdir(parents=True, exist_ok=True)
@@ -78,13 +78,13 @@ def loadtest(
 
 
 def _run(command: Sequence[str | Path], settings: Settings, seconds: float) -> int:
-    """Run Locust; its exit status. In a process of its own, because it replaces Python's sockets by gevent's.
+    """Run Locust and return its exit status. It needs its own process, because it replaces sockets by gevent's.
 
-    It takes modules, configuration (locust.conf, pyproject.toml, matplotlibrc, ~/.locust.conf) and options (LOCUST_*)
-    from wherever it runs: it is given an empty folder, and an environment without them.
+    It reads modules, configuration (locust.conf, pyproject.toml, matplotlibrc, ~/.locust.conf) and options (LOCUST_*)
+    from its folder and environment: run it in an empty folder, without these variables.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
-    # What is said relative to the folder that we are in, or to the home, stays what it is.
+    # Paths relative to the current folder or the home must keep their meaning.
     for row in dataclasses.fields(settings):
         if row.metadata["path"] and getattr(settings, row.name):
             inherited[PREFIX + row.name.upper()] = getattr(settings, row.name)

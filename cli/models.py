@@ -18,23 +18,23 @@ from fashion_mnist.system.addresses import checked_url, open_http
 from serving import state
 
 TIMEOUT_S = 300.0
-"""For a TorchServe that starts on a machine that has much to do; the server gives up long before."""
+"""Long enough for TorchServe to start on a busy machine; the server's own timeout is shorter."""
 
 models = typer.Typer(
-    help="List the versions of the model that a running server has, load others, and choose which one answers.",
+    help="List, load and unload versions of the model on a running server, and choose the default.",
     epilog="Example: fashion-mnist models load /srv/models/1.1 && fashion-mnist models use 1.1",
     no_args_is_help=True,
 )
 
 Url = Annotated[
-    str | None, typer.Option(help="The server's admin port; by default that of the server here on the settings' port.")
+    str | None, typer.Option(help="URL of the server's admin port; by default that of the server on this machine.")
 ]
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="As `list` shows it.")]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version that `list` shows.")]
 
 
 @models.command("list")
 def list_models(url: Url = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the versions, and which one answers requests that name none.
+    """List the versions, and which one is the default for requests that name none.
 
     Example: `fashion-mnist models list`
     """
@@ -60,14 +60,14 @@ def list_models(url: Url = None, as_json: Annotated[bool, typer.Option("--json",
 def load(
     folder: Annotated[Path, typer.Argument(help="Folder on the server's machine that `fashion-mnist export` wrote.")],
     without_data: Annotated[
-        bool, typer.Option("--without-data", help="Ask the canary alone, where the data set is not on that machine.")
+        bool, typer.Option("--without-data", help="Only run the health check, if the server has no data set.")
     ] = False,
     url: Url = None,
 ) -> None:
-    """Load a version beside the others: it is warmed up and checked before clients can ask for it by name.
+    """Load a version beside the others. It is warmed up and checked before clients can request it by name.
 
-    It must give the canary its label, and name as many test images rightly as its card says. Where it does not, it is
-    unloaded again and nothing has changed. The default stays what it is: see `use`.
+    It must pass the health check, and reach its card's accuracy on the test images. Otherwise it is unloaded again and
+    nothing has changed. The default does not change: see `use`.
 
     Example: `fashion-mnist models load /srv/models/1.1`
     """
@@ -75,11 +75,11 @@ def load(
     with Console(stderr=True).status("loading and checking"):
         found = _ask("POST", "", url, sent)
     if found["accuracy"] is None:
-        checked = "the canary was right; no held-out image was asked"
+        checked = "it passed the health check; the test images were not used"
     else:
         checked = (
-            f"the canary was right, and {found['accuracy']:.2%} of {found['images']:,} test images "
-            f"(its card says {found['card_accuracy']:.2%})"
+            f"it passed the health check, with an accuracy of {found['accuracy']:.2%} on {found['images']:,} test "
+            f"images ({found['card_accuracy']:.2%} in its card)"
         )
     print(f"version {found['version']} is loaded ({found['seconds']} s): {checked}")
     print(f"  fashion-mnist models use {found['version']}")
@@ -87,9 +87,9 @@ def load(
 
 @models.command()
 def use(version: Version, url: Url = None) -> None:
-    """Let a version that is loaded answer requests that name none. With the former one: roll back.
+    """Make a loaded version the default for requests that name none. To roll back, use the previous one.
 
-    At once, for new requests; those in flight end with the version that they began with.
+    It applies to new requests at once; requests in flight finish with the version that they started with.
 
     Example: `fashion-mnist models use 1.1`
     """
@@ -99,7 +99,7 @@ def use(version: Version, url: Url = None) -> None:
 
 @models.command()
 def unload(version: Version, url: Url = None) -> None:
-    """Unload a version that is not the default, when the requests in flight in it have been answered.
+    """Unload a version that is not the default, after its requests in flight are answered.
 
     Example: `fashion-mnist models unload 1.0`
     """
@@ -108,7 +108,7 @@ def unload(version: Version, url: Url = None) -> None:
 
 
 def _ask(method: str, path: str, url: str | None, sent: Any = None) -> Any:
-    """What the server answers. Raises ServingError where it refuses, in its words, Unavailable where it is away."""
+    """The server's answer. Raises ServingError with its message if it refuses, Unavailable if it does not answer."""
     settings = Settings.from_environment()
     url = checked_url(url or _url(settings))
     headers = {"authorization": f"Bearer {settings.key}"} if settings.key else {}
@@ -132,7 +132,7 @@ def _ask(method: str, path: str, url: str | None, sent: Any = None) -> Any:
 
 
 def _url(settings: Settings) -> str:
-    """Where the admin port of the server on the settings' port is; that of the settings where it is another user's."""
+    """The URL of the admin port: that of the user's own server on the settings' port, else that of the settings."""
     running = state.read(settings.port, settings.host)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin_host, settings.admin_host)
     tls = running.tls if running else bool(settings.tls_certificate)

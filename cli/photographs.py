@@ -14,14 +14,14 @@ from fashion_mnist.settings import Settings
 
 
 class SplitName(StrEnum):
-    """Which images are photographed."""
+    """The images that are rendered as photographs."""
 
     VALIDATION = "validation"
     TEST = "test"
 
 
 def evaluate(settings: Settings, path: Path, images: int, seed: int, split: SplitName) -> list[dict[str, Any]]:
-    """How a model does on so many photographs of each kind (`training.photograph_evaluation`), with a progress bar."""
+    """Evaluate a model on photographs of each kind (`training.photograph_evaluation`), with a progress bar."""
     from training import photograph_evaluation as evaluation
     from training import runs
     from training.evaluation import open_file
@@ -39,7 +39,7 @@ def evaluate(settings: Settings, path: Path, images: int, seed: int, split: Spli
 
 
 def print_rows(found: list[dict[str, Any]]) -> None:
-    """Print what `evaluate` found."""
+    """Print the result of `evaluate`."""
     head, *rows = _table(found)
     print_table(head, rows)
 

@@ -28,23 +28,23 @@ _MOST_ROWS = 50
 _HEAD = ("image", "label", "prob.", "", "unknown", "adjusted")
 _NARROWEST, _WIDEST = 16, 12
 """Characters that names of images have at least there, and other columns at most before they break lines."""
-_PATIENCE_S = 2.0
-"""Long enough for a server that is being restarted, short enough for a person who has started none."""
+_RETRY_S = 2.0
+"""Long enough for a server that restarts, short enough for a person who has not started one."""
 
 
 def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Images, or folders of images.")],
-    url: Annotated[str | None, typer.Option(help="The server's endpoint; by default the one of the settings.")] = None,
+    url: Annotated[str | None, typer.Option(help="The server's URL; by default the one in the settings.")] = None,
     local: Annotated[bool, typer.Option("--local", help="Compute here, without a server.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each image.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a row for each image.")] = False,
     prepare: Annotated[
-        str, typer.Option(help="How images are prepared: auto, always, paper or none; by default as the settings say.")
+        str, typer.Option(help="How to prepare images: auto, always, paper or none; by default as in the settings.")
     ] = "",
 ) -> None:
-    """Say what is on images: PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF, .npy, IDX, raw bytes or JSON.
+    """Predict the classes of images: PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF, .npy, IDX, raw bytes or JSON.
 
-    Files that cannot be read are listed at the end, and the exit status is then 1; the others are answered.
+    Files that cannot be read are listed at the end, and the exit status is 1; the others are predicted.
 
     Examples:
 
@@ -78,7 +78,7 @@ def predict(
         )
     else:
         url = url or readiness.own_url(settings)
-        send = file_predictions.server_sender(Client(url, task=task, key=settings.key, retry_s=_PATIENCE_S), prepare)
+        send = file_predictions.server_sender(Client(url, task=task, key=settings.key, retry_s=_RETRY_S), prepare)
     progress = Console(stderr=True)
     results = track(
         file_predictions.predict_files(files, send, task.geometry),
@@ -90,7 +90,7 @@ def predict(
     )
     show = _print_json if as_json else _print_csv if as_csv else _print_table
     if failed := show(results):
-        print(f"{len(failed)} of {len(files)} files were not answered:", file=sys.stderr)
+        print(f"{len(failed)} of {len(files)} files have no prediction:", file=sys.stderr)
         for result in failed:
             print(f"  {result.path}: {result.error}", file=sys.stderr)
         raise typer.Exit(1)
@@ -99,7 +99,7 @@ def predict(
 def _rows(
     results: Iterable[file_predictions.FileResult], failed: list[file_predictions.FileResult]
 ) -> Iterable[tuple[str, dict[str, object]]]:
-    """A row for each image, named by its file, and by its place where the file holds several."""
+    """A row for each image, named by its file, with its index if the file has several."""
     for result in results:
         if result.error is not None:
             failed.append(result)

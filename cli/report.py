@@ -13,16 +13,16 @@ from fashion_mnist.system import atomic
 
 
 def report(
-    run: Annotated[Path | None, typer.Argument(help="A run's folder; without it all runs are listed.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="A run's folder; by default list all runs.")] = None,
     output: Annotated[Path | None, typer.Option(help="The page to write; by default report.html in the run.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs to list.")] = Path("runs"),
     data: options.Data = None,
     network: options.Network = "",
 ) -> None:
-    """Write one run's page: curves, confusion, reliability, hardest images, filters. Or print the table of all runs.
+    """Write a run's page (curves, confusion, reliability, hardest images, filters), or print a table of all runs.
 
-    The page is one HTML file that needs no other. The table has for each recipe the mean and standard
-    deviation over its seeds.
+    The page is a single, self-contained HTML file. The table has the mean and standard deviation over the seeds of each
+    recipe.
 
     Examples:
 
@@ -37,7 +37,7 @@ def report(
         if run is None:
             rows = reports.recipe_rows(reports.finished(runs))
             if not rows:
-                console.print(f"{runs} holds no finished runs: train some with `fashion-mnist train`")
+                console.print(f"{runs} has no finished runs: train some with `fashion-mnist train`")
                 raise typer.Exit(1)
             print_table(list(rows[0]), [list(map(str, row.values())) for row in rows])
             return

@@ -16,7 +16,7 @@ from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 
 if TYPE_CHECKING:
-    # Imported where they are needed: --help can do without.
+    # Only for types: --help does not need them.
     import numpy as np
     from numpy.typing import NDArray
 
@@ -25,23 +25,23 @@ def robustness(
     models: Annotated[
         list[Path] | None, typer.Argument(help="weights.pt, TorchScript or ONNX; by default the released ONNX.")
     ] = None,
-    photographs: Annotated[bool, typer.Option(help="Photographs rendered from the images, prepared or not.")] = False,
-    images: Annotated[int, typer.Option(min=1, max=10_000, help="How many of each kind of photographs.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Of the photographs.")] = 0,
-    split: Annotated[SplitName, typer.Option(help="The images that are photographed.")] = SplitName.TEST,
+    photographs: Annotated[bool, typer.Option(help="Use photographs that are rendered from the images.")] = False,
+    images: Annotated[int, typer.Option(min=1, max=10_000, help="Number of photographs of each kind.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the photographs.")] = 0,
+    split: Annotated[SplitName, typer.Option(help="The images to render as photographs.")] = SplitName.TEST,
     pictures: Annotated[
-        Path | None, typer.Option(help="Write pictures of the steps of preparation into this folder, and no table.")
+        Path | None, typer.Option(help="Only write pictures of the steps of preparation into this folder.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print how accurate models are on test images that are corrupted, moved, rotated, sheared, scaled or inverted.
+    """Print the accuracy of models on test images that are corrupted, moved, rotated, sheared, scaled or inverted.
 
-    The corruptions are ImageNet-C's 15 kinds in five strengths, of the first 1,000 test images. They are made when they
-    are first asked for, which takes half an hour and 700 MB for an environment that is kept in .venv-benchmarks, and
-    are cached. A row has the mean over a kind's strengths, the calibration error, and the share marked `unknown`.
+    The corruptions are ImageNet-C's 15 kinds at five severities, of the first 1,000 test images. They are generated and
+    cached at the first use, which takes half an hour, and 700 MB for an environment in .venv-benchmarks. Each row has
+    the mean over a kind's severities, the calibration error, and the share marked `unknown`.
 
-    With `--photographs`: how accurate one model is on photographs of garments, and how many it marks as unknown, by
-    how they are prepared.
+    With `--photographs`, print the accuracy of one model on photographs of garments, and the share that it marks as
+    unknown, for each way to prepare them.
 
     Examples:
 
@@ -85,7 +85,7 @@ def robustness(
 
 
 def table(found: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """The rows of a table of several models' figures, its head first."""
+    """The header and rows of a table of several models' figures."""
     head = ["change", "strengths"]
     for name in found:
         head += [name, "calibration error", "unknown"]
@@ -109,14 +109,14 @@ def table(found: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def cached_corruptions(images: "NDArray[np.uint8]") -> "dict[str, NDArray[np.uint8]] | None":
-    """The corrupted images, None where some of them are still to be made."""
+    """The cached corrupted images; None if some are missing."""
     from training.corruptions import IMAGES, load
 
     return load(images[:IMAGES])
 
 
 def corruptions(images: "NDArray[np.uint8]") -> "dict[str, NDArray[np.uint8]]":
-    """The corrupted images, made with a progress bar where the cache has not all of them."""
+    """The corrupted images, generated with a progress bar if the cache is incomplete."""
     found = cached_corruptions(images)
     if found is not None:
         return found
@@ -126,10 +126,10 @@ def corruptions(images: "NDArray[np.uint8]") -> "dict[str, NDArray[np.uint8]]":
     try:
         from benchmarks import environments
     except ImportError:
-        raise UsageError("the corrupted images can be made in a checkout of this project alone: run it there") from None
+        raise UsageError("corrupted images can be generated only in a checkout of this project: run it there") from None
 
     console = Console(stderr=True)
-    with console.status("making the environment of imagecorruptions"):
+    with console.status("installing imagecorruptions into its environment"):
         python = environments.python("imagecorruptions-imaug")
     columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn()]
     with Progress(*columns, console=console, transient=True) as progress:
@@ -138,6 +138,6 @@ def corruptions(images: "NDArray[np.uint8]") -> "dict[str, NDArray[np.uint8]]":
 
 
 def _threshold(path: Path) -> float | None:
-    """The score above which images count as unknown, which training wrote beside the model; None where it did not."""
+    """The threshold for unknown images in the training summary beside the model; None if there is none."""
     summary = path.with_name("training_summary.json")
     return float(json.loads(summary.read_bytes())["unknown"]["threshold"]) if summary.is_file() else None

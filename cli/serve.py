@@ -19,22 +19,22 @@ from serving import processes, readiness, state
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address that clients connect to.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 for any free one.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC; by default 5 above --port.")] = None,
-    admin_port: Annotated[int | None, typer.Option(help="Port of metrics and models; by default 6 above.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address for clients.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port for clients; 0 for any free one.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC port; by default --port + 5.")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Port of metrics and models; by default --port + 6.")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="torchserve; embedded: no Java, no torch; or oip: a server elsewhere.")
+        str | None, typer.Option(help="torchserve, embedded (without Java and torch) or oip (another server).")
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="What computes: onnx or torchscript.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="Inference runtime: onnx or torchscript.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes of TorchServe.")] = None,
-    gateways: Annotated[int | None, typer.Option(help="Processes of the gateway.")] = None,
+    gateways: Annotated[int | None, typer.Option(help="Number of gateway processes.")] = None,
 ) -> None:
-    """Serve the released model in the foreground, until Ctrl-C or SIGTERM: a gateway, and TorchServe behind it.
+    """Serve the released model in the foreground until Ctrl-C or SIGTERM, with a gateway in front of TorchServe.
 
-    Prints one line when a real image got its right label, and a curl call to paste. All settings:
-    `fashion-mnist settings`.
+    When the first health check has succeeded, a line says so, followed by a curl command to try. `fashion-mnist
+    settings` lists all settings.
 
     Examples:
 
@@ -42,7 +42,7 @@ def serve(
 
     `fashion-mnist serve --engine embedded --port 9000`
     """
-    # Imported here: no other command needs all of the gateway.
+    # Imported here, because no other command needs the whole gateway.
     from gateway.process import supervisor
 
     settings = Settings.from_environment(
@@ -86,7 +86,7 @@ def status(
     port: Annotated[int | None, typer.Option(help="Port that the server was started on.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say whether the server is ready, by a real prediction, and what its processes use. Exit status 0 if ready.
+    """Print whether the server is ready, by a real prediction, and its processes' memory. Exit status 0 if ready.
 
     Example: `fashion-mnist status --port 9000`
     """
@@ -102,7 +102,7 @@ def status(
         ready, reason = False, str(error)
     rows = []
     for process in processes.tree(running.pid):
-        # One that has just ended is no longer of interest.
+        # Skip processes that have just ended.
         with contextlib.suppress(psutil.NoSuchProcess):
             memory_mb = round(process.memory_info().rss / 2**20)
             rows.append({"pid": process.pid, "process": process.name(), "memory_mb": memory_mb})
@@ -119,7 +119,7 @@ def status(
 
 
 def _shortest(path: Path) -> str:
-    """The path as a person here would type it."""
+    """The path relative to the current folder if it is below that."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

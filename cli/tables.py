@@ -1,4 +1,4 @@
-"""Tables: for people on a terminal drawn to fit it, for all else Markdown."""
+"""Tables: drawn to fit a terminal, otherwise Markdown."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Row = Sequence[str]
 
 
 def print_table(head: Row, rows: Sequence[Row], *, numbers_from: int = 1, folded: int | None = None) -> None:
-    """Print a table. Columns from `numbers_from` on are aligned to the right; column `folded` alone may break lines."""
+    """Print a table. Columns from `numbers_from` on are aligned right; only column `folded` may wrap."""
     if not sys.stdout.isatty():
         print(markdown([head, *rows]))
         return
@@ -27,11 +27,11 @@ def print_table(head: Row, rows: Sequence[Row], *, numbers_from: int = 1, folded
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table in Markdown, its head first."""
+    """A table in Markdown, from its header and rows."""
     head, *body = rows
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body))
 
 
 def ending(text: str, width: int) -> str:
-    """The end of a text that is too long for a column: of paths it is what differs."""
+    """The end of a text that is too long for a column, such as that of paths, which differ there."""
     return text if len(text) <= width else "…" + text[len(text) - width + 1 :]

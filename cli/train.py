@@ -13,7 +13,7 @@ from fashion_mnist.data.splits import Dataset
 from fashion_mnist.task import FASHION_MNIST
 
 if TYPE_CHECKING:
-    # Imported where it is needed: torch takes a second, and --help can do without.
+    # Only for types: torch takes a second to import, and --help does not need it.
     from training import loop
     from training.recipes import Recipe
 
@@ -24,22 +24,22 @@ def train(
     recipe: Annotated[str, typer.Option(help="course, quick, supervised, teacher or release.")] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and their augmentation.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Folder of this run; by default runs/RECIPE-SEED.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     kernels: Annotated[str, typer.Option(help="auto, fused (compiled with g++ when first used) or torch.")] = "auto",
     teacher: Annotated[
         list[Path] | None,
-        typer.Option(help="Run of a teacher, for each that the recipe needs, in place of those it names."),
+        typer.Option(help="Run of a teacher, instead of the recipe's own. Repeat it for each teacher."),
     ] = None,
     data: options.Data = None,
     network: options.Network = "",
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
-    train_images: Annotated[int | None, typer.Option(help="Only so many images, to try things.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the recipe's.", min=1)] = None,
+    train_images: Annotated[int | None, typer.Option(help="Use only this many images, for experiments.", min=1)] = None,
 ) -> None:
     """Train the network by a recipe, into a run folder with weights, metrics and curves.
 
-    Ctrl-C, or a kill, loses at most one epoch: `--resume` goes on and gives the same weights, bit for bit. Where a
-    recipe needs teachers, and none are named, those that runs/ does not have are trained first.
+    Ctrl-C or a kill loses at most one epoch: `--resume` continues and gives bit-identical weights. If a recipe needs
+    teachers and none are given, those that are missing in runs/ are trained first.
 
     Examples:
 
@@ -74,7 +74,7 @@ def train(
     for needed in [] if teacher else teachers:
         if not (needed / "training_summary.json").exists():
             begun = (needed / run_folder.SETTINGS).exists()
-            console.print(f"{recipe} needs {needed}: {'going on with it' if begun else 'training it'} first")
+            console.print(f"{recipe} needs {needed}: {'continuing' if begun else 'training'} it first")
             name, _, number = needed.name.removeprefix(prefix).rpartition("-")
             _train(console, recipes.recipe_named(name), images, needed, seed=int(number), resume=begun, **more)
     folder = run or RUNS / f"{prefix}{recipe}-{seed}"
@@ -83,7 +83,7 @@ def train(
 
 
 def _train(console: Console, recipe: "Recipe", images: Dataset, folder: Path, **options: Any) -> None:
-    """Train into `folder`, and say how it goes and what comes out."""
+    """Train into `folder`, and print the progress and the result."""
     from training import recipes, runs
 
     if images.task != FASHION_MNIST:

@@ -17,10 +17,10 @@ from fashion_mnist.settings import Settings
 def unknown(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print how well the released model tells garments from digits, noise, textures, and turned or cut garments.
+    """Print how well the released model separates garments from digits, noise, textures, and rotated or cut garments.
 
-    For each kind: the area under the ROC of the score that answers carry, of one less the greatest probability, and of
-    the logits' energy; and the share of images that are flagged at the card's threshold.
+    For each kind, print the area under the ROC curve of the answers' OOD score, of 1 - max probability, and of the
+    logits' energy; and the share of images that are flagged at the card's threshold.
 
     Example: `fashion-mnist unknown`
     """

@@ -48,9 +48,6 @@ OPEN: Final = frozenset(
 QUICK_IMAGES: Final = 64
 """Answers to more images are written in a thread; writing takes some 4 us per image."""
 
-LARGE_BYTES: Final = 64 * 1024
-"""Bodies from this length on are files of images or JSON, whose decoding takes milliseconds, unless they are pixels."""
-
 QUEUED_REQUEST_BUDGETS: Final = 4
 """The queue for threads is limited to this many requests of the maximum cost, or more of cheaper ones."""
 
@@ -86,7 +83,6 @@ class Service:
         if keyring is not None:
             self.server.admit = self._admit
         self.slow = SlowWork(QUEUED_REQUEST_BUDGETS * self.server.limits.max_pixels)
-        self.server.check_room = self._check_room
         self._web = Web(settings, models, traffic, keyring, self.refuse)
         self._explaining = Explaining(models, self.slow, self.server.limits, self.refuse)
         models.on_change = self._change
@@ -100,12 +96,6 @@ class Service:
     def close(self) -> None:
         """Begin nothing more: the process is about to end."""
         self._explaining.close()
-
-    def _check_room(self, length: int) -> FashionMNISTError | None:
-        """Why a body that must be decoded in a thread is not received: no more may wait for one."""
-        if length >= LARGE_BYTES and length % IMAGE_BYTES and self.slow.full:
-            return Overloaded("too many large requests at once: send it again a moment later")
-        return None
 
     def handle(self, request: Request) -> None:
         """Answer a request, at once or later."""

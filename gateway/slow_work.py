@@ -73,16 +73,6 @@ class SlowWork:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def waiting(self) -> int:
-        """Jobs in the queue."""
-        return len(self._jobs)
-
-    @property
-    def full(self) -> bool:
-        """Whether another job would be refused, whatever it costs. Read without the lock: it may change at once."""
-        return self.waiting >= MAX_JOBS
-
     def submit(self, cost: float, work: Work, then: Callable[[Any], None], is_cancelled: Callable[[], bool]) -> None:
         """Queue `work`, which costs at least `cost` pixels.
 

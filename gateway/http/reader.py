@@ -179,10 +179,7 @@ class Reader:
         elif head.content_length:
             # The parser has checked that it is a single number, without a transfer encoding.
             length = int(head.content_length)
-            if (full := server.check_room(length)) is not None:
-                self._connection.refuse(full)
-            else:
-                self._check_body(length, server.buffered_bytes + length)
+            self._check_body(length, server.buffered_bytes + length)
         if head.expect and head.expect.lower() == "100-continue" and version == "1.1":
             self._connection.send_continue()
         if not self._connection.stopped:

@@ -72,8 +72,6 @@ class Server:
         self.on_refusal: Callable[[FashionMNISTError], None] = lambda error: None
         self.admit: Callable[[RequestInfo], FashionMNISTError | None] | None = None
         """Returns why a request must not be received any further, or None; if unset, every request is admitted."""
-        self.check_room: Callable[[int], FashionMNISTError | None] = lambda length: None
-        """Returns why a body of so many bytes need not be received because it would be refused anyway, or None."""
         self.cors = Cors(settings.cors_origins).headers
         self._handle = handle
         self._timeouts: asyncio.Task[None] | None = None

@@ -24,7 +24,7 @@ def test_export_prints_parity_and_writes_the_store(
     command = ["export", "--weights", str(model_store / "weights.pt"), "--output", str(output), "--version", "3.1"]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0
-    assert "accuracy on changed images: not measured" in done.stdout
+    assert "accuracy on corrupted images: not measured" in done.stdout
     parity = json.loads((output / "model_card.json").read_bytes())["parity"]["engines"]
     for engine, row in parity.items():
         line = next(line for line in done.stdout.splitlines() if line.startswith(f"| {engine} |"))

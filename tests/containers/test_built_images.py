@@ -136,6 +136,6 @@ def test_training_runs_in_its_image_and_what_it_made_can_be_exported(image: Buil
             *options, "fashion-mnist", "export", "--weights", "runs/quick-0/weights.pt", "--output", "runs/store",
             timeout_s=120,
         )  # fmt: skip
-        assert "test images right" in made
+        assert "test images (standard error" in made
     finally:
         engine.docker("volume", "rm", volume)

@@ -216,7 +216,7 @@ class TestCommand:
             (("--check", "image.png"), "IMAGE=LABEL"),
             (("--check", "absent.png=red"), "cannot be read"),
             (("--crop", "6"), "--resize"),
-            (("--classes", "absent.txt"), "class name a line"),
+            (("--classes", "absent.txt"), "class name per line"),
             (("--name", "My Model"), "small letters"),
         ],
     )

@@ -40,7 +40,7 @@ def goodput(hunt: Hunt, name: str) -> tuple[float, float]:
 
 def large_png() -> bytes:
     """A PNG of some 190 kB, as a photograph is."""
-    forms = np.random.default_rng(0).integers(0, 256, (256, 250, 3), dtype=np.uint8)
+    forms = np.random.default_rng(0).integers(0, 256, (436, 436), dtype=np.uint8)
     return encode_image(forms)
 
 
