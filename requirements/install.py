@@ -205,8 +205,10 @@ class Progress:
         self._finished += megabytes
 
     def _report(self) -> None:
+        done = 0
         while not self._ended.wait(0.2 if self._terminal else REPORT_S):
-            done = min(self._finished + size(self._folder) // MB, self._total)
+            # pip empties the folder before it says that it is done.
+            done = max(done, min(self._finished + size(self._folder) // MB, self._total))
             text = f"  {done:,} of {self._total:,} MB fetched, {self._total - done:,} MB left"
             print(f"\r\033[K{text}" if self._terminal else text, end="" if self._terminal else "\n", flush=True)
 
