@@ -106,7 +106,7 @@ def test_a_name_that_is_no_text_costs_no_answer(
     done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
-    assert b"1 of 5 files were not answered" in done.stderr
+    assert b"1 of 5 files have no prediction" in done.stderr
     assert b"\xe9.npy" in done.stderr
     if form == "--json":
         document = json.loads(done.stdout)
