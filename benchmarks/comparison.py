@@ -26,7 +26,6 @@ from benchmarks.photographs import per_cpu_second
 from benchmarks.report import markdown, table
 from benchmarks.servers import Server
 from benchmarks.stock import expected_labels, stock_torchserve
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.data import dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
@@ -36,6 +35,7 @@ from fashion_mnist.model_store import model_store_path
 from fashion_mnist.settings import Settings
 from fashion_mnist.system import atomic
 from fashion_mnist.system.commit import commit
+from fashion_mnist.task import FASHION_MNIST
 
 CONNECTIONS: Final = (1, 32, 64)
 CYCLED: Final = 256
@@ -247,7 +247,7 @@ class _Comparison:
         """Microseconds to decode one PNG: the best of many rounds, which is when nothing else ran."""
         pngs = self._sent["png"][0][:CYCLED]
         rounds = timeit.repeat(
-            lambda: [decode(png, "image/png", self._limits, GEOMETRY) for png in pngs], number=1, repeat=50
+            lambda: [decode(png, "image/png", self._limits, FASHION_MNIST) for png in pngs], number=1, repeat=50
         )
         return min(rounds) / len(pngs) * 1e6
 

@@ -42,7 +42,7 @@ def explain(
     output = output or Path(f"{file.stem}-explained.png")
     if output.exists() and output.samefile(file):
         raise UsageError(f"{output} is the image itself: name another --output")
-    budget = Budget(Limits.from_settings(settings), task.geometry, prepare=parse_mode(prepare or settings.prepare))
+    budget = Budget(Limits.from_settings(settings), task, prepare=parse_mode(prepare or settings.prepare))
     (image,) = decode_image(file.read_bytes(), budget).pixels
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     with console.status("computing and drawing"):

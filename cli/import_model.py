@@ -164,7 +164,7 @@ def _numbers(option: str, text: str, geometry: Geometry) -> tuple[float, ...]:
 
 def _read_image(path: Path, task: Task) -> NDArray[np.uint8]:
     try:
-        decoded = decode(path.read_bytes(), "", Limits.from_settings(Settings()), task.geometry)
+        decoded = decode(path.read_bytes(), "", Limits.from_settings(Settings()), task)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): --check is IMAGE=LABEL") from None
     except FashionMNISTError as error:

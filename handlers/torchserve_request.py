@@ -108,18 +108,18 @@ class Request:
         body = fields.pop(names[0])
         if fields:
             raise BadParameter(f"unknown parameter {next(iter(fields))[:40]!r}: there are top_k and prepare")
-        return decode(_bytes(body), self._field_type(names[0]), limits, self._task.geometry, prepare=prepare)
+        return decode(_bytes(body), self._field_type(names[0]), limits, self._task, prepare=prepare)
 
     def _decode_form(self, fields: dict[str, Any], limits: Limits, prepare: Mode) -> Decoded:
         if not fields:
             raise BadMultipart("the form has no field with an image: send -F image=@FILE, as many as you like")
         if len(fields) == 1:
             ((name, value),) = fields.items()
-            return decode(_bytes(value), self._field_type(name), limits, self._task.geometry, prepare=prepare)
+            return decode(_bytes(value), self._field_type(name), limits, self._task, prepare=prepare)
         return decode_many(
             [(_bytes(value), self._field_type(name)) for name, value in fields.items()],
             limits,
-            self._task.geometry,
+            self._task,
             prepare=prepare,
         )
 

@@ -57,7 +57,7 @@ def prepare(kinds: Sequence[Kind], requests: int | None = REQUESTS) -> list[Requ
             sent = kind.write(pixels)
             if kind.name in SINGLE:
                 # Some kinds of files do not keep every pixel: what is classified is what is in the file.
-                pixels = decode(sent.body, "", limits, task.geometry).pixels
+                pixels = decode(sent.body, "", limits, task).pixels
             labels = [task.classes[index] for index in engine.predict(pixels).argmax(axis=1)]
             found.append(Request(kind, sent, labels))
     return found

@@ -12,6 +12,7 @@ from fashion_mnist.data.splits import Split
 from fashion_mnist.ood import unknown_scores
 from fashion_mnist.preparation import Mode, prepare
 from fashion_mnist.preparation.fitting import bounds, fit
+from fashion_mnist.task import FASHION_MNIST
 from training.photographs import CASES, KEPT_ASIDE, KINDS, Pixels, cut_out, photograph, read
 from training.robustness import Model
 
@@ -76,7 +77,7 @@ def _row(
 ) -> dict[str, Any]:
     figures = {}
     for mode in modes:
-        prepared = [prepare(picture, None, GEOMETRY, mode)[0] for picture in pictures]
+        prepared = [prepare(picture, None, FASHION_MNIST, mode)[0] for picture in pictures]
         figures[mode] = _figures(model, prepared, labels, threshold)
     return {
         "group": group,

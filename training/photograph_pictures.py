@@ -13,6 +13,7 @@ from fashion_mnist.preparation.background import coordinates
 from fashion_mnist.preparation.fitting import Floats, fit, grayscale, reduce
 from fashion_mnist.preparation.garment import separate, without_shadow
 from fashion_mnist.system import atomic
+from fashion_mnist.task import FASHION_MNIST
 from training.photographs import Pixels, photograph, read
 
 KIND: Final = "mixed"
@@ -36,7 +37,7 @@ def write_pictures(image: Pixels, seed: int, folder: Path) -> list[Path]:
         "ground": ground,
         "difference": 255 * difference / max(float(difference.max()), 1.0),
         "garment": np.where(without.mask, 255, np.where(found.mask, 110, 0)),
-        "prepared": _enlarged(prepare(picture, None, GEOMETRY, "auto")[0][0]),
+        "prepared": _enlarged(prepare(picture, None, FASHION_MNIST, "auto")[0][0]),
         "plain": _enlarged(fit(grayscale(picture), GEOMETRY)),
     }
     folder.mkdir(parents=True, exist_ok=True)

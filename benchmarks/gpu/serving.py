@@ -13,11 +13,12 @@ from benchmarks.client import classify_packed, classify_singly
 from benchmarks.gpu import host
 from benchmarks.gpu.load import closed_loop
 from benchmarks.gpu.steps import Found, Run
-from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.classes import CLASSES
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.engines import open_engine
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST
 from loadtest.kinds import find_kind
 from loadtest.requests import Request, prepare
 
@@ -131,6 +132,6 @@ def photographs(run: Run) -> list[Request]:
         large = np.kron(image, np.ones((scale, scale), np.uint8))[:, :, None].repeat(3, axis=2)
         grain = noise.integers(0, 16, large.shape, dtype=np.uint8)
         sent = kind.write(np.minimum(large, 239)[None] + grain)
-        labels = engine.predict(decode(sent.body, "image/jpeg", limits, GEOMETRY).pixels).argmax(axis=1)
+        labels = engine.predict(decode(sent.body, "image/jpeg", limits, FASHION_MNIST).pixels).argmax(axis=1)
         found.append(Request(kind, sent, [CLASSES[index] for index in labels]))
     return found

@@ -196,9 +196,9 @@ def local_sender(
     def send(contents: Contents) -> list[dict[str, Any]]:
         if len(contents) == 1:
             name, content = contents[0]
-            decoded = decode(content, _content_type(name), limits, task.geometry, prepare=prepare)
+            decoded = decode(content, _content_type(name), limits, task, prepare=prepare)
         else:
-            decoded = decode_many([(content, "") for _, content in contents], limits, task.geometry, prepare=prepare)
+            decoded = decode_many([(content, "") for _, content in contents], limits, task, prepare=prepare)
         predictions: list[dict[str, Any]] = json.loads(
             encode_json(engine.predict(decoded.pixels), decoded, model_version, unknown_threshold, task=task)
         )["predictions"]

@@ -8,17 +8,17 @@ from typing import Any
 from fashion_mnist.decoding.formats import read_picture_here
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import InputError
-from fashion_mnist.task import Geometry
+from fashion_mnist.task import Task
 
 
 def main() -> None:
     """Write a line of JSON, followed by the pixels and the alpha channel if there is one."""
-    task: dict[str, Any] = json.loads(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (task["memory"], task["memory"]))
-    resource.setrlimit(resource.RLIMIT_CPU, (task["seconds"], task["seconds"]))
-    budget = Budget(Limits(*task["limits"]), Geometry(*task["geometry"]))
+    work: dict[str, Any] = json.loads(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (work["memory"], work["memory"]))
+    resource.setrlimit(resource.RLIMIT_CPU, (work["seconds"], work["seconds"]))
+    budget = Budget(Limits(*work["limits"]), Task.from_card(work))
     try:
-        picture = read_picture_here(sys.stdin.buffer.read(), task["format"], budget)
+        picture = read_picture_here(sys.stdin.buffer.read(), work["format"], budget)
     except InputError as error:
         print(json.dumps({"error": error.code, "message": error.message}))
         return

@@ -24,7 +24,7 @@ from fashion_mnist.errors import (
     UnsupportedMediaType,
 )
 from fashion_mnist.preparation import DEFAULT_MODE, Mode
-from fashion_mnist.task import Geometry
+from fashion_mnist.task import Task
 
 KINDS: Final = "an image file (PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF), raw bytes (one per pixel), .npy, IDX or JSON"
 
@@ -33,19 +33,19 @@ def decode(
     body: Bytes,
     content_type: str,
     limits: Limits,
-    geometry: Geometry,
+    task: Task,
     allowance: float = inf,
     prepare: Mode = DEFAULT_MODE,
 ) -> Decoded:
     """Decode a body with one or more images.
 
-    `content_type` is the request's header or ""; `geometry` is that of the network's images, and `prepare` how
+    `content_type` is the request's header or ""; `task` says what the network's images are, and `prepare` how
     photographs are converted to it. Raises InputError if the body as a whole is invalid, or if it is a single image
     and that is invalid; TooSlow if decoding costs more than `allowance`, in pixels.
     """
     limits.check_body(len(body))
-    budget = Budget(limits, geometry, allowance, prepare)
-    whole = content_type == _OCTET_STREAM and body and len(body) % image_bytes(geometry) == 0
+    budget = Budget(limits, task, allowance, prepare)
+    whole = content_type == _OCTET_STREAM and body and len(body) % task.image_bytes == 0
     if whole and body[0] not in _FIRST_BYTES and body[4:8] != _BOX:
         # A shortcut: `decode_part` would come to the same result by more checks.
         return decode_pixels(body, budget)
@@ -65,7 +65,7 @@ def is_plain(body: Bytes, content_type: str) -> bool:
 def decode_many(
     bodies: Sequence[tuple[Bytes, str]],
     limits: Limits,
-    geometry: Geometry,
+    task: Task,
     allowance: float = inf,
     prepare: Mode = DEFAULT_MODE,
 ) -> Decoded:
@@ -74,7 +74,7 @@ def decode_many(
     Raises BodyTooLarge or TooManyImages if they exceed the limits together, and TooSlow as `decode` does.
     """
     limits.check_body(sum(len(body) for body, _ in bodies))
-    budget = Budget(limits, geometry, allowance, prepare)
+    budget = Budget(limits, task, allowance, prepare)
     return join(bodies, lambda part: decode_part(*part, budget), budget)
 
 

@@ -55,7 +55,7 @@ def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
     budget.take_preparation(len(pixels))
     prepared, adjusted = [], {}
     for place, image in enumerate(pixels):
-        image, adjusted[place] = prepare(as_picture(image), None, budget.geometry, budget.prepare, steps=budget.steps)
+        image, adjusted[place] = prepare(as_picture(image), None, budget.task, budget.prepare, steps=budget.steps)
         prepared.append(image)
     return Decoded(np.stack(prepared), adjusted={place: notes for place, notes in adjusted.items() if notes})
 

@@ -117,10 +117,10 @@ def decode_file(body: bytes | bytearray | memoryview, name: str, budget: Budget)
         picture = Picture(as_picture(small), None, geometry.width, geometry.height)
     else:
         picture = read_picture(content, name, budget)
-    if needs_preparation(picture.pixels, geometry, budget.prepare):
+    if needs_preparation(picture.pixels, budget.task, budget.prepare):
         budget.take_preparation()
     whole = (picture.width, picture.height)
-    pixels, done = prepare(picture.pixels, picture.alpha, geometry, budget.prepare, whole, budget.steps)
+    pixels, done = prepare(picture.pixels, picture.alpha, budget.task, budget.prepare, whole, budget.steps)
     return pixels, [*picture.notes, *done]
 
 
@@ -133,7 +133,7 @@ def read_picture(content: bytes, name: str, budget: Budget) -> Picture:
         if name == "HEIF" and importlib.util.find_spec("pillow_heif") is None:
             raise UnsupportedMediaType("HEIC images are not supported here: send a JPEG, or install pillow-heif")
         budget.allow(_ISOLATED_COST)
-        picture = isolated.read_picture(content, name, int(budget.pixels), budget.limits, budget.geometry)
+        picture = isolated.read_picture(content, name, int(budget.pixels), budget.limits, budget.task)
         budget.take_pixels(picture.width, picture.height, 1 if name == "TIFF" else _CANVAS_WEIGHT)
         return picture
     return read_picture_here(content, name, budget)

@@ -18,7 +18,7 @@ import fashion_mnist
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.decoding.picture import Picture
 from fashion_mnist.errors import CorruptImage, TooManyPixels, UnsupportedMediaType
-from fashion_mnist.task import Geometry
+from fashion_mnist.task import Task
 
 MEMORY_BYTES: Final = 768 * 2**20
 CPU_S: Final = 10
@@ -26,22 +26,22 @@ _DEADLINE_S: Final = 30
 _ERRORS: Final = {error.code: error for error in (CorruptImage, TooManyPixels, UnsupportedMediaType)}
 
 
-def read_picture(content: bytes, name: str, pixels: int, limits: Limits, geometry: Geometry) -> Picture:
+def read_picture(content: bytes, name: str, pixels: int, limits: Limits, task: Task) -> Picture:
     """An image file of the format `name` as a picture; `pixels` is the rest of its request's budget.
 
     Raises CorruptImage, TooManyPixels.
     """
-    task = json.dumps(
+    work = json.dumps(
         {
             "format": name,
             "memory": MEMORY_BYTES,
             "seconds": CPU_S,
             "limits": limits._replace(max_pixels=pixels),
-            "geometry": geometry,
+            "task": task.to_card(),
         }
     )
     # -P: do not import modules from the working directory.
-    command = [sys.executable, "-P", "-m", "fashion_mnist.decoding", task]
+    command = [sys.executable, "-P", "-m", "fashion_mnist.decoding", work]
     root = str(Path(fashion_mnist.__path__[0]).resolve().parent)
     environment = {**os.environ, "PYTHONPATH": root, "OPENBLAS_NUM_THREADS": "1"}
     try:

@@ -7,7 +7,7 @@ from fashion_mnist.errors import BodyTooLarge, CorruptImage, TooManyImages, TooM
 from fashion_mnist.preparation import DEFAULT_MODE, PREPARES_ALL, Mode, check_mode
 from fashion_mnist.preparation.steps import Steps
 from fashion_mnist.settings import Settings
-from fashion_mnist.task import Geometry
+from fashion_mnist.task import Task
 
 QUICK_PIXELS: Final = 64 * 1024
 """Images up to this cost together are decoded on the event loop: handing them to a thread would take as long."""
@@ -67,19 +67,19 @@ class Budget:
         "prepared",
         "spent",
         "steps",
+        "task",
     )
 
-    def __init__(
-        self, limits: Limits, geometry: Geometry, allowance: float = inf, prepare: Mode = DEFAULT_MODE
-    ) -> None:
-        """`geometry` is that of the network's images, `prepare` how pictures are converted to it.
+    def __init__(self, limits: Limits, task: Task, allowance: float = inf, prepare: Mode = DEFAULT_MODE) -> None:
+        """`task` says what the network's images are, `prepare` how pictures are converted to them.
 
         What costs more than the allowance, in pixels, raises TooSlow. Raises BadParameter for a mode that does not suit
         the network's images.
         """
-        check_mode(prepare, geometry)
+        check_mode(prepare, task)
         self.limits = limits
-        self.geometry = geometry
+        self.task = task
+        self.geometry = task.geometry
         self.prepare = prepare
         self.prepared = 0
         self.pixels = limits.max_pixels

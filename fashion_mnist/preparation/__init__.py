@@ -17,7 +17,7 @@ from fashion_mnist.preparation.fitting import (
 from fashion_mnist.preparation.garment import FAINT, Garment, brightest, find
 from fashion_mnist.preparation.paper import as_the_paper
 from fashion_mnist.preparation.steps import ORIGINAL, Steps
-from fashion_mnist.task import Geometry
+from fashion_mnist.task import Geometry, Task
 
 Mode: TypeAlias = Literal["auto", "always", "paper", "none"]
 """auto: prepare photographs, but not images like the data set's. always: also prepare grayscale images of the network's
@@ -48,19 +48,20 @@ def parse_mode(text: str) -> Mode:
     return cast(Mode, text)
 
 
-def needs_preparation(pixels: Pixels, geometry: Geometry, mode: Mode) -> bool:
+def needs_preparation(pixels: Pixels, task: Task, mode: Mode) -> bool:
     """Whether `prepare` does more than scale `pixels`."""
-    if geometry.channels > 1:
+    geometry = task.geometry
+    if geometry.channels > 1 or not task.bright_on_black:
         return False
     own = pixels.shape[:2] == (geometry.height, geometry.width) and (pixels.ndim == 2 or _is_gray(pixels))
     return mode in PREPARES_ALL or (mode == "auto" and not own)
 
 
-def check_mode(mode: Mode, geometry: Geometry) -> None:
-    """Raise BadParameter for a mode that does not suit images of this geometry."""
-    if geometry.channels > 1 and mode in PREPARES_ALL:
+def check_mode(mode: Mode, task: Task) -> None:
+    """Raise BadParameter for a mode that does not suit the task's images."""
+    if mode in PREPARES_ALL and (task.geometry.channels > 1 or not task.bright_on_black):
         raise BadParameter(
-            f"prepare is {mode!r}, which produces bright objects on black, but this model takes photographs in colour: "
+            f"prepare is {mode!r}, which produces bright objects on black, and the images of this model are not such: "
             "use auto or none"
         )
 
@@ -68,29 +69,30 @@ def check_mode(mode: Mode, geometry: Geometry) -> None:
 def prepare(
     pixels: Pixels,
     alpha: Pixels | None,
-    geometry: Geometry,
+    task: Task,
     mode: Mode,
     whole: tuple[int, int] | None = None,
     steps: Steps | None = None,
 ) -> tuple[Pixels, list[str]]:
-    """Prepare one decoded picture. Returns uint8 [channels, height, width] of the geometry, and the changes made.
+    """Prepare one decoded picture. Returns uint8 [channels, height, width] of the task, and the changes made.
 
     `pixels` is uint8 [h, w], or [h, w, 3], RGB, of at least 1 x 1; `alpha`, uint8 [h, w], its opacity; `whole` is the
     original width and height if `pixels` were reduced; `steps` keeps a picture of each step. Pictures for networks that
-    take colour are only scaled and centred. The time is proportional to the number of pixels: some 4 ms for 448 x 448.
+    take colour, or whose images are not bright on black, are only scaled, and centred or cropped. The time is
+    proportional to the number of pixels: some 4 ms for 448 x 448.
     """
     whole = whole or (pixels.shape[1], pixels.shape[0])
-    if geometry.channels > 1:
-        return _color(pixels, alpha, geometry, whole, steps)
-    prepared, done = _gray(pixels, alpha, geometry, mode, whole, steps)
+    if task.geometry.channels > 1:
+        return _color(pixels, alpha, task, whole, steps)
+    prepared, done = _gray(pixels, alpha, task, mode, whole, steps)
     return prepared[None], done
 
 
 def _color(
-    pixels: Pixels, alpha: Pixels | None, geometry: Geometry, whole: tuple[int, int], steps: Steps | None
+    pixels: Pixels, alpha: Pixels | None, task: Task, whole: tuple[int, int], steps: Steps | None
 ) -> tuple[Pixels, list[str]]:
     """`prepare` for a network that takes RGB."""
-    done = []
+    done, geometry = [], task.geometry
     if steps is not None:
         steps.show(ORIGINAL, pixels, alpha)
     if alpha is not None and alpha.min() < 255:
@@ -101,20 +103,21 @@ def _color(
         done.append("converted to RGB")
     if pixels.shape[:2] != (geometry.height, geometry.width):
         done.append(_resized(whole))
-    return np.ascontiguousarray(fit(pixels, geometry).transpose(2, 0, 1)), done
+    return np.ascontiguousarray(fit(pixels, geometry, task.resize).transpose(2, 0, 1)), done
 
 
 def _gray(
-    pixels: Pixels, alpha: Pixels | None, geometry: Geometry, mode: Mode, whole: tuple[int, int], steps: Steps | None
+    pixels: Pixels, alpha: Pixels | None, task: Task, mode: Mode, whole: tuple[int, int], steps: Steps | None
 ) -> tuple[Pixels, list[str]]:
     """`prepare` for a network that takes grayscale; returns uint8 [height, width]."""
     done: list[str] = []
+    geometry = task.geometry
     own_size = pixels.shape[:2] == (geometry.height, geometry.width)
     if pixels.ndim == 3 and _is_gray(pixels):
         pixels = np.ascontiguousarray(pixels[:, :, 0])
     if steps is not None:
         steps.show(ORIGINAL, pixels, alpha)
-    untouched = mode == "none" or (mode == "auto" and own_size and pixels.ndim == 2)
+    untouched = mode == "none" or not task.bright_on_black or (mode == "auto" and own_size and pixels.ndim == 2)
     if alpha is not None and alpha.min() < 255:
         white = mode == "paper" or (not untouched and _mean_brightness(pixels, alpha) < _PALE)
         pixels = blend(pixels, alpha, 255 if white else 0)
@@ -136,7 +139,7 @@ def _gray(
             steps.show(done[-1], gray)
     if not own_size:
         done.append(_resized(whole))
-    return fit(gray, geometry), done
+    return fit(gray, geometry, task.resize), done
 
 
 def _is_gray(pixels: Pixels) -> bool:

@@ -85,14 +85,20 @@ def centre(values: Floats, geometry: Geometry, background: int = 0) -> Pixels:
     return canvas
 
 
-def fit(pixels: Pixels, geometry: Geometry) -> Pixels:
+def fit(pixels: Pixels, geometry: Geometry, resize: int | None = None) -> Pixels:
     """uint8 [h, w] or [h, w, channels], scaled by its longer side and centred on black.
 
-    It is unchanged if it has the network's size.
+    With `resize`, the shorter side is scaled to so many pixels, and the middle is cropped. An image that has the
+    network's size is unchanged.
     """
     height, width = pixels.shape[:2]
     if (height, width) == (geometry.height, geometry.width):
         return pixels
+    if resize is not None:
+        scale = resize / min(height, width)
+        scaled = resample(pixels.astype(np.float32), round(height * scale), round(width * scale))
+        top, left = (scaled.shape[0] - geometry.height) // 2, (scaled.shape[1] - geometry.width) // 2
+        return centre(scaled[top : top + geometry.height, left : left + geometry.width], geometry)
     return centre(resample(pixels.astype(np.float32), *fitted_size(height, width, geometry)), geometry)
 
 

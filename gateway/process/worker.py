@@ -153,7 +153,7 @@ class Gateway:
         """Load a version, which takes half a second. Raises FashionMNISTError."""
         settings = self._task.settings
         task = model_task(version.folder)
-        image = decode(read_health_image(version.folder), "", Limits.from_settings(settings), task.geometry).pixels
+        image = decode(read_health_image(version.folder), "", Limits.from_settings(settings), task).pixels
         engine = _engine(settings, version, task, self._traces)
         health = Health(engine, image, version.name, task)
         batcher = Batcher(engine, settings.max_queued_images)

@@ -78,7 +78,7 @@ class Explain:
                 raise _several(len(parts.bodies))
             ((body, content_type),) = parts.bodies
             prepare = prepare or parts.prepare
-        budget = Budget(limits, self._task.geometry, allowance, prepare or self._prepare)
+        budget = Budget(limits, self._task, allowance, prepare or self._prepare)
         budget.steps = Steps() if wanted.steps and not wanted.binary else None
         decoded = decode_part(body, content_type, budget)
         if len(decoded) != 1:

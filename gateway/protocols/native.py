@@ -59,15 +59,15 @@ class Native:
             plan = request.head.plan = _plan(request.head, self._task)
         prepare = plan.prepare or self._prepare
         if not plan.is_multipart:
-            return plan.form, decode(request.body, plan.content_type, limits, self._task.geometry, allowance, prepare)
+            return plan.form, decode(request.body, plan.content_type, limits, self._task, allowance, prepare)
         form = plan.form
         parts = parts_of(request, plan.content_type, limits, self._task)
         if parts.top_k is not None and not plan.has_top_k:
             form = form._replace(top_k=parts.top_k)
         prepare = plan.prepare or parts.prepare or self._prepare
         if len(parts.bodies) == 1:
-            return form, decode(*parts.bodies[0], limits, self._task.geometry, allowance, prepare)
-        return form, decode_many(parts.bodies, limits, self._task.geometry, allowance, prepare)
+            return form, decode(*parts.bodies[0], limits, self._task, allowance, prepare)
+        return form, decode_many(parts.bodies, limits, self._task, allowance, prepare)
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:
         rows = job.rows(self._unknown_threshold, self._task) if form == _WHOLE else None

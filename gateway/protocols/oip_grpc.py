@@ -75,7 +75,7 @@ class OipGrpc:
         if len(inputs) != 1:
             raise BadTensor(f"the request has {len(inputs)} inputs: send one, {oip.INPUT}")
         parameter = message.parameters["prepare"].string_param if "prepare" in message.parameters else None
-        budget = Budget(limits, self._task.geometry, allowance, oip.preparation(parameter, self._prepare))
+        budget = Budget(limits, self._task, allowance, oip.preparation(parameter, self._prepare))
         tensor = inputs[0]
         count = oip.tensors(self._task).count_images(tensor.name, tensor.datatype, list(tensor.shape), budget)
         raw = message.raw_input_contents

@@ -108,7 +108,7 @@ class OipRest:
         if len(inputs) != 1:
             raise BadTensor(f"the request has {len(inputs)} inputs: send one, {SHAPE}")
         prepare = oip.preparation(_parameters(document).get("prepare"), preparation(request.head, self._prepare))
-        budget = Budget(limits, self._task.geometry, allowance, prepare)
+        budget = Budget(limits, self._task, allowance, prepare)
         return form, _images(inputs[0], binary, budget, oip.tensors(self._task))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:

@@ -85,7 +85,7 @@ class V1:
         document = parse(request.body, _SHAPE)
         if not isinstance(document, dict) or "instances" not in document:
             raise BadJSON(f"the body has no instances: send {_SHAPE}")
-        budget = Budget(limits, self._task.geometry, allowance, preparation(request.head, self._prepare))
+        budget = Budget(limits, self._task, allowance, preparation(request.head, self._prepare))
         return Form(), refuse_bad(decode_instances(document["instances"], budget))
 
     def write(self, job: Job, decoded: Decoded, form: Form) -> Answer:

@@ -10,7 +10,7 @@ import pytest
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.classes import CLASSES
 from fashion_mnist.data.splits import Dataset
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.limits import Limits
@@ -19,6 +19,7 @@ from fashion_mnist.engines import open_engine
 from fashion_mnist.errors import DeviceUnavailable, UsageError
 from fashion_mnist.handler_interface import metrics
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST
 from handlers import torchserve_request
 from handlers.fashion_mnist_handler import FashionMNISTHandler
 from handlers.repeated_fields import number_repeated
@@ -230,7 +231,7 @@ class TestEngines:
         def broken(body: bytes, *_: object, **__: object) -> Any:
             if bytes(body[:4]) == b"boom":
                 raise MemoryError
-            return decode(body, "", Limits.from_settings(Settings()), GEOMETRY)
+            return decode(body, "", Limits.from_settings(Settings()), FASHION_MNIST)
 
         monkeypatch.setattr(torchserve_request, "decode", broken)
         bad, good = served(posted(b"boom"), posted(GARMENTS.tobytes()))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.data.splits import Dataset, Split
 from fashion_mnist.engines import load_file
 from fashion_mnist.model_store import model_store_path, unknown_threshold
 from fashion_mnist.preparation import prepare
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST
 from training import photograph_evaluation, runs
 from training.photograph_pictures import write_pictures
 from training.photographs import CASES, KEPT_ASIDE, KINDS, WORKING_SIDE, cut_out, photograph, read
@@ -60,8 +60,8 @@ def test_prepared_photographs_are_understood_and_others_are_not(validation: Spli
     engine = load_file(model_store_path(Settings()) / "model.onnx", "cpu")
     for kind in ("product photograph on white", "wall in falling light"):
         pictures = [read(photograph([image], kind, place)) for place, image in enumerate(validation.images[:, 0])]
-        prepared = np.stack([prepare(each, None, GEOMETRY, "auto")[0] for each in pictures])
-        plain = np.stack([prepare(each, None, GEOMETRY, "none")[0] for each in pictures])
+        prepared = np.stack([prepare(each, None, FASHION_MNIST, "auto")[0] for each in pictures])
+        plain = np.stack([prepare(each, None, FASHION_MNIST, "none")[0] for each in pictures])
         assert (engine.predict(prepared).argmax(axis=1) == validation.labels).mean() > 0.82
         assert (engine.predict(plain).argmax(axis=1) == validation.labels).mean() < 0.5
 

@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fashion_mnist.classes import GEOMETRY
 from fashion_mnist.decoding import isolated
 from fashion_mnist.decoding.bodies import decode
 from fashion_mnist.decoding.formats import START_BYTES, format_of, read_picture_here
 from fashion_mnist.decoding.limits import PREPARATION_COST, QUICK_PIXELS, Budget, Limits, TooSlow
 from fashion_mnist.errors import CorruptImage, InputError, TooManyPixels, UnsupportedMediaType
+from fashion_mnist.task import FASHION_MNIST
 from tests.support.bodies import OCTET_STREAM, PNG_SIGNATURE, png_chunk
 from tests.support.odd_files import COLOR, GRAY, odd_files, saved
 
@@ -54,7 +54,7 @@ def standard_error() -> Iterator[IO[bytes]]:
 def outcome(content: bytes) -> str:
     """An error's code, or "" where there is an image."""
     try:
-        decode(content, "", LIMITS, GEOMETRY)
+        decode(content, "", LIMITS, FASHION_MNIST)
     except InputError as error:
         return error.code
     return ""
@@ -121,24 +121,24 @@ class TestCost:
         # Of the size of a block of pixels, and then so many of them: the coded data of flat ones.
         content = _flat_jpeg(width, height)
         if taken:
-            assert decode(content, "", LIMITS, GEOMETRY, prepare="none").adjusted == {
+            assert decode(content, "", LIMITS, FASHION_MNIST, prepare="none").adjusted == {
                 0: [f"resized from {width} x {height}"]
             }
         else:
             with pytest.raises(TooManyPixels, match="a fifth|0.2"):
-                decode(content, "", LIMITS, GEOMETRY)
+                decode(content, "", LIMITS, FASHION_MNIST)
 
     def test_a_progressive_jpeg_may_have_50(self) -> None:
         content = saved(Image.new("L", (7200, 7200), 9), "JPEG", progressive=True)
         with pytest.raises(TooManyPixels, match="7200 x 7200"):
-            decode(content, "", LIMITS, GEOMETRY)
+            decode(content, "", LIMITS, FASHION_MNIST)
 
     def test_a_progressive_jpeg_of_hundreds_of_scans(self) -> None:
         content = saved(Image.new("L", (4096, 4096), 9), "JPEG", progressive=True)
         assert outcome(content) == ""
         last = content[content.rindex(b"\xff\xda") : -2]
         with pytest.raises(TooManyPixels, match="scans"):
-            decode(content[:-2] + last * 200 + content[-2:], "", LIMITS, GEOMETRY)
+            decode(content[:-2] + last * 200 + content[-2:], "", LIMITS, FASHION_MNIST)
 
     def test_a_lossless_jpeg_is_decoded_whole_or_refused(self) -> None:
         assert outcome(_lossless_jpeg(512, 512)) == ""
@@ -150,7 +150,7 @@ class TestCost:
         # What is never inflated may be damaged.
         data = data[:1000] + b"\xff" * (len(data) - 1000)
         content = PNG_SIGNATURE + header + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
-        assert decode(content, "", LIMITS, GEOMETRY, prepare="none").adjusted == {0: ["resized from 29 x 28"]}
+        assert decode(content, "", LIMITS, FASHION_MNIST, prepare="none").adjusted == {0: ["resized from 29 x 28"]}
 
     def test_a_header_of_millions_of_pieces(self) -> None:
         gif = saved(GRAY, "GIF")
@@ -167,7 +167,7 @@ class TestCost:
         for compression in ("jpeg", "group4", "zstd"):
             image = Image.fromarray(GRAY > 9) if compression == "group4" else Image.fromarray(COLOR)
             with pytest.raises(UnsupportedMediaType, match="compression"):
-                decode(saved(image, "TIFF", compression=compression), "", LIMITS, GEOMETRY)
+                decode(saved(image, "TIFF", compression=compression), "", LIMITS, FASHION_MNIST)
 
     def test_an_avif_that_holds_more_than_it_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its library decodes all before it compares: in a process of its own, of bounded memory."""
@@ -184,20 +184,20 @@ class TestCost:
         large = saved(Image.new("RGB", (800, 800)), format, **({"progressive": True} if format == "JPEG" else {}))
         for content in (large, json.dumps([base64.b64encode(large).decode()]).encode(), gzip.compress(GRAY.tobytes())):
             with pytest.raises(TooSlow):
-                decode(content, "", LIMITS, GEOMETRY, QUICK_PIXELS)
-        assert len(decode(saved(np.resize(GRAY, (28, 28)), "PNG"), "", LIMITS, GEOMETRY, QUICK_PIXELS)) == 1
+                decode(content, "", LIMITS, FASHION_MNIST, QUICK_PIXELS)
+        assert len(decode(saved(np.resize(GRAY, (28, 28)), "PNG"), "", LIMITS, FASHION_MNIST, QUICK_PIXELS)) == 1
 
     def test_a_small_photograph_is_not_decoded_where_others_wait(self) -> None:
         header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 100, 100, 8, 2, 0, 0, 0))
         damaged = PNG_SIGNATURE + header + png_chunk(b"IDAT", b"damaged") + png_chunk(b"IEND", b"")
         with pytest.raises(TooSlow):
-            decode(damaged, "", LIMITS, GEOMETRY, QUICK_PIXELS)
+            decode(damaged, "", LIMITS, FASHION_MNIST, QUICK_PIXELS)
         assert outcome(damaged) == "corrupt_image"
 
     def test_what_many_preparations_cost_is_known_before_the_first(self) -> None:
         count = 1000
         with pytest.raises(TooSlow) as slow:
-            decode(bytes(count * 784), OCTET_STREAM, LIMITS, GEOMETRY, 2 * PREPARATION_COST, "always")
+            decode(bytes(count * 784), OCTET_STREAM, LIMITS, FASHION_MNIST, 2 * PREPARATION_COST, "always")
         assert slow.value.cost == count * PREPARATION_COST
 
 
@@ -251,13 +251,13 @@ def test_the_memory_of_a_request_is_bounded(kind: str, program: str, tmp_path: o
     subprocess.run([sys.executable, "-c", made], check=True, timeout=120)
     decoding = (
         "import re\n"
-        "from fashion_mnist.classes import GEOMETRY\n"
+        "from fashion_mnist.task import FASHION_MNIST\n"
         "from fashion_mnist.decoding.bodies import decode\n"
         "from fashion_mnist.decoding.limits import Limits\n"
         "from fashion_mnist.errors import InputError\n"
         f"content = open({image!r}, 'rb').read()\n"
         "try:\n"
-        "    decode(content, '', Limits(len(content), 50_000_000, 1), GEOMETRY)\n"
+        "    decode(content, '', Limits(len(content), 50_000_000, 1), FASHION_MNIST)\n"
         "except InputError as error:\n"
         "    print(error.code)\n"
         "(peak,) = re.findall(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())\n"
@@ -307,7 +307,7 @@ def test_an_altered_file_of_an_isolated_format_writes_nothing_either(content: by
 def test_an_altered_tiff_is_a_picture_or_an_error_in_its_process(content: bytes, seed: int) -> None:
     with standard_error():
         try:
-            read_picture_here(_mutated(content, seed), "TIFF", Budget(LIMITS, GEOMETRY))
+            read_picture_here(_mutated(content, seed), "TIFF", Budget(LIMITS, FASHION_MNIST))
         except CorruptImage as error:
             assert error.message
         except (TooManyPixels, UnsupportedMediaType):
@@ -322,10 +322,10 @@ def test_pillows_warnings_are_no_lines_in_the_log() -> None:
     )
     program = (
         "import sys\n"
-        "from fashion_mnist.classes import GEOMETRY\n"
+        "from fashion_mnist.task import FASHION_MNIST\n"
         "from fashion_mnist.decoding.bodies import decode\n"
         "from fashion_mnist.decoding.limits import Limits\n"
-        "decode(sys.stdin.buffer.read(), '', Limits(2**24, 2**24, 1), GEOMETRY)\n"
+        "decode(sys.stdin.buffer.read(), '', Limits(2**24, 2**24, 1), FASHION_MNIST)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], input=damaged, capture_output=True, timeout=60, check=True)
     assert done.stderr == b""

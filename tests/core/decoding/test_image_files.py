@@ -1,6 +1,7 @@
 """Image files: what people's programs write is read as they mean it, in every format alike."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from fashion_mnist.decoding.formats import START_BYTES, decode_file, format_of, 
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.decoding.picture import Picture
 from fashion_mnist.errors import UnsupportedMediaType
-from fashion_mnist.task import Geometry
+from fashion_mnist.task import FASHION_MNIST, Geometry
 from tests.support.odd_files import (
     ALPHA,
     COLOR,
@@ -42,7 +43,7 @@ TURNED = {
 def picture_of(content: bytes, geometry: Geometry = GEOMETRY) -> Picture:
     name = format_of(content[:START_BYTES])
     assert name is not None
-    return read_picture(content, name, Budget(LIMITS, geometry))
+    return read_picture(content, name, Budget(LIMITS, replace(FASHION_MNIST, geometry=geometry)))
 
 
 @pytest.mark.parametrize("odd", list(odd_files()), ids=lambda odd: odd.name)
@@ -143,7 +144,7 @@ def test_a_transparent_picture_is_reduced_by_what_is_seen() -> None:
 def test_the_size_of_the_network_decides_what_is_needed() -> None:
     content = saved(Image.new("RGB", (2000, 1000), (10, 20, 30)), "PNG")
     assert picture_of(content, Geometry(3, 64, 64)).pixels.shape == (334, 667, 3)
-    budget = Budget(LIMITS, Geometry(1, 32, 48), prepare="none")
+    budget = Budget(LIMITS, replace(FASHION_MNIST, geometry=Geometry(1, 32, 48)), prepare="none")
     pixels, notes = decode_file(content, "PNG", budget)
     assert pixels.shape == (1, 32, 48)
     assert notes == ["converted to grayscale", "resized from 2000 x 1000"]

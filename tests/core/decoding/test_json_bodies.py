@@ -17,6 +17,7 @@ from fashion_mnist.decoding.json_bodies import MAX_LISTS, MAX_NAMES, MAX_VALUES,
 from fashion_mnist.decoding.limits import Limits
 from fashion_mnist.encoding import encode_image
 from fashion_mnist.errors import BadArray, BadJSON
+from fashion_mnist.task import FASHION_MNIST
 from tests.support.bodies import npy
 
 GARMENT = np.random.default_rng(0).integers(0, 256, (1, 28, 28), dtype=np.uint8)
@@ -44,7 +45,7 @@ def ways_to_write(content: bytes) -> list[str]:
 
 @pytest.mark.parametrize("text", ways_to_write(PNG))
 def test_base64_is_taken_as_encoders_write_it(text: str, limits: Limits) -> None:
-    np.testing.assert_array_equal(decode(json.dumps([text]).encode(), "", limits, GEOMETRY).pixels[0], GARMENT)
+    np.testing.assert_array_equal(decode(json.dumps([text]).encode(), "", limits, FASHION_MNIST).pixels[0], GARMENT)
 
 
 @given(st.binary(max_size=60))
@@ -67,7 +68,7 @@ def test_what_is_not_base64_is_said_in_our_own_words(text: str, reason: str) -> 
 @pytest.mark.parametrize("content_type", ["application/json", ""])
 def test_a_byte_order_mark_is_passed_over(content_type: str, limits: Limits) -> None:
     body = b"\xef\xbb\xbf" + json.dumps(GARMENT.tolist()).encode()
-    np.testing.assert_array_equal(decode(body, content_type, limits, GEOMETRY).pixels[0], GARMENT)
+    np.testing.assert_array_equal(decode(body, content_type, limits, FASHION_MNIST).pixels[0], GARMENT)
 
 
 def test_a_text_that_costs_more_than_its_bytes_is_refused_before_it_is_read() -> None:
@@ -95,10 +96,10 @@ def test_a_shape_of_something_else_than_lengths_is_refused(shape: str, limits: L
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     content = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + GARMENT.tobytes()
     with pytest.raises(BadArray):
-        decode(content, "", limits, GEOMETRY)
+        decode(content, "", limits, FASHION_MNIST)
     # Among others it fails alone.
     body = json.dumps([base64.b64encode(part).decode() for part in (PNG, content, PNG)]).encode()
-    among = decode(body, "application/json", limits, GEOMETRY)
+    among = decode(body, "application/json", limits, FASHION_MNIST)
     assert {place: error.code for place, error in among.errors.items()} == {1: "bad_array"}
 
 
@@ -107,7 +108,7 @@ def test_an_unexpected_failure_is_that_parts_alone(limits: Limits, monkeypatch: 
         raise ZeroDivisionError
 
     monkeypatch.setattr("fashion_mnist.decoding.bodies.npy_images", fails)
-    found = decode_many([(PNG, ""), (npy(GARMENT), ""), (PNG, "")], limits, GEOMETRY)
+    found = decode_many([(PNG, ""), (npy(GARMENT), ""), (PNG, "")], limits, FASHION_MNIST)
     assert {place: error.code for place, error in found.errors.items()} == {1: "corrupt_image"}
     assert len(found.pixels) == 2
 

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.classes import CLASSES
 from fashion_mnist.client.http import Client
 from fashion_mnist.data.splits import Dataset
 from fashion_mnist.decoding.bodies import decode
@@ -22,6 +22,7 @@ from fashion_mnist.errors import FashionMNISTError
 from fashion_mnist.model_store import HEALTH_IMAGE, model_card, model_version, unknown_threshold
 from fashion_mnist.predictions import encode_error, encode_json
 from fashion_mnist.settings import Settings
+from fashion_mnist.task import FASHION_MNIST
 from tests.support.bodies import OCTET_STREAM, Body, bad_bodies, disguised_bodies, good_bodies, png_of_size
 from tests.support.command import ServeCommand
 from tests.support.torchserve import RunningServer
@@ -55,7 +56,7 @@ def local(model_store: Path) -> Callable[[Body], Found]:
 
     def ask(body: Body) -> Found:
         try:
-            decoded = decode(body.content, body.content_type, limits, GEOMETRY)
+            decoded = decode(body.content, body.content_type, limits, FASHION_MNIST)
             return 200, json.loads(encode_json(engine.predict(decoded.pixels), decoded, version, threshold))
         except FashionMNISTError as error:
             return error.status, json.loads(encode_error(error, None))

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fashion_mnist.classes import CLASSES, GEOMETRY
+from fashion_mnist.classes import CLASSES
 from fashion_mnist.client.http import Client, Prediction
 from fashion_mnist.data.splits import Dataset
 from fashion_mnist.decoding.bodies import decode
@@ -21,6 +21,7 @@ from fashion_mnist.encoding import encode_picture
 from fashion_mnist.engines import Engine, open_engine
 from fashion_mnist.preparation import MODES, NOTHING_FOUND, Mode
 from fashion_mnist.settings import Settings, table
+from fashion_mnist.task import FASHION_MNIST
 from tests.support.command import COMMAND, ServeCommand
 from tests.support.grpc_calls import Stub, values
 from tests.support.torchserve import RunningServer
@@ -51,7 +52,7 @@ def empty() -> bytes:
 
 
 def expected(engine: Engine, content: bytes, mode: Mode) -> np.ndarray:
-    decoded = decode(content, "", Limits.from_settings(Settings()), GEOMETRY, prepare=mode)
+    decoded = decode(content, "", Limits.from_settings(Settings()), FASHION_MNIST, prepare=mode)
     probabilities: np.ndarray = engine.predict(decoded.pixels)[0]
     return probabilities
 
