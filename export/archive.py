@@ -46,7 +46,8 @@ def build(settings: Settings, model_store: Path, output: Path | None = None) -> 
     """
     task = model_task(model_store)
     output = output or model_store / f"{task.name}.mar"
-    models = [*MODEL_FILES.values(), CARD]
+    there = (name for name in MODEL_FILES.values() if (model_store / name).exists())
+    models = [*dict.fromkeys((MODEL_FILES[settings.runtime], *there)), CARD]
     for name in models:
         checksums.verify(model_store / name)
     try:

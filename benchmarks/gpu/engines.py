@@ -17,6 +17,7 @@ from benchmarks.gpu import host
 from benchmarks.gpu.steps import Found, Run
 from fashion_mnist.engines import MODEL_FILES, Engine, load_file
 from fashion_mnist.engines.onnx import OnnxEngine, load_cuda
+from fashion_mnist.model_store import model_task
 
 BATCHES: Final = (1, 2, 3, 7, 8, 9, 31, 32, 33, 100, 128, 129, 500, 512, 513, 1024, 2048, 4096)
 LARGEST_BATCH: Final = 4096
@@ -30,7 +31,7 @@ def open_onnx(run: Run, path: Path | None = None, *, max_gpu_batch: int = 512, c
     """The ONNX engine as a GPU uses it, bound batches and all; in a dry run on the CPU."""
     path = path or host.model_store() / MODEL_FILES["onnx"]
     options: dict[str, Any] = {"threads": 1, "gpu_id": 0, "max_gpu_batch": max_gpu_batch, "cuda_graphs": cuda_graphs}
-    return OnnxEngine(path, run.device, fixed_batches=True, **options)
+    return OnnxEngine(path, run.device, task=model_task(host.model_store()), fixed_batches=True, **options)
 
 
 def open_torchscript(run: Run) -> Engine:

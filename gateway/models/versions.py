@@ -22,13 +22,14 @@ from fashion_mnist.system import checksums
 from fashion_mnist.task import SAMPLES, Task, sample_file
 
 FILES: Final = (*MODEL_FILES.values(), CARD)
-"""The files that are served of a folder written by `fashion-mnist export`, each with its checksum."""
+"""The files that are served of a folder written by `fashion-mnist export`, each with its checksum. Of the graphs only the
+one of the runtime must be there."""
 
 SHOWN: Final = (EXPLAIN, MISTAKES, MISTAKES_SPRITE)
 """Optional files for the web page, each with its checksum."""
 
-MAX_FILE_BYTES: Final = 64 * 2**20
-"""The maximum length of each of these files; the released ones have some 0.1 MiB."""
+MAX_FILE_BYTES: Final = 2**31 - 1
+"""The maximum length of each of these files: that of an ONNX file. The released ones have some 0.1 MiB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ def counters_path(metrics: Path, number: int) -> Path:
     return metrics.with_name(f"{metrics.name}-v{number}")
 
 
-def check_folder(folder: Path, task: Task) -> dict[str, Any]:
+def check_folder(folder: Path, task: Task, runtime: str) -> dict[str, Any]:
     """Verify the checksums of a folder written by `fashion-mnist export`, and return its model card.
 
     Raises VersionError if it is no such folder, or if a file is missing, altered, or of a model of another task.
@@ -125,7 +126,7 @@ def check_folder(folder: Path, task: Task) -> dict[str, Any]:
         for path in (folder / name for name in (*FILES, *shown, checksums.NAME)):
             if path.exists() and not (path.is_file() and path.stat().st_size <= MAX_FILE_BYTES):
                 raise ModelError(f"{path} is no file, or longer than {MAX_FILE_BYTES:,} bytes: restore it")
-        for name in (*FILES, *shown):
+        for name in (*required(runtime), *shown):
             checksums.verify(folder / name)
         card = model_card(folder)
     except FashionMNISTError as error:
@@ -149,6 +150,11 @@ def check_folder(folder: Path, task: Task) -> dict[str, Any]:
             "'.', '_' and '-', such as --version 1.1"
         )
     return card
+
+
+def required(runtime: str) -> tuple[str, ...]:
+    """The files without which a folder cannot be served by a runtime."""
+    return MODEL_FILES[runtime], CARD
 
 
 def accuracy(card: Mapping[str, Any]) -> float | None:

@@ -25,7 +25,6 @@ import httpx
 
 from fashion_mnist.data.splits import Split
 from fashion_mnist.drift import Reference
-from fashion_mnist.engines import MODEL_FILES
 from fashion_mnist.errors import FashionMNISTError, NotFound, ServingError, Unavailable, VersionError
 from fashion_mnist.model_store import CARD, model_card, model_task, model_version
 from fashion_mnist.settings import Settings
@@ -108,8 +107,8 @@ class Rollout:
         if self._settings.engine == "oip" and importlib.util.find_spec("grpc") is None:
             raise ServingError("engine oip needs grpcio, of the extra oip: install it, or choose another engine")
         # Here, where a message names the file that a person knows.
-        needed = {"torchserve": versions.FILES, "embedded": [MODEL_FILES[self._settings.runtime], CARD], "oip": [CARD]}
-        for name in needed[self._settings.engine]:
+        needed = versions.required(self._settings.runtime)
+        for name in [CARD] if self._settings.engine == "oip" else needed:
             checksums.verify(model_store / name)
         card = model_card(model_store)
         try:
@@ -268,7 +267,7 @@ class Rollout:
             raise VersionError("a version is being loaded already: wait for it")
         started = time.monotonic()
         try:
-            card = versions.check_folder(folder, self.task)
+            card = versions.check_folder(folder, self.task, self._settings.runtime)
             name = card["model_version"]
             if name in self._loaded:
                 raise VersionError(
@@ -327,7 +326,7 @@ class Rollout:
         version = candidate.version
         try:
             # The folder may have been written to meanwhile.
-            if versions.check_folder(version.folder, self.task) != card:
+            if versions.check_folder(version.folder, self.task, self._settings.runtime) != card:
                 raise VersionError(f"{folder} changed while it was read: load it again, when nobody writes to it")
             self._candidate = candidate
             if (torchserve := candidate.torchserve) is not None:

@@ -60,4 +60,4 @@ def test_help_has_examples(command: str) -> None:
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0
     assert "Examples" in done.stdout
-    assert f"fashion-mnist {command} --output" in done.stdout
+    assert f"fashion-mnist {command} --" in done.stdout

@@ -415,7 +415,7 @@ class TestWhatIsNotLoaded:
         refused(operator, operator.try_to_load(named(second, tmp_path / "copy", version)), 409, "version")
 
     def test_a_card_of_something_else(self, operator: Operator, second: Path, tmp_path: Path) -> None:
-        other = altered(second, tmp_path / "other", lambda card: card.update(name="mnist"))
+        other = altered(second, tmp_path / "other", lambda card: card["task"].update(name="mnist"))
         refused(operator, operator.try_to_load(other), 409, "'mnist'")
         empty = altered(second, tmp_path / "empty", lambda card: card.clear())
         refused(operator, operator.try_to_load(empty), 409, "no model card")
