@@ -22,8 +22,9 @@ from fashion_mnist.system import checksums
 from fashion_mnist.task import SAMPLES, Task, sample_file
 
 FILES: Final = (*MODEL_FILES.values(), CARD)
-"""The files that are served of a folder written by `fashion-mnist export`, each with its checksum. Of the graphs only that of
-the runtime must be there."""
+"""The files that are served of a folder written by `fashion-mnist export`, each with its checksum; of the graphs only
+that of the runtime must be there.
+"""
 
 SHOWN: Final = (EXPLAIN, MISTAKES, MISTAKES_SPRITE)
 """Optional files for the web page, each with its checksum."""
