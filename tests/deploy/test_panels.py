@@ -312,9 +312,9 @@ def test_versions(situation: Situation) -> None:
     requests = situation.shows(row["Requests"])
     situation.is_rate(requests[version], situation.seen.codes["ok"])
     assert situation.shows(row["Ready"]) == {f"ready, {version}": 1, f"default, {version}": 1}
-    canaries = situation.shows(row["Canaries"])
-    assert 0.2 < canaries[f"right, {version}"] < 2
-    assert canaries[f"failed, {version}"] == 0
+    checks = situation.shows(row["Canaries"])
+    assert 0.2 < checks[f"passed, {version}"] < 2
+    assert checks[f"failed, {version}"] == 0
 
 
 def test_panels_have_names_of_their_own() -> None:

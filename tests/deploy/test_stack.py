@@ -64,6 +64,7 @@ def test_settings_are_those_of_compose_and_what_several_machines_need(
     theirs = {name: str(value) for name, value in embedded["environment"].items()}
     # Compose publishes on loopback; a network of several machines is reached by others, who need a key.
     assert theirs.pop(f"{PREFIX}AUTH") == "off"
+    assert theirs.pop(f"{PREFIX}PAGE") == "on"
     own = {f"{PREFIX}{name}" for name in ("KEY_FILE", "DRAIN_S", "SHUTDOWN_TIMEOUT_S")}
     assert {name: value for name, value in ours.items() if name not in own} == theirs
     assert own <= ours.keys()

@@ -225,7 +225,7 @@ def test_head_is_answered_without_a_body(embedded: ServeCommand) -> None:
         ("GET", "/predictions/fashion_mnist", 405, "method_not_allowed"),
         ("POST", "/health/ready", 405, "method_not_allowed"),
         ("POST", "/predictions/mnist", 404, "not_found"),
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nothing", 404, "not_found"),
         ("GET", "//", 404, "not_found"),
         ("GET", "/%00", 404, "not_found"),
         ("POST", "/predictions/fashion_mnist?topk=3", 400, "bad_parameter"),
@@ -260,7 +260,7 @@ MALFORMED = {
     "a zero byte in a header": b"GET / HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n",
     "no version": b"GET /\r\n\r\n",
     "HTTP/2's first words": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "an upgrade": b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "an upgrade": b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
     "TLS": bytes.fromhex("16030100c8010000c40303"),
     "noise": bytes(range(256)),
 }

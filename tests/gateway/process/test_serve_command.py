@@ -159,14 +159,14 @@ class TestDeaths:
 
     @pytest.mark.parametrize("victim", ["worker", "jvm", "gateway"])
     def test_one_that_stands_still_is_replaced(
-        self, server: ServeCommand, canary: bytes, dataset: Dataset, labels: list[str], victim: str
+        self, server: ServeCommand, health_image: bytes, dataset: Dataset, labels: list[str], victim: str
     ) -> None:
         """It is not dead, so only a health check notices."""
-        wait_until(lambda: answers(server.url, canary), "an answer")
+        wait_until(lambda: answers(server.url, health_image), "an answer")
         process: psutil.Process = getattr(server, victim)()
         process.suspend()
         wait_until(lambda: gone([process]), "its end")
-        wait_until(lambda: answers(server.url, canary), "an answer")
+        wait_until(lambda: answers(server.url, health_image), "an answer")
         assert "answers no health check and is replaced" in server.said()
 
     def test_a_gateway_is_replaced_with_the_embedded_engine_too(
