@@ -20,7 +20,7 @@ import yaml
 
 import fashion_mnist
 import handlers
-from fashion_mnist.engines import MODEL_FILES
+from fashion_mnist.engines import graphs
 from fashion_mnist.errors import ExportError
 from fashion_mnist.model_store import CARD, model_task, model_version
 from fashion_mnist.settings import Settings
@@ -46,8 +46,7 @@ def build(settings: Settings, model_store: Path, output: Path | None = None) -> 
     """
     task = model_task(model_store)
     output = output or model_store / f"{task.name}.mar"
-    there = (name for name in MODEL_FILES.values() if (model_store / name).exists())
-    models = [*dict.fromkeys((MODEL_FILES[settings.runtime], *there)), CARD]
+    models = [*graphs(model_store, settings.runtime), CARD]
     for name in models:
         checksums.verify(model_store / name)
     try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fashion_mnist.errors import UsageError
 from fashion_mnist.model_store import model_task
 from fashion_mnist.settings import Settings
-from fashion_mnist.system.checksums import verify
+from fashion_mnist.system import checksums
 from fashion_mnist.task import FASHION_MNIST, Task
 
 # Since 1.29 ONNX Runtime sends telemetry from its import on, unless this is set.
@@ -39,6 +39,12 @@ class Engine(Protocol):
         """Probabilities, float32 [n, classes], of images, uint8 [n, channels, height, width]."""
 
 
+def graphs(model_store: Path, runtime: str) -> list[str]:
+    """The names of a store's graphs: that of the runtime, and the others that SHA256SUMS lists. Raises ModelError."""
+    listed = checksums.read(model_store)
+    return [name for each, name in MODEL_FILES.items() if each == runtime or name in listed]
+
+
 def open_engine(
     model_store: Path,
     runtime: str = "onnx",
@@ -58,7 +64,7 @@ def open_engine(
     if runtime not in MODEL_FILES:
         raise UsageError(f"runtime is {runtime!r}: choose one of {', '.join(MODEL_FILES)}")
     path = model_store / MODEL_FILES[runtime]
-    verify(path)
+    checksums.verify(path)
     task = model_task(model_store)
     return load_file(
         path, device, task=task, threads=threads, gpu_id=gpu_id, max_gpu_batch=max_gpu_batch, cuda_graphs=cuda_graphs

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from fashion_mnist.engines import MODEL_FILES
+from fashion_mnist.engines import MODEL_FILES, graphs
 from fashion_mnist.errors import FashionMNISTError, ModelError, VersionError
 from fashion_mnist.model_store import (
     CARD,
@@ -22,8 +22,8 @@ from fashion_mnist.system import checksums
 from fashion_mnist.task import SAMPLES, Task, sample_file
 
 FILES: Final = (*MODEL_FILES.values(), CARD)
-"""The files that are served of a folder written by `fashion-mnist export`, each with its checksum; of the graphs only
-that of the runtime must be there.
+"""The files that are served of a folder written by `fashion-mnist export`, each with its checksum. A store may
+lack the graph of the runtime that does not serve it.
 """
 
 SHOWN: Final = (EXPLAIN, MISTAKES, MISTAKES_SPRITE)
@@ -127,7 +127,7 @@ def check_folder(folder: Path, task: Task, runtime: str) -> dict[str, Any]:
         for path in (folder / name for name in (*FILES, *shown, checksums.NAME)):
             if path.exists() and not (path.is_file() and path.stat().st_size <= MAX_FILE_BYTES):
                 raise ModelError(f"{path} is no file, or longer than {MAX_FILE_BYTES:,} bytes: restore it")
-        for name in (*required(runtime), *shown):
+        for name in (*graphs(folder, runtime), CARD, *shown):
             checksums.verify(folder / name)
         card = model_card(folder)
     except FashionMNISTError as error:
@@ -151,11 +151,6 @@ def check_folder(folder: Path, task: Task, runtime: str) -> dict[str, Any]:
             "'.', '_' and '-', such as --version 1.1"
         )
     return card
-
-
-def required(runtime: str) -> tuple[str, ...]:
-    """The files without which a folder cannot be served by a runtime."""
-    return MODEL_FILES[runtime], CARD
 
 
 def accuracy(card: Mapping[str, Any]) -> float | None:

@@ -25,6 +25,7 @@ import httpx
 
 from fashion_mnist.data.splits import Split
 from fashion_mnist.drift import Reference
+from fashion_mnist.engines import graphs
 from fashion_mnist.errors import FashionMNISTError, NotFound, ServingError, Unavailable, VersionError
 from fashion_mnist.model_store import CARD, model_card, model_task, model_version
 from fashion_mnist.settings import Settings
@@ -107,8 +108,8 @@ class Rollout:
         if self._settings.engine == "oip" and importlib.util.find_spec("grpc") is None:
             raise ServingError("engine oip needs grpcio, of the extra oip: install it, or choose another engine")
         # Here, where a message names the file that a person knows.
-        needed = versions.required(self._settings.runtime)
-        for name in [CARD] if self._settings.engine == "oip" else needed:
+        names = [] if self._settings.engine == "oip" else graphs(model_store, self._settings.runtime)
+        for name in [*names, CARD]:
             checksums.verify(model_store / name)
         card = model_card(model_store)
         try:
