@@ -138,6 +138,8 @@ class TestDeaths:
     """kill -9 of each process under load: errors for what was in flight, no wrong answer, whole again by itself."""
 
     RECOVERY_S = 10.0
+    PATIENCE_S = 150.0
+    """A worker that was just replaced may still load its model, for which it has a minute."""
 
     @pytest.mark.parametrize("victim", ["worker", "jvm", "gateway"])
     def test_of_one_process(
@@ -165,8 +167,8 @@ class TestDeaths:
         wait_until(lambda: answers(server.url, health_image), "an answer")
         process: psutil.Process = getattr(server, victim)()
         process.suspend()
-        wait_until(lambda: gone([process]), "its end")
-        wait_until(lambda: answers(server.url, health_image), "an answer")
+        wait_until(lambda: gone([process]), "its end", self.PATIENCE_S)
+        wait_until(lambda: answers(server.url, health_image), "an answer", self.PATIENCE_S)
         assert "answers no health check and is replaced" in server.said()
 
     def test_a_gateway_is_replaced_with_the_embedded_engine_too(
