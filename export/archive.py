@@ -44,11 +44,11 @@ def build(settings: Settings, model_store: Path, output: Path | None = None) -> 
     gives the same bytes. Raises ModelError for a model file that is missing or altered, ExportError where
     torch-model-archiver fails or the archive cannot be written.
     """
-    task = model_task(model_store)
-    output = output or model_store / f"{task.name}.mar"
     models = [*graphs(model_store, settings.runtime), CARD]
     for name in models:
         checksums.verify(model_store / name)
+    task = model_task(model_store)
+    output = output or model_store / f"{task.name}.mar"
     try:
         with tempfile.TemporaryDirectory(prefix="fashion-mnist-archive.") as name:
             work = Path(name)

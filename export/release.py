@@ -73,10 +73,13 @@ def release(
     `fashion_mnist.network.Network`; then nothing is folded, and there is no explain.onnx. `progress` is told each step
     as it begins.
 
-    Raises ModelError for weights that cannot be read, ExportError for a graph that is invalid or that disagrees with
-    the network on any test image, for a model that is less robust than the store's unless `accept_less_robust`, and
-    where the store cannot be written; the store then stays as it was.
+    Raises UsageError for an invalid version, before anything is read, and for weights of another task than the data's
+    or the store's; ModelError for weights that cannot be read; ExportError for a graph that is invalid or that
+    disagrees with the network on any test image, for a model that is less robust than the store's unless
+    `accept_less_robust`, and where the store cannot be written. The store then stays as it was.
     """
+    if version is not None:
+        _check_version(version)
     progress("reading the weights")
     classifier = load_weights(weights, network_class).eval()
     version = _version(version, model_store, classifier.task)
@@ -199,9 +202,14 @@ def _version(version: str | None, model_store: Path, task: Task) -> str:
         raise UsageError(f"{model_store} has the model {other}, and the weights are of {task.name}: name an --output")
     if version is None:
         version = FIRST_VERSION if there is None else _next_version(str(there))
-    if not isinstance(version, str) or not VERSION.fullmatch(version):
-        raise UsageError(f"the version is {version!r}: use letters, digits, '.', '_' and '-', such as 1.1")
+        _check_version(version)
     return version
+
+
+def _check_version(version: str) -> None:
+    """Raise UsageError for a version that fits no URL."""
+    if not VERSION.fullmatch(version):
+        raise UsageError(f"the version is {version!r}: use letters, digits, '.', '_' and '-', such as 1.1")
 
 
 def _next_version(version: str) -> str:

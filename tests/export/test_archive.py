@@ -101,7 +101,7 @@ def test_an_altered_model_is_refused_and_the_old_archive_stays(store: Path, name
 
 def test_a_failing_archiver_is_reported_and_the_old_archive_stays(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = archive.build(Settings(), store).read_bytes()
-    monkeypatch.setattr(archive, "MODEL", "no/name")
+    monkeypatch.setattr(archive, "model_version", lambda model_store: "--none")
     with pytest.raises(ExportError, match="torch-model-archiver failed: "):
         archive.build(Settings(threads=2), store)
     assert (store / "fashion_mnist.mar").read_bytes() == old

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 _PROGRAM = """
+import sys
 import numpy as np, torch
 from fashion_mnist.data.splits import Split
 from training.loop import Trainer
