@@ -83,7 +83,8 @@ class Hunt:
     @cached_property
     def server(self) -> ServeCommand:
         """The embedded engine behind one gateway, shared by all scenarios that only send to it."""
-        return self._servers.enter_context(self.serving("--engine", "embedded", FASHION_MNIST_LOOP_WATCHDOG="on"))
+        watchdog = "on" if self.timed else "off"
+        return self._servers.enter_context(self.serving("--engine", "embedded", FASHION_MNIST_LOOP_WATCHDOG=watchdog))
 
     @cached_property
     def images(self) -> Images:
