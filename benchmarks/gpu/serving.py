@@ -129,7 +129,7 @@ def photographs(run: Run) -> list[Request]:
     noise = np.random.default_rng(seed=0)
     found = []
     for image in host.images(run).images[:PHOTOGRAPHS]:
-        large = np.kron(image, np.ones((scale, scale), np.uint8))[:, :, None].repeat(3, axis=2)
+        large = np.kron(image[0], np.ones((scale, scale), np.uint8))[None].repeat(3, axis=0)
         grain = noise.integers(0, 16, large.shape, dtype=np.uint8)
         sent = kind.write(np.minimum(large, 239)[None] + grain)
         labels = engine.predict(decode(sent.body, "image/jpeg", limits, FASHION_MNIST).pixels).argmax(axis=1)
