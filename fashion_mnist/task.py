@@ -31,6 +31,11 @@ class Geometry(NamedTuple):
     height: int
     width: int
 
+    @property
+    def image_bytes(self) -> int:
+        """Length of one raw image: one byte a pixel, channel by channel, row by row."""
+        return self.channels * self.height * self.width
+
     def __str__(self) -> str:
         return " x ".join(map(str, self))
 
@@ -91,9 +96,8 @@ class Task:
 
     @property
     def image_bytes(self) -> int:
-        """Length of one raw image: one byte a pixel, channel by channel, row by row."""
-        channels, height, width = self.geometry
-        return channels * height * width
+        """Length of one raw image: that of its geometry."""
+        return self.geometry.image_bytes
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any]) -> Self:

@@ -63,8 +63,7 @@ def outputs_of(model: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[n
 def check_signature(model: onnx.ModelProto, geometry: Geometry, classes: int) -> None:
     """Let the batch be dynamic, and raise ExportError unless the model takes such images and gives so many classes."""
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
+    inputs = _inputs(graph)
     for kind, found in (("inputs", inputs), ("outputs", list(graph.output))):
         if len(found) != 1:
             names = ", ".join(value.name for value in found)
@@ -86,8 +85,7 @@ def wrap(model: onnx.ModelProto, wrapping: Wrapping) -> onnx.ModelProto:
     """`images` uint8 [batch, c, h, w] to `probabilities` float32 [batch, classes], around the model."""
     inner = onnx.compose.add_prefix(model, PREFIX)
     graph = inner.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    (image,) = (value for value in graph.input if value.name not in weights)
+    (image,) = _inputs(graph)
     (answer,) = graph.output
     before = [
         helper.make_node("Cast", ["images"], ["floats"], "cast", to=TensorProto.FLOAT),
@@ -112,6 +110,12 @@ def wrap(model: onnx.ModelProto, wrapping: Wrapping) -> onnx.ModelProto:
     return helper.make_model(
         composed, opset_imports=inner.opset_import, functions=inner.functions, ir_version=inner.ir_version
     )
+
+
+def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Without the weights, which older files list among them."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
 
 
 def _check_operators(model: onnx.ModelProto) -> None:

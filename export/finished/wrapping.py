@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from fashion_mnist.errors import UsageError
 from fashion_mnist.task import Geometry
 
-ACTIVATIONS = ("logits", "probabilities")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapping:
@@ -22,7 +20,7 @@ class Wrapping:
     std: tuple[float, ...]
     """Of each channel; the difference is divided by it."""
     output: str | None = None
-    """What the model gives, one of ACTIVATIONS; None: found out by `is_distribution`."""
+    """What the model gives, "logits" or "probabilities"; None: found out by `is_distribution`."""
 
     def __post_init__(self) -> None:
         channels = self.geometry.channels

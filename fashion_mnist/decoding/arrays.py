@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.data.idx import read_idx
-from fashion_mnist.decoding.decoded import Bytes, image_bytes
+from fashion_mnist.decoding.decoded import Bytes
 from fashion_mnist.errors import BadArray
 from fashion_mnist.task import Geometry
 
@@ -42,7 +42,7 @@ def npy_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
         raise BadArray(f"the array's type is {str(dtype)[:80]}; {forms}")
     data = memoryview(content)[file.tell() :]
     images = _count(shape, geometry)
-    if len(data) != images * image_bytes(geometry):
+    if len(data) != images * geometry.image_bytes:
         raise BadArray(f"the .npy has {len(data):,} bytes for the shape {_shown(shape)}: send the whole file")
     array = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran_order else "C")
     return array.reshape(images, *geometry)
@@ -63,7 +63,7 @@ def idx_images(content: Bytes, geometry: Geometry) -> NDArray[np.uint8]:
 def _forms(geometry: Geometry) -> str:
     sides = [", ".join(map(str, shape)) for shape in _images_shapes(geometry)]
     several = ", ".join(f"[n, {each}]" for each in sides)
-    return f"send uint8 of shape [{sides[0]}], {several} or [n, {image_bytes(geometry)}]"
+    return f"send uint8 of shape [{sides[0]}], {several} or [n, {geometry.image_bytes}]"
 
 
 def _images_shapes(geometry: Geometry) -> list[tuple[int, ...]]:
@@ -76,7 +76,7 @@ def _count(shape: tuple[int, ...], geometry: Geometry) -> int:
     shapes = _images_shapes(geometry)
     if shape == shapes[0]:
         return 1
-    if len(shape) > 1 and shape[0] > 0 and shape[1:] in (*shapes, (image_bytes(geometry),)):
+    if len(shape) > 1 and shape[0] > 0 and shape[1:] in (*shapes, (geometry.image_bytes,)):
         return shape[0]
     raise BadArray(f"the array's shape is {_shown(shape)}; {_forms(geometry)}")
 

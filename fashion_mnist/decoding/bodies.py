@@ -13,7 +13,7 @@ import numpy as np
 
 from fashion_mnist.decoding import json_bodies
 from fashion_mnist.decoding.arrays import idx_images, npy_images
-from fashion_mnist.decoding.decoded import Bytes, Decoded, from_pixels, image_bytes, join
+from fashion_mnist.decoding.decoded import Bytes, Decoded, from_pixels, join
 from fashion_mnist.decoding.formats import START_BYTES, decode_file, format_of
 from fashion_mnist.decoding.limits import Budget, Limits
 from fashion_mnist.errors import (
@@ -87,7 +87,7 @@ def decode_part(body: Bytes, content_type: str, budget: Budget) -> Decoded:
         image, adjusted = decode_file(body, name, budget)
         return Decoded(image[None], adjusted={0: adjusted} if adjusted else {})
     media_type = _media_type(content_type)
-    length = image_bytes(budget.geometry)
+    length = budget.geometry.image_bytes
     if start.startswith(NPY):
         return from_pixels(npy_images(body, budget.geometry), budget)
     if start.startswith(GZIP):
@@ -114,7 +114,7 @@ def decode_pixels(pixels: Bytes, budget: Budget) -> Decoded:
     Raises TooManyImages.
     """
     geometry = budget.geometry
-    count = len(pixels) // image_bytes(geometry)
+    count = len(pixels) // geometry.image_bytes
     return from_pixels(np.ndarray((count, *geometry), np.uint8, pixels), budget)
 
 

@@ -60,11 +60,6 @@ def from_pixels(pixels: Pixels, budget: Budget) -> Decoded:
     return Decoded(np.stack(prepared), adjusted={place: notes for place, notes in adjusted.items() if notes})
 
 
-def image_bytes(geometry: Geometry) -> int:
-    """The length of a raw image: one byte per pixel."""
-    return geometry.channels * geometry.height * geometry.width
-
-
 def join(parts: Iterable[_Part], decode_one: Callable[[_Part], Decoded], budget: Budget) -> Decoded:
     """Decode each part and concatenate the results; an invalid part takes one place, as an error.
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from fashion_mnist.decoding.decoded import Bytes, Decoded, image_bytes, join
+from fashion_mnist.decoding.decoded import Bytes, Decoded, join
 from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.decoding.picture import Pixels
 from fashion_mnist.errors import BadJSON, BadPixels
@@ -133,7 +133,7 @@ def _why_not_base64(text: str) -> str:
 
 def _is_one_image(document: Any, geometry: Geometry) -> bool:
     """Whether the document is one image rather than a list of images. Lengths distinguish a flat image from a row."""
-    length = image_bytes(geometry)
+    length = geometry.image_bytes
     if not isinstance(document, list):
         return True
     if not document:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion_mnist.decoding.bodies import decode_image, decode_pixels
-from fashion_mnist.decoding.decoded import Bytes, Decoded, image_bytes, join
+from fashion_mnist.decoding.decoded import Bytes, Decoded, join
 from fashion_mnist.decoding.limits import Budget
 from fashion_mnist.errors import BadTensor, NotFound
 from fashion_mnist.ood import unknown_scores
@@ -107,7 +107,7 @@ def _shown(shape: list[Any]) -> str:
 
 def from_pixels(pixels: Bytes, count: int, budget: Budget) -> Decoded:
     """The images of a UINT8 tensor, one byte per pixel. Raises BadTensor."""
-    due = count * image_bytes(budget.geometry)
+    due = count * budget.geometry.image_bytes
     if len(pixels) != due:
         raise BadTensor(f"{INPUT} has {len(pixels):,} bytes of data, but its shape requires {due:,}: correct one")
     return decode_pixels(pixels, budget)
